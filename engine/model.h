@@ -1,0 +1,86 @@
+/*
+ * A model: a network of some architecture, its one full-width weight set, and what is needed to use it
+ * (input shape, normalisation, labels). A session runs one slice of it at one batch size.
+ *
+ *	model_load(&model, json, json_len, weights, weights_len, &err);
+ *	session_new(&s, model, backend_find("onednn"), &(struct session_options){ .rate = 0.5, .batch = 32 },
+ *&err); session_forward(s, pixels, n, logits);		// n <= batch
+ *
+ * Slicing (DESIGN section 5): a layer of C channels in G equal groups uses at rate r the first round(r·G)
+ *groups of inputs and outputs; the network's input and its classifier's output stay whole. Sessions of one
+ *model share its weights; a kernel's packed copy is a cache of the session that session_trim drops.
+ */
+#ifndef ENGINE_MODEL_H
+#define ENGINE_MODEL_H
+
+#include "engine/base/buf.h"
+#include "engine/base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct backend;
+struct model;
+struct session;
+
+#define MODEL_MAX_RATES 8
+
+/* What model.json says. */
+struct model_info {
+	int channels, height, width, classes;
+	float mean[4], std[4]; /* per channel, of pixels scaled to 0…1 */
+	int n_rates;
+	float rates[MODEL_MAX_RATES];    /* ascending; the last is 1 */
+	float accuracy[MODEL_MAX_RATES]; /* top-1 on the validation split, 0…1; 0 when not measured */
+};
+
+/*
+ * A new model with initialised weights (He normal, seeded). spec: the "net" object of a job's spec.json,
+ *	{"arch":"resnet","depth":20,"width":32,"groups":8}  {"arch":"mlp","hidden":[256,256]}
+ *{"arch":"layers","layers":[…]} parsed with cJSON; info gives shapes, normalisation and rates.
+ */
+int model_new(struct model **ret, const char *net_json, const struct model_info *info, uint64_t seed,
+	      struct err *err);
+int model_load(struct model **ret, const char *json, size_t json_len, const void *weights, size_t weights_len,
+	       struct err *err);
+void model_free(struct model *model);
+
+const struct model_info *model_info(const struct model *model);
+void model_set_accuracy(struct model *model, int rate_index, float accuracy);
+int model_set_label(struct model *model, int class, const char *label); /* copied */
+const char *model_label(const struct model *model, int class); /* borrowed; the number as text when unset */
+
+/* What is written to models/NAME/V/: model.json, weights.safetensors, labels.txt, slices.csv
+ * (slice,precision,accuracy,params,flops; accuracy in percent, flops of one forward pass of one instance). */
+int model_save(const struct model *model, struct buf *ret_json, struct buf *ret_weights,
+	       struct buf *ret_labels, struct buf *ret_slices, struct err *err);
+int64_t model_params(const struct model *model, float rate);
+int64_t model_flops(const struct model *model, float rate); /* 2 × multiply-adds */
+
+struct session_options {
+	float rate;
+	int batch;     /* the most instances of one call */
+	bool training; /* gradients are kept: session_backward works */
+	bool gradcam;  /* the last feature map and its gradient can be asked for */
+	int threads;   /* 0: all */
+};
+
+int session_new(struct session **ret, struct model *model, const struct backend *backend,
+		const struct session_options *options, struct err *err);
+void session_free(struct session *s);
+void session_trim(
+	struct session *s); /* drops packed weights; made again at the next use or after weights changed */
+
+/* pixels (n, H, W, C) as decoded; logits (n, classes). Not thread-safe within one session. */
+int session_forward(struct session *s, const uint8_t *pixels, int n, float *logits);
+
+/* Of the last session_forward: class activation maps by Grad-CAM (Selvaraju et al. 2017, eq. 1-2) of class
+ * labels[i] for each instance, ReLU'd and scaled to 0…1. heat (n, h, w), h and w from session_gradcam_shape.
+ */
+void session_gradcam_shape(const struct session *s, int *ret_h, int *ret_w);
+int session_gradcam(struct session *s, const int *labels, int n, float *heat);
+
+/* Softmax of (n, classes) logits in place: the `score` of an answer. */
+void softmax_rows(float *logits, int n, int classes);
+
+#endif

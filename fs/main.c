@@ -1,0 +1,32 @@
+/*
+ * The inferfs command: one table of subcommands.
+ */
+#include "fs/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int version_main(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	puts("inferfs " INFERFS_VERSION);
+	return 0;
+}
+
+static const struct command {
+	const char *name, *help;
+	int (*main)(int argc, char **argv);
+} commands[] = {
+	{"wait", "wait until a path exists", wait_main},
+	{"--version", "print the version", version_main},
+};
+
+int main(int argc, char **argv)
+{
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].main(argc - 1, argv + 1);
+	fprintf(stderr, "usage: inferfs COMMAND …\n");
+	return 2;
+}

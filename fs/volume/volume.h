@@ -1,0 +1,152 @@
+/*
+ * The volume: inodes, dentries, xattrs and file contents below one state directory, on RocksDB (DESIGN
+ *section 4). A library of its own: it knows no FUSE and no tree of inferfs, only numbers, names, bytes and a
+ *`kind` byte it keeps for its caller.
+ *
+ *	volume_open(&vol, "/var/lib/inferfs", 0, &err);
+ *	vol_create(vol, VOL_ROOT, "a", &(struct vol_new){ .mode = S_IFREG | 0644 }, &attr);
+ *	vol_file_open(vol, attr.ino, O_RDWR, &f);
+ *	vol_write(f, "x", 1, 0);
+ *	vol_flush(f);			// from here the content survives kill -9
+ *	vol_fsync(f);			// … and power loss
+ *	vol_file_close(f);
+ *	volume_close(vol);
+ *
+ * Every function may be called from any thread and returns 0 (or a count) or a negative errno; what a
+ * function changes is one atomic write batch. An inode number is never used twice; an unknown one is -ESTALE.
+ *Permissions are the caller's business (the kernel checks them: default_permissions); sticky bits, types,
+ *ENOTEMPTY, ELOOP of renames are checked here. Names: 1 to 255 bytes, no '/' and no NUL, not "." or ".."
+ *(-EINVAL, -ENAMETOOLONG).
+ */
+#ifndef FS_VOLUME_VOLUME_H
+#define FS_VOLUME_VOLUME_H
+
+#include "engine/base/err.h"
+#include "sched/host.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+struct volume;
+struct vol_file;
+
+#define VOL_ROOT 1
+
+struct vol_attr {
+	uint64_t ino;
+	uint64_t parent; /* of a directory: for ".."; else 0 */
+	uint32_t mode, nlink, uid, gid;
+	uint64_t rdev, size, blocks; /* blocks of 512 bytes */
+	struct timespec atime, mtime, ctime;
+	uint8_t kind; /* the caller's */
+};
+
+enum volume_flags { VOLUME_READ_ONLY = 1 };
+
+/* Makes an empty volume (root directory 0755 of the caller, kind 0) where there is none. -EBUSY: another
+ * process has it open. Also removes what open-unlinked files of a crashed run left. */
+int volume_open(struct volume **ret, const char *state_dir, unsigned flags, struct err *err);
+void volume_close(struct volume *vol); /* flushes; NULL is allowed */
+int volume_sync(struct volume *vol);   /* all so far survives power loss */
+int volume_statvfs(struct volume *vol, struct statvfs *ret);
+
+/* --- names --- */
+
+int vol_lookup(struct volume *vol, uint64_t parent, const char *name,
+	       struct vol_attr *ret); /* "." and ".." too */
+struct vol_new {
+	uint32_t mode, uid, gid;
+	uint64_t rdev;
+	uint8_t kind;
+	const char *target;  /* of a symlink */
+	const void *content; /* of a regular file: there from the start, or NULL */
+	size_t content_len;
+};
+int vol_create(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
+	       struct vol_attr *ret);
+/* ret (may be NULL) gets the removed inode's attributes as they are afterwards. */
+int vol_unlink(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret);
+int vol_rmdir(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret);
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. new_kind ≥ 0 gives the moved inode that kind; `ops` join the
+ * write batch. */
+int vol_rename(struct volume *vol, uint64_t parent, const char *name, uint64_t new_parent,
+	       const char *new_name, unsigned flags, int new_kind, const struct host_op *ops, size_t n_ops);
+int vol_link(struct volume *vol, uint64_t ino, uint64_t parent, const char *name, struct vol_attr *ret);
+int vol_readlink(struct volume *vol, uint64_t ino, char *ret, size_t size); /* NUL-terminated; length */
+/* Resolves a path relative to `from`, following symlinks that stay inside the volume. */
+int vol_resolve(struct volume *vol, uint64_t from, const char *path, struct vol_attr *ret);
+/* The name of a directory in its parent (for paths in events). */
+int vol_dir_name(struct volume *vol, uint64_t dir, char *ret, size_t size);
+
+/*
+ * Entries after `cookie` (0: from the start; "." and ".." are not given). fn returns non-zero to end. attr is
+ * there when want_attr (readdirplus). A cookie belongs to its dentry for life: a scan goes on where it was,
+ * also after a restart; an entry that exists throughout is given exactly once.
+ */
+int vol_readdir(struct volume *vol, uint64_t dir, uint64_t cookie, bool want_attr,
+		int (*fn)(void *data, const char *name, uint64_t cookie, const struct vol_attr *attr),
+		void *data);
+
+/* --- attributes --- */
+
+int vol_getattr(struct volume *vol, uint64_t ino, struct vol_attr *ret);
+enum vol_set {
+	VOL_SET_MODE = 1,
+	VOL_SET_UID = 2,
+	VOL_SET_GID = 4,
+	VOL_SET_SIZE = 8,
+	VOL_SET_ATIME = 16,
+	VOL_SET_MTIME = 32,
+	VOL_SET_CTIME = 64,
+	VOL_SET_KIND = 128
+};
+int vol_setattr(struct volume *vol, uint64_t ino, const struct vol_attr *attr, unsigned set,
+		struct vol_attr *ret);
+
+/* flags: XATTR_CREATE, XATTR_REPLACE. get and list return the length; size 0 asks for it; -ERANGE when too
+ * small. */
+int vol_setxattr(struct volume *vol, uint64_t ino, const char *name, const void *value, size_t size,
+		 int flags);
+int vol_getxattr(struct volume *vol, uint64_t ino, const char *name, void *value, size_t size);
+int vol_listxattr(struct volume *vol, uint64_t ino, char *list, size_t size);
+int vol_removexattr(struct volume *vol, uint64_t ino, const char *name);
+
+/* --- contents --- */
+
+/* flags as open(2); O_TRUNC is honoured, O_CREAT is not. An open file stays readable after its last unlink.
+ */
+int vol_file_open(struct volume *vol, uint64_t ino, int flags, struct vol_file **ret);
+void vol_file_close(struct vol_file *f);
+uint64_t vol_file_ino(const struct vol_file *f);
+ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset);
+ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t offset);
+int vol_flush(struct vol_file *f);
+int vol_fsync(struct vol_file *f, bool data_only);
+int vol_fsync_dir(struct volume *vol, uint64_t dir);
+int vol_fallocate(struct vol_file *f, int mode, uint64_t offset, uint64_t length);
+int64_t vol_seek(struct vol_file *f, int64_t offset, int whence); /* SEEK_DATA, SEEK_HOLE */
+/* A read-only descriptor with exactly the content: the blob file when it is one, else a sealed memfd. */
+int vol_content_fd(struct volume *vol, uint64_t ino, int *ret_fd, uint64_t *ret_len);
+/* malloc'd content of a file of at most `max` bytes; -EFBIG beyond. */
+int vol_content(struct volume *vol, uint64_t ino, size_t max, void **ret, size_t *ret_len);
+
+/* --- the scheduler's key space (sched/host.h) --- */
+
+int vol_commit(struct volume *vol, const struct host_op *ops, size_t n);
+int vol_scan(struct volume *vol, const void *prefix, size_t prefix_len,
+	     int (*fn)(void *data, const void *key, size_t key_len, const void *value, size_t value_len),
+	     void *data);
+
+/* --- fsck --- */
+
+struct fsck_report {
+	uint64_t inodes, dentries, blobs, faults, repaired;
+};
+/* Checks every invariant (each dentry has its inode and each inode its dentries, nlink, parents, sizes and
+ * blobs, cookies, orphans); says each fault in one line. repair: mends what can be mended without loss. */
+int volume_fsck(const char *state_dir, bool repair, void (*say)(void *data, const char *line), void *data,
+		struct fsck_report *ret, struct err *err);
+
+#endif

@@ -1,0 +1,105 @@
+/*
+ * What runs mini-batches: a worker process (sched/worker/) or the null executor with programmed durations
+ * (sched/null.c). Owner thread (the scheduler's loop) only; answers come as callbacks on that thread, never
+ * from within the call that asked. One mini-batch runs at a time on one executor, in order of run().
+ */
+#ifndef SCHED_EXECUTOR_H
+#define SCHED_EXECUTOR_H
+
+#include "engine/base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MAX_SUBMODELS 16
+#define MAX_TOP       5
+
+/* A sub-model of an endpoint: slice × precision (DESIGN section 6). */
+struct submodel {
+	float slice;
+	char precision[8];   /* "f32" */
+	double accuracy;     /* p_i, 0…1, on validation data */
+	int64_t time_ns;     /* t_i of a full mini-batch, decode included, measured on this executor */
+	int64_t time_one_ns; /* of a mini-batch of one instance */
+};
+
+struct endpoint_load {
+	uint32_t endpoint; /* the caller's number for it */
+	int batch;         /* S */
+	int model_fd, weights_fd,
+		labels_fd; /* model.json, weights.safetensors, labels.txt; borrowed; labels_fd may be -1 */
+	bool gradcam;
+};
+
+struct instance_input {
+	uint64_t id;      /* the caller's */
+	const void *data; /* the file's bytes, borrowed during run() */
+	size_t len;
+};
+
+struct instance_answer {
+	uint64_t id;
+	bool failed;
+	struct err err; /* when failed */
+	int label;      /* index */
+	float score;
+	int n_top;
+	int top[MAX_TOP];
+	float top_score[MAX_TOP];
+};
+
+struct batch_done {
+	uint64_t batch;     /* as given to run() or explain() */
+	int r;              /* 0, or -EIO: the worker died or answered nonsense; nothing was computed */
+	int64_t compute_ns; /* of the whole mini-batch in the worker */
+	int n;
+	const struct instance_answer *answers; /* (n), borrowed; of run() */
+	int picture_fd;              /* of explain(): one memfd, the PNGs one after the other; borrowed; -1 */
+	const uint64_t *picture_len; /* (n) of explain(); 0 where one failed */
+};
+
+struct executor_events {
+	/* The endpoint can run; submodels is borrowed. Labels as text, (n_labels). */
+	void (*loaded)(void *data, uint32_t endpoint, int r, const struct err *err,
+		       const struct submodel *submodels, int n, const char *const *labels, int n_labels);
+	void (*done)(void *data, const struct batch_done *done);
+	/* The worker died: every batch handed out was answered with -EIO before; endpoints are loaded again
+	 * by the executor itself and `loaded` comes once more for each. */
+	void (*died)(void *data);
+};
+
+struct executor;
+struct executor_ops {
+	int (*load)(struct executor *ex, const struct endpoint_load *load);
+	void (*unload)(struct executor *ex, uint32_t endpoint);
+	/* At most two batches may be outstanding (one runs, one waits so that the device never idles). */
+	int (*run)(struct executor *ex, uint64_t batch, uint32_t endpoint, int submodel,
+		   const struct instance_input *in, int n);
+	/* Grad-CAM pictures of labels[i] at the given sub-model. */
+	int (*explain)(struct executor *ex, uint64_t batch, uint32_t endpoint, int submodel,
+		       const struct instance_input *in, const int *labels, const float *scores, int n);
+	void (*free)(struct executor *ex);
+};
+
+struct executor {
+	const struct executor_ops *ops;
+}; /* first member of each implementation */
+
+struct loop;
+struct host_ops;
+/* A worker process of kind "infer", started at once and again when it dies (delay 0, then doubling to 10 s).
+ */
+int executor_worker_new(struct executor **ret, struct loop *loop, const struct host_ops *ops, void *host,
+			int threads, const struct executor_events *events, void *data);
+/*
+ * The null executor: endpoint_load's model_fd holds
+ * {"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2}…],"classes":N}; a mini-batch takes its
+ * programmed time on the loop's clock (× the factor set below); label = first byte of the data % classes; an
+ * instance whose data begin with "bad" fails.
+ */
+int executor_null_new(struct executor **ret, struct loop *loop, const struct executor_events *events,
+		      void *data);
+void executor_null_set_factor(struct executor *ex, double factor);
+void executor_null_kill(struct executor *ex); /* as if the worker died now */
+
+#endif

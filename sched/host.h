@@ -1,0 +1,90 @@
+/*
+ * What the scheduler needs from its host: the small interface that fs implements (fs/glue.c) and tests fake.
+ * Called on the scheduler's thread. Paths are relative to the mount ("infer/app/out/B/x.png.json").
+ */
+#ifndef SCHED_HOST_H
+#define SCHED_HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+/* One change; an array of them is applied atomically and survives kill -9 of the daemon once the call
+ * returned. */
+enum host_op_type {
+	HOST_PUT,   /* key, value in the scheduler's key space: each key is put once in its life … */
+	HOST_DEL,   /* … and deleted once (SingleDelete below; DESIGN section 4); an update is a new key */
+	HOST_STATE, /* xattr `key` ("user.state", "user.result") of inode `ino`; no error if the inode is gone
+		     */
+};
+
+struct host_op {
+	enum host_op_type type;
+	uint64_t ino;
+	const void *key, *value;
+	size_t key_len, value_len;
+};
+
+enum host_publish_flags {
+	/* A result: every one appears, in order. Otherwise a status file: only the newest text counts and a
+	 * path is renewed at most 5 times a second. */
+	HOST_RESULT = 1,
+	HOST_FSYNC = 2, /* survives power loss before `done` is called */
+};
+
+struct host_entry {       /* of a walk */
+	const char *path; /* relative to the walked directory, "train/cat/1.png"; valid during the call */
+	uint64_t ino;
+	uint64_t size;
+	struct timespec mtime;
+	bool is_dir;
+};
+
+struct host_ops {
+	int (*commit)(void *host, const struct host_op *ops, size_t n);
+	/* Keys from `prefix`, ascending; fn returns non-zero to end the scan. */
+	int (*scan)(void *host, const void *prefix, size_t prefix_len,
+		    int (*fn)(void *data, const void *key, size_t key_len, const void *value,
+			      size_t value_len),
+		    void *data);
+
+	/*
+	 * Makes `path` appear with this content, mode 0444, by a rename through the mount (so that inotify
+	 * sees MOVED_TO), replacing an older file atomically and making missing directories. `ops` are
+	 * applied in the same write batch as the rename. Data, path and ops are copied. done(data, r) is
+	 * posted to the scheduler's loop; may be NULL. `owner_ino` (0: none): the new file gets that inode's
+	 * owner and group (the instance's user can read the answer).
+	 */
+	int (*publish)(void *host, const char *path, const void *content, size_t len, unsigned flags,
+		       uint64_t owner_ino, const struct host_op *ops, size_t n_ops,
+		       void (*done)(void *data, int r), void *data);
+	/* Removes what was published (a stale `error`); no error if it is not there. Ordered with publish. */
+	int (*unpublish)(void *host, const char *path);
+	int (*symlink)(void *host, const char *path,
+		       const char *target); /* replaces; through the mount, ordered */
+
+	/* The whole content of a small file; -EFBIG beyond `max`. *ret malloc'd. */
+	int (*read)(void *host, uint64_t ino, size_t max, void **ret, size_t *ret_len);
+	/* A read-only descriptor on the content, for a worker: the blob itself when large, else a sealed
+	 * memfd. */
+	int (*open)(void *host, uint64_t ino, int *ret_fd, uint64_t *ret_len);
+	int (*lookup)(void *host, const char *path,
+		      struct host_entry *ret); /* follows symlinks within the mount */
+	int (*walk)(void *host, const char *path, int (*fn)(void *data, const struct host_entry *e),
+		    void *data);
+	int (*getxattr)(void *host, uint64_t ino, const char *name, char *value,
+			size_t size); /* length or -ENODATA; NUL added */
+
+	/* Files of the state directory that are not in the tree: "cache/…", "checkpoint/…". */
+	int (*state_open)(void *host, const char *name, int flags, int *ret_fd);
+	/* Copies from fd into `name` by temporary file, fsync and rename. */
+	int (*state_put)(void *host, const char *name, int fd, uint64_t len);
+	int (*state_remove)(void *host, const char *name);
+
+	/* A worker process with one end of a SOCK_SEQPACKET pair as descriptor 3: execs this program as
+	 * `inferfs worker KIND`. The pid is the caller's to wait for. NULL in tests without workers. */
+	int (*spawn)(void *host, const char *kind, int *ret_fd, int *ret_pid);
+};
+
+#endif

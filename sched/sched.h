@@ -1,0 +1,90 @@
+/*
+ * The scheduler as fs sees it: one thread that owns all tasks, endpoints, jobs, scans and workers. The
+ * sched_post_* functions may be called from any thread, copy their arguments and never block on more than a
+ *mutex; the sched_check_* functions are pure and may be called anywhere: they give the errno that the user's
+ *system call answers.
+ *
+ *	sched_new(&s, &host_ops, host, &options);
+ *	… mount, start the FUSE loop …
+ *	sched_start(s);		// recovers what the last run left, then goes on
+ *	…
+ *	sched_stop(s);		// leaves everything resumable; the mount must still answer meanwhile
+ *	sched_free(s);
+ */
+#ifndef SCHED_SCHED_H
+#define SCHED_SCHED_H
+
+#include "engine/base/err.h"
+#include "sched/host.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sched;
+struct loop;
+
+struct sched_options {
+	int64_t settle_ns;       /* loose files that arrive together; 50 ms */
+	int64_t settle_batch_ns; /* a batch directory is complete when quiet for this long; 1 s */
+	int worker_threads;      /* 0: all cores */
+	bool null_backend;       /* endpoints run on the null executor (tests) */
+};
+
+int sched_new(struct sched **ret, const struct host_ops *ops, void *host,
+	      const struct sched_options *options);
+int sched_start(struct sched *s);
+void sched_stop(struct sched *s);
+void sched_free(struct sched *s);
+
+/* --- checks at the user's system call --- */
+
+/* "5", "5s", "800ms", "2m", "@1769000000.5"; one newline at the end is allowed. BAD_DEADLINE otherwise. */
+struct deadline {
+	bool set, absolute;
+	int64_t ns; /* after submission, or Unix time */
+};
+int deadline_parse(struct deadline *ret, const char *text, size_t len, struct err *err);
+
+enum spec_kind { SPEC_JOB, SPEC_INFER };
+/* -EINVAL with the reason; -EAGAIN when the text is JSON cut short (more writes may follow). */
+int sched_check_spec(enum spec_kind kind, const char *json, size_t len, struct err *err);
+enum ctl_kind { CTL_JOB, CTL_INFER };
+int sched_check_ctl(enum ctl_kind kind, const char *text, size_t len, struct err *err);
+
+/* --- what happened in the tree --- */
+
+/* infer/APP: made, its spec.json complete (closed or renamed into place), a word written to ctl, removed. */
+void sched_post_endpoint_spec(struct sched *s, const char *app, const char *json, size_t len);
+void sched_post_endpoint_ctl(struct sched *s, const char *app, const char *word);
+void sched_post_endpoint_gone(struct sched *s, const char *app);
+
+/* jobs/NAME */
+void sched_post_job_spec(struct sched *s, const char *job, const char *json, size_t len);
+void sched_post_job_ctl(struct sched *s, const char *job, const char *word);
+void sched_post_job_gone(struct sched *s, const char *job);
+
+/* Anything below datasets/NAME changed or went. */
+void sched_post_dataset_changed(struct sched *s, const char *dataset);
+void sched_post_dataset_gone(struct sched *s, const char *dataset);
+
+/*
+ * Below infer/APP/in/. `path` is relative to in/ ("x.png", "batch1/sub/x.png"); its first directory, if any,
+ * is the batch. Names that wait (.hidden, ~, .tmp, .part) are not posted until they are renamed.
+ */
+enum instance_event {
+	INSTANCE_WRITING,  /* opened for writing: its batch is not quiet */
+	INSTANCE_COMPLETE, /* last writable handle released, or renamed into place */
+	INSTANCE_REMOVED,
+};
+void sched_post_instance(struct sched *s, const char *app, enum instance_event event, const char *path,
+			 uint64_t ino);
+/* user.deadline (or the text of `.deadline`) set or removed (text NULL) on in/ (path ""), a batch directory
+ * or a file. A batch directory that has files is submitted by it. */
+void sched_post_deadline(struct sched *s, const char *app, const char *path, uint64_t ino, const char *text);
+/* A directory was made or renamed into in/ (renamed: its files, found by walking, are submitted), or removed.
+ */
+enum batch_event { BATCH_MADE, BATCH_RENAMED_IN, BATCH_REMOVED };
+void sched_post_batch(struct sched *s, const char *app, enum batch_event event, const char *path,
+		      uint64_t ino);
+
+#endif
