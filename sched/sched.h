@@ -35,6 +35,7 @@ int sched_new(struct sched **ret, const struct host_ops *ops, void *host,
 int sched_start(struct sched *s);
 void sched_stop(struct sched *s);
 void sched_free(struct sched *s);
+struct loop *sched_loop(struct sched *s); /* borrowed; where the host posts its `done` callbacks */
 
 /* --- checks at the user's system call --- */
 
