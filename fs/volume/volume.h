@@ -28,6 +28,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/types.h>
 
 struct volume;
 struct vol_file;
