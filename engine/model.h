@@ -71,11 +71,15 @@ void session_free(struct session *s);
 void session_trim(
 	struct session *s); /* drops packed weights; made again at the next use or after weights changed */
 
-/* pixels (n, H, W, C) as decoded; logits (n, classes). Not thread-safe within one session. */
+/* pixels (n, H, W, C) as decoded; logits (n, classes). Sessions of one model share one workspace: one thread
+ * at a time for all of them, and session_gradcam belongs to the last forward of any of them. */
 int session_forward(struct session *s, const uint8_t *pixels, int n, float *logits);
 
 /* Of the last session_forward: class activation maps by Grad-CAM (Selvaraju et al. 2017, eq. 1-2) of class
- * labels[i] for each instance, ReLU'd and scaled to 0…1. heat (n, h, w), h and w from session_gradcam_shape.
+ * labels[i] for each instance, ReLU'd and scaled to 0…1 (all 0 when nothing speaks for the class). heat (n,
+ * h, w), h and w from session_gradcam_shape. A network without a feature map (mlp) gives the input's saliency
+ * instead: the largest |∂logit/∂x| over channels (Simonyan et al. 2014, section 3), scaled to 0…1. -EINVAL
+ * without options.gradcam, before a forward, or with a label out of range.
  */
 void session_gradcam_shape(const struct session *s, int *ret_h, int *ret_w);
 int session_gradcam(struct session *s, const int *labels, int n, float *heat);

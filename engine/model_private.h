@@ -1,0 +1,18 @@
+/*
+ * Private to engine/: what a model is made of. engine/session.c reads info and net; engine/model.c makes and
+ * frees it.
+ */
+#ifndef ENGINE_MODEL_PRIVATE_H
+#define ENGINE_MODEL_PRIVATE_H
+
+#include "engine/model.h"
+#include "engine/net.h"
+
+struct model {
+	struct model_info info;
+	struct net *net;
+	char *net_json; /* the "net" object as text; owned */
+	char **labels;  /* (info.classes), entries may be NULL; owned */
+};
+
+#endif

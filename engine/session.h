@@ -1,0 +1,55 @@
+/*
+ * Private to engine/: what training needs of a session beyond engine/model.h.
+ *
+ *	session_new(&s, model, backend, &(struct session_options){.rate = r, .batch = 128, .training = true},
+ *&err); params_zero_grad(&model->net->params); session_forward_float(s, x, n, logits); loss =
+ *loss_cross_entropy(logits, labels, n, classes, 0, dlogits);
+ *	session_backward(s, dlogits, n);		// adds to params.list[i].grad, within the slice
+ *	… other slices …  update of value from grad …
+ *	params_changed(&model->net->params);
+ *
+ * Sessions of one model share one workspace, so they are used one at a time, and session_backward or
+ *session_gradcam belong to the last forward of any of them: else -EINVAL.
+ */
+#ifndef ENGINE_SESSION_H
+#define ENGINE_SESSION_H
+
+#include "engine/model.h"
+#include "engine/net.h"
+
+/* As session_new, for a net without a model: mean and std are those of session_forward's pixels (0 and 1 when
+ * NULL). */
+int session_new_net(struct session **ret, struct net *net, const float *mean, const float *std,
+		    const struct backend *backend, const struct session_options *options, struct err *err);
+
+/* As session_forward, with an input that is already normalised: x (n, H, W, C). */
+int session_forward_float(struct session *s, const float *x, int n, float *logits);
+
+/* dlogits (n, classes) of the last forward. Adds to the full-width grad arrays; outside of the slice no bit
+ * changes. Needs options.training and params_need_grad (session_new with training calls it). */
+int session_backward(struct session *s, const float *dlogits, int n);
+
+/* What session_forward does to pixels: out = (pixel/255 - mean) / std. pixels and out (n, H, W, C). */
+void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int channels, const float *mean,
+		      const float *std, float *out);
+
+struct session_stats {
+	size_t workspace, packed; /* bytes */
+	int steps, variants;      /* after fusion; batch sizes compiled so far */
+};
+struct session_stats session_stats(const struct session *s);
+
+/*
+ * Losses: mean over n of each row's loss; dlogits (n, classes) is its gradient, overwritten, may be NULL.
+ *
+ * loss_cross_entropy: softmax cross-entropy with hard labels; smoothing e gives the others e/classes each
+ * (Szegedy et al. 2016, section 7). loss_distill: cross-entropy with the teacher's softmax at temperature T
+ * as target, × T² (Hinton et al. 2015); its value includes the teacher's entropy, its gradient does not
+ * depend on it.
+ */
+double loss_cross_entropy(const float *logits, const int *labels, int n, int classes, float smoothing,
+			  float *dlogits);
+double loss_distill(const float *logits, const float *teacher_logits, int n, int classes, float temperature,
+		    float *dlogits);
+
+#endif
