@@ -70,9 +70,11 @@ struct executor_events {
 
 struct executor;
 struct executor_ops {
+	/* What is wrong with the model's files comes with `loaded`, the rest as -errno at once. */
 	int (*load)(struct executor *ex, const struct endpoint_load *load);
 	void (*unload)(struct executor *ex, uint32_t endpoint);
-	/* At most two batches may be outstanding (one runs, one waits so that the device never idles). */
+	/* At most two batches may be outstanding (one runs, one waits so that the device never idles), else
+	 * -EBUSY. -EAGAIN: the endpoint is not loaded, not yet or since `died`. */
 	int (*run)(struct executor *ex, uint64_t batch, uint32_t endpoint, int submodel,
 		   const struct instance_input *in, int n);
 	/* Grad-CAM pictures of labels[i] at the given sub-model. */
@@ -93,13 +95,15 @@ int executor_worker_new(struct executor **ret, struct loop *loop, const struct h
 			int threads, const struct executor_events *events, void *data);
 /*
  * The null executor: endpoint_load's model_fd holds
- * {"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2}…],"classes":N}; a mini-batch takes its
- * programmed time on the loop's clock (× the factor set below); label = first byte of the data % classes; an
- * instance whose data begin with "bad" fails.
+ * {"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2}…],"classes":N} (one_ms may be left out: as
+ * ms); a mini-batch takes its programmed time on the loop's clock (× the factor set below; part-filled ones
+ * as sched/plan/plan.h says), an explanation the same; label = first byte of the data % classes; an instance
+ * that is empty or whose data begin with "bad" fails. Labels are "0", "1", … The picture of a label is a grey
+ * pixel.
  */
 int executor_null_new(struct executor **ret, struct loop *loop, const struct executor_events *events,
 		      void *data);
-void executor_null_set_factor(struct executor *ex, double factor);
-void executor_null_kill(struct executor *ex); /* as if the worker died now */
+void executor_null_set_factor(struct executor *ex, double factor); /* of what starts from now on; ≥ 0 */
+void executor_null_kill(struct executor *ex); /* as if the worker died now; called back from the loop */
 
 #endif
