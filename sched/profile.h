@@ -1,0 +1,76 @@
+/*
+ * The profile of one endpoint: what a mini-batch of each sub-model takes on this device, first as the executor
+ * measured it when it loaded the endpoint, then kept current by every mini-batch that ran.
+ *
+ *	profile_init(&p, S, submodels, n);		// in executor_events.loaded
+ *	request.submodels = profile_submodels(&p);	// for planner_plan
+ *	profile_measured(&p, submodel, k, ns);		// in executor_events.done, r == 0
+ *
+ * Formulas. With w = (k-1)/(S-1) (1 when S = 1), T_i and O_i the loaded times of a full mini-batch and of one
+ * instance:
+ *
+ *	t_i = T_i·f·g_i		one_i = min(O_i·f·h_i, t_i)	expect(i, k) = one_i + (t_i - one_i)·w
+ *
+ * f follows the device, so that a sub-model that has not run for long is not judged by a machine that was idle
+ * then; g_i and h_i follow what is special to a sub-model. A mini-batch that took ρ times what was expected:
+ *
+ *	f ← f·(1 + a·(ρ-1))	g_i ← g_i·(1 + b·(ρ-1)·w)	h_i ← h_i·(1 + b·(ρ-1)·(1-w))
+ *
+ * which is an exponentially weighted mean (a = 0.1, b = 0.05; chosen) of measured ÷ loaded time. A ρ outside
+ * [1/2, 2] is an outlier (a suspended machine, a worker that paged) and changes nothing, unless three in a row lie
+ * on the same side: then the device has changed, and f ← f·(the ρ of the three that is nearest to 1).
+ *
+ * profile_submodels are steady: they and the generation change only when a time is more than 2 % away from
+ * what they say (a plan off by 2 % is mended by the next re-plan, and the plan cache is keyed by them).
+ * No order is forced between sub-models: a wider slice may be the faster one on a device, and a planner
+ * ignores what is dominated.
+ *
+ * Owner thread only.
+ */
+#ifndef SCHED_PROFILE_H
+#define SCHED_PROFILE_H
+
+#include "sched/executor.h"
+#include "sched/plan/plan.h"
+
+#include <stdint.h>
+
+/* The fields are profile.c's. */
+struct profile {
+	int batch, n;
+	double loaded[MAX_SUBMODELS], loaded_one[MAX_SUBMODELS]; /* T_i, O_i in ns */
+	double device;                                           /* f */
+	double full[MAX_SUBMODELS], one[MAX_SUBMODELS];          /* g_i, h_i */
+	double spread;                                           /* mean |ρ-1| */
+	double publish_ns;                                       /* 0: nothing measured yet */
+	int outliers;                                            /* in a row: > 0 above, < 0 below */
+	double mildest;                                          /* ρ of these that is nearest to 1 */
+	struct plan_submodel out[MAX_SUBMODELS];
+	uint64_t generation;
+};
+
+/*
+ * From what `loaded` gave; times less than 1 ns count as 1 ns, time_one_ns outside (0, time_ns] as time_ns. -EINVAL:
+ * no or too many sub-models, S < 1, an accuracy outside [0, 1], a time of a day or more. Usable again on an
+ * initialised profile (the worker died and measured anew): the generation goes on and the publication time is kept
+ * when the memory was zeroed before the first init.
+ */
+int profile_init(struct profile *p, int batch, const struct submodel *submodels, int n);
+
+/* (n) as given to init, for plan_request; borrowed, changes at profile_measured. */
+const struct plan_submodel *profile_submodels(const struct profile *p);
+uint64_t profile_generation(const struct profile *p); /* from 1; moves when profile_submodels changed */
+
+/* A mini-batch of k instances took ns. What can't be (k outside [1, S], ns ≤ 0) is ignored. */
+void profile_measured(struct profile *p, int submodel, int k, int64_t ns);
+/* What one of k instances (1…S) would take now, ns ≥ 1. */
+int64_t profile_expect_ns(const struct profile *p, int submodel, int k);
+/* The mean of |measured ÷ expected - 1| of late, 0…1: how much reserve a mini-batch needs. */
+double profile_spread(const struct profile *p);
+
+/* Making n answers visible took ns altogether; the estimate for one (0 before the first), weighted as above
+ * with 0.1, each measurement counting at most four times the estimate. */
+void profile_published(struct profile *p, int n, int64_t ns);
+int64_t profile_publish_ns(const struct profile *p);
+
+#endif
