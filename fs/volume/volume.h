@@ -57,6 +57,7 @@ int volume_statvfs(struct volume *vol, struct statvfs *ret);
 
 int vol_lookup(struct volume *vol, uint64_t parent, const char *name,
 	       struct vol_attr *ret); /* "." and ".." too */
+/* In a directory with S_ISGID the group comes from the directory, and a new directory has S_ISGID too. */
 struct vol_new {
 	uint32_t mode, uid, gid;
 	uint64_t rdev;
@@ -83,8 +84,9 @@ int vol_dir_name(struct volume *vol, uint64_t dir, char *ret, size_t size);
 
 /*
  * Entries after `cookie` (0: from the start; "." and ".." are not given). fn returns non-zero to end. attr is
- * there when want_attr (readdirplus). A cookie belongs to its dentry for life: a scan goes on where it was,
- * also after a restart; an entry that exists throughout is given exactly once.
+ * whole when want_attr (readdirplus), else only its ino and the type in its mode. Cookies begin at 16:
+ * smaller ones are the caller's for "." and "..". A cookie belongs to its dentry for life: a scan goes on
+ * where it was, also after a restart; an entry that exists throughout is given exactly once.
  */
 int vol_readdir(struct volume *vol, uint64_t dir, uint64_t cookie, bool want_attr,
 		int (*fn)(void *data, const char *name, uint64_t cookie, const struct vol_attr *attr),
@@ -116,14 +118,15 @@ int vol_removexattr(struct volume *vol, uint64_t ino, const char *name);
 
 /* --- contents --- */
 
-/* flags as open(2); O_TRUNC is honoured, O_CREAT is not. An open file stays readable after its last unlink.
+/* flags as open(2); O_TRUNC is honoured, O_CREAT is not, nor O_APPEND (the caller knows the offset). An open
+ * file stays readable after its last unlink.
  */
 int vol_file_open(struct volume *vol, uint64_t ino, int flags, struct vol_file **ret);
 void vol_file_close(struct vol_file *f);
 uint64_t vol_file_ino(const struct vol_file *f);
 ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset);
 ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t offset);
-int vol_flush(struct vol_file *f);
+int vol_flush(struct vol_file *f); /* what was written survives kill -9 */
 int vol_fsync(struct vol_file *f, bool data_only);
 int vol_fsync_dir(struct volume *vol, uint64_t dir);
 int vol_fallocate(struct vol_file *f, int mode, uint64_t offset, uint64_t length);

@@ -1,0 +1,89 @@
+/*
+ * The files below STATE/blobs: one for each large file of the volume, blobs/XX/INO in hex, XX the low byte.
+ *
+ * A blob and its inode's record can't change in one atomic step. So before a blob is made or changed, its
+ * inode is marked ('B' in the default column family), and the mark goes when an fsync has made both agree on
+ * the disk. volume_open looks at each marked one (purge.c): a blob without an inode is removed, a missing or
+ * short one (only after a power cut without fsync) is stretched with zeros. The bytes beyond a record's size
+ * mean nothing and are cut when the blob is next opened.
+ */
+#include "fs/volume/private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+void blob_name(char name[32], uint64_t ino)
+{
+	snprintf(name, 32, "%02x/%016llx", (unsigned)(ino & 0xff), (unsigned long long)ino);
+}
+
+static void folder_name(char name[8], uint64_t ino)
+{
+	snprintf(name, 8, "%02x", (unsigned)(ino & 0xff));
+}
+
+int blob_open(struct volume *vol, uint64_t ino, int flags)
+{
+	char name[32], folder[8];
+	int fd;
+
+	blob_name(name, ino);
+	fd = openat(vol->blobs_fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0 && errno == ENOENT && flags & O_CREAT) {
+		folder_name(folder, ino);
+		if (mkdirat(vol->blobs_fd, folder, 0700) < 0 && errno != EEXIST)
+			return -errno;
+		fd = openat(vol->blobs_fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+int blob_remove(struct volume *vol, uint64_t ino)
+{
+	char name[32];
+
+	blob_name(name, ino);
+	return unlinkat(vol->blobs_fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int blob_sync(struct volume *vol, uint64_t ino, int fd)
+{
+	char folder[8];
+	int dir, r = 0;
+
+	if (fdatasync(fd) < 0)
+		return -errno;
+	folder_name(folder, ino);
+	dir = openat(vol->blobs_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (dir < 0)
+		return -errno;
+	if (fsync(dir) < 0 || fsync(vol->blobs_fd) < 0)
+		r = -errno;
+	close(dir);
+	return r;
+}
+
+int blob_mark(struct volume *vol, uint64_t ino, bool *marked)
+{
+	struct batch b;
+	char key[KEY_MAX];
+	size_t len = key_tagged(key, 'B', ino);
+	int r;
+
+	if (*marked)
+		return 0;
+	if (!db_has(&vol->db, CF_DEFAULT, key, len)) {
+		r = batch_init(&b, vol);
+		if (r < 0)
+			return r;
+		batch_put(&b, CF_DEFAULT, key, len, "", 0);
+		r = batch_commit(&b, false);
+		batch_release(&b);
+		if (r < 0)
+			return r;
+	}
+	*marked = true;
+	return 0;
+}

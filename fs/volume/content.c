@@ -1,0 +1,313 @@
+/*
+ * The bytes of regular files. Up to INLINE_MAX they lie in the data column family and, while the file is
+ * open, in node->data; one batch at flush writes them with the inode. A file that grows beyond moves to a
+ * blob (and stays there): written directly, its size and times committed at flush.
+ */
+#include "fs/volume/private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+void content_drop(struct node *node)
+{
+	free(node->data);
+	node->data = NULL;
+	node->data_room = 0;
+	node->data_loaded = false;
+	if (node->blob_fd >= 0)
+		close(node->blob_fd);
+	node->blob_fd = -1;
+	node->blob_marked = false;
+}
+
+/* Room for `size` bytes, zero beyond what is there. */
+static int reserve(struct node *node, size_t size)
+{
+	size_t room = node->data_room ? node->data_room : 256;
+	char *data;
+
+	if (size <= node->data_room)
+		return 0;
+	while (room < size)
+		room *= 2;
+	data = realloc(node->data, room);
+	if (!data)
+		return -ENOMEM;
+	memset(data + node->data_room, 0, room - node->data_room);
+	node->data = data;
+	node->data_room = room;
+	return 0;
+}
+
+int content_load(struct volume *vol, struct node *node)
+{
+	char key[KEY_MAX];
+	size_t len = 0;
+	int r;
+
+	if (node->data_loaded)
+		return 0;
+	if (node->rec.size > INLINE_MAX)
+		return -EIO;
+	r = reserve(node, node->rec.size);
+	if (r == 0 && node->rec.size > 0)
+		r = db_get(&vol->db, CF_DATA, key, key_ino(key, node->ino), node->data, node->rec.size, &len);
+	if (r < 0)
+		return r == -ENOENT ? -EIO : r;
+	if (len != node->rec.size)
+		return -EIO;
+	node->data_loaded = true;
+	return 0;
+}
+
+int content_blob_open(struct volume *vol, struct node *node, struct inode_rec *rec)
+{
+	struct stat st;
+	int fd;
+
+	if (node->blob_fd >= 0)
+		return 0;
+	fd = blob_open(vol, node->ino, vol->read_only ? O_RDONLY : O_RDWR);
+	if (fd < 0)
+		return fd == -ENOENT ? -EIO : fd;
+	/* Beyond the size is what a crashed run wrote and did not flush: a later growth must not show it. */
+	if (fstat(fd, &st) < 0 ||
+	    (!vol->read_only && (uint64_t)st.st_size > rec->size && ftruncate(fd, (off_t)rec->size) < 0)) {
+		int r = -errno;
+
+		close(fd);
+		return r;
+	}
+	node->blob_fd = fd;
+	return 0;
+}
+
+static int blob_prepare(struct volume *vol, struct node *node)
+{
+	int r = content_blob_open(vol, node, &node->rec);
+
+	return r < 0 ? r : blob_mark(vol, node->ino, &node->blob_marked);
+}
+
+static int write_all(int fd, const char *data, size_t size, uint64_t offset, size_t *ret_done)
+{
+	size_t done = 0;
+	int r = 0;
+
+	while (done < size) {
+		ssize_t n = pwrite(fd, data + done, size - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			r = -errno;
+			break;
+		}
+		done += (size_t)n;
+	}
+	*ret_done = done;
+	return r;
+}
+
+int content_blob_spill(struct volume *vol, struct node *node)
+{
+	size_t done;
+	int fd, r = content_load(vol, node);
+
+	if (r < 0)
+		return r;
+	r = blob_mark(vol, node->ino, &node->blob_marked);
+	if (r < 0)
+		return r;
+	fd = blob_open(vol, node->ino, O_RDWR | O_CREAT | O_TRUNC);
+	if (fd < 0)
+		return fd;
+	r = write_all(fd, node->data, node->rec.size, 0, &done);
+	if (r < 0) {
+		close(fd);
+		blob_remove(vol, node->ino);
+		return r;
+	}
+	free(node->data);
+	node->data = NULL;
+	node->data_room = 0;
+	node->data_loaded = false;
+	node->blob_fd = fd;
+	node->rec.storage = STORAGE_BLOB;
+	node->data_dirty = true;
+	node->dirty = true;
+	return 0;
+}
+
+static void written(struct node *node, uint64_t end)
+{
+	if (end > node->rec.size)
+		node->rec.size = end;
+	now(&node->rec.mtime);
+	node->rec.ctime = node->rec.mtime;
+	node->dirty = true;
+	if (node->rec.storage == STORAGE_INLINE)
+		node->data_dirty = true;
+}
+
+ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t size, uint64_t offset)
+{
+	size_t done = 0;
+	int r;
+
+	if (offset >= node->rec.size)
+		return 0;
+	if (size > node->rec.size - offset)
+		size = node->rec.size - offset;
+	if (node->rec.storage == STORAGE_INLINE) {
+		r = content_load(vol, node);
+		if (r < 0)
+			return r;
+		memcpy(data, node->data + offset, size);
+		return (ssize_t)size;
+	}
+	r = content_blob_open(vol, node, &node->rec);
+	if (r < 0)
+		return r;
+	while (done < size) {
+		ssize_t n = pread(node->blob_fd, (char *)data + done, size - done, (off_t)(offset + done));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		done += (size_t)n;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t content_write(struct volume *vol, struct node *node, const void *data, size_t size, uint64_t offset)
+{
+	size_t done = size;
+	int r;
+
+	if (size > SSIZE_MAX || offset > INT64_MAX - size)
+		return -EFBIG;
+	if (size == 0)
+		return 0;
+	if (node->rec.storage == STORAGE_INLINE && offset + size > INLINE_MAX) {
+		r = content_blob_spill(vol, node);
+		if (r < 0)
+			return r;
+	}
+	if (node->rec.storage == STORAGE_INLINE) {
+		r = content_load(vol, node);
+		if (r == 0)
+			r = reserve(node, offset + size);
+		if (r < 0)
+			return r;
+		memcpy(node->data + offset, data, size);
+	} else {
+		r = blob_prepare(vol, node);
+		if (r == 0)
+			r = write_all(node->blob_fd, data, size, offset, &done);
+		else
+			done = 0;
+		if (done == 0)
+			return r;
+	}
+	written(node, offset + done);
+	return (ssize_t)done;
+}
+
+static int blob_truncate(struct volume *vol, struct node *node, uint64_t size)
+{
+	struct inode_rec rec;
+	int r = blob_prepare(vol, node);
+
+	if (r < 0)
+		return r;
+	if (size < node->rec.size) {
+		/* The record first: a crash between the two must not leave a record that is larger. */
+		rec = node->rec;
+		rec.size = size;
+		r = node_commit(vol, node, &rec, false);
+		if (r < 0)
+			return r;
+	}
+	return ftruncate(node->blob_fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+int content_truncate(struct volume *vol, struct node *node, uint64_t size)
+{
+	int r;
+
+	if (size > INT64_MAX)
+		return -EFBIG;
+	if (size == 0 && node->rec.storage == STORAGE_INLINE && !node->data_loaded) {
+		/* What is there need not be read to be dropped. */
+		node->rec.size = 0;
+		node->data_loaded = true;
+	}
+	if (node->rec.storage == STORAGE_INLINE && size > INLINE_MAX) {
+		r = content_blob_spill(vol, node);
+		if (r < 0)
+			return r;
+	}
+	if (node->rec.storage == STORAGE_BLOB) {
+		r = blob_truncate(vol, node, size);
+	} else {
+		r = content_load(vol, node);
+		if (r == 0 && size > node->rec.size)
+			r = reserve(node, size);
+		else if (r == 0 && node->rec.size > size)
+			memset(node->data + size, 0, node->rec.size - size);
+	}
+	if (r < 0)
+		return r;
+	node->rec.size = size;
+	written(node, size);
+	return 0;
+}
+
+/* Modes: 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE with or without KEEP_SIZE. */
+int content_fallocate(struct volume *vol, struct node *node, int mode, uint64_t offset, uint64_t length)
+{
+	bool keep = mode & FALLOC_FL_KEEP_SIZE, punch = mode & FALLOC_FL_PUNCH_HOLE;
+	bool zero = mode & FALLOC_FL_ZERO_RANGE;
+	uint64_t end, size = node->rec.size;
+	int r;
+
+	if (mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE) || (punch && !keep) ||
+	    (punch && zero))
+		return -EOPNOTSUPP;
+	if (length == 0 || offset > INT64_MAX || length > INT64_MAX)
+		return -EINVAL;
+	if (offset + length > INT64_MAX)
+		return -EFBIG;
+	end = offset + length;
+	if (node->rec.storage == STORAGE_INLINE && end > INLINE_MAX && !punch) {
+		r = content_blob_spill(vol, node);
+		if (r < 0)
+			return r;
+	}
+	if (node->rec.storage == STORAGE_BLOB) {
+		r = blob_prepare(vol, node);
+		if (r < 0)
+			return r;
+		if (fallocate(node->blob_fd, mode, (off_t)offset, (off_t)length) < 0)
+			return -errno;
+	} else {
+		r = content_load(vol, node);
+		if (r == 0 && !keep)
+			r = reserve(node, end);
+		if (r < 0)
+			return r;
+		if ((punch || zero) && offset < size)
+			memset(node->data + offset, 0, (end < size ? end : size) - offset);
+	}
+	written(node, keep ? 0 : end);
+	return 0;
+}

@@ -1,0 +1,354 @@
+/* Names of inodes: lookup, create, link, unlink, rmdir, readlink. rename.c has the rename. */
+#include "fs/volume/private.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LINK_MAX_HERE (1u << 30)
+
+int vol_lookup(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret)
+{
+	struct vol_attr attr;
+	struct dentry d;
+	int r;
+
+	if (strcmp(name, ".") == 0)
+		return vol_getattr(vol, parent, ret);
+	if (strcmp(name, "..") == 0) {
+		r = vol_getattr(vol, parent, &attr);
+		if (r < 0)
+			return r;
+		return S_ISDIR(attr.mode) ? vol_getattr(vol, attr.parent, ret) : -ENOTDIR;
+	}
+	r = dentry_name_check(name);
+	if (r < 0)
+		return r;
+	/* No lock: one batch makes or removes the name and the inode, so a name that is there has one; when
+	 * it went between the two reads, the name may by now lead to another. */
+	for (int tries = 0; tries < 8; tries++) {
+		r = dentry_find(vol, parent, name, &d);
+		if (r < 0)
+			break;
+		r = vol_getattr(vol, d.ino, ret);
+		if (r != -ESTALE)
+			return r;
+	}
+	if (r == -ESTALE)
+		return -EIO; /* a dentry without an inode: fsck */
+	if (r == -ENOENT) {
+		int exists = vol_getattr(vol, parent, &attr);
+
+		if (exists < 0)
+			return exists;
+		return S_ISDIR(attr.mode) ? -ENOENT : -ENOTDIR;
+	}
+	return r;
+}
+
+static void touch_dir(struct inode_rec *dir)
+{
+	now(&dir->mtime);
+	dir->ctime = dir->mtime;
+}
+
+static int create_check(const struct vol_new *what)
+{
+	switch (what->mode & S_IFMT) {
+	case S_IFREG:
+		return what->content_len > INT64_MAX || (what->content_len && !what->content) ? -EINVAL : 0;
+	case S_IFLNK:
+		if (!what->target || !what->target[0])
+			return -ENOENT;
+		return strlen(what->target) > 4095 ? -ENAMETOOLONG : 0;
+	case S_IFDIR:
+	case S_IFIFO:
+	case S_IFSOCK:
+	case S_IFCHR:
+	case S_IFBLK:
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/* A large content goes to a blob before the inode is there: the mark lets a crash between remove it. */
+static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *what, struct inode_rec *rec)
+{
+	struct stat st;
+	const char *at = what->content;
+	size_t left = what->content_len;
+	bool marked = false;
+	int fd, r = blob_mark(vol, ino, &marked);
+
+	if (r < 0)
+		return r;
+	fd = blob_open(vol, ino, O_WRONLY | O_CREAT | O_TRUNC);
+	if (fd < 0)
+		return fd;
+	while (left > 0) {
+		ssize_t n = write(fd, at, left);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			r = -errno;
+			break;
+		}
+		at += n;
+		left -= (size_t)n;
+	}
+	if (r == 0 && fstat(fd, &st) == 0)
+		rec->blocks = (uint64_t)st.st_blocks;
+	close(fd);
+	if (r < 0)
+		blob_remove(vol, ino);
+	rec->storage = STORAGE_BLOB;
+	return r;
+}
+
+int vol_create(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
+	       struct vol_attr *ret)
+{
+	struct inode_rec rec = {
+		.kind = what->kind,
+		.mode = what->mode & (S_IFMT | 07777),
+		.nlink = 1,
+		.uid = what->uid,
+		.gid = what->gid,
+		.rdev = S_ISCHR(what->mode) || S_ISBLK(what->mode) ? what->rdev : 0,
+	};
+	struct node *dir = NULL;
+	struct inode_rec dir_rec;
+	struct batch b = {0};
+	struct dentry d = {.type = IFTODT(what->mode)};
+	struct node created;
+	const void *content = S_ISLNK(what->mode) ? what->target : what->content;
+	char key[KEY_MAX], value[INODE_MAX];
+	int r = dentry_name_check(name);
+
+	if (r == 0)
+		r = create_check(what);
+	if (r == 0 && vol->read_only)
+		r = -EROFS;
+	if (r == 0)
+		r = node_get_dir(vol, parent, &dir);
+	if (r < 0)
+		return r;
+	r = dentry_find(vol, parent, name, &d);
+	if (r != -ENOENT) {
+		r = r == 0 ? -EEXIST : r;
+		goto out;
+	}
+	r = ino_alloc(vol, &d.ino);
+	if (r < 0)
+		goto out;
+
+	now(&rec.mtime);
+	rec.atime = rec.ctime = rec.mtime;
+	dir_rec = dir->rec;
+	dir_rec.mtime = dir_rec.ctime = rec.mtime;
+	if (dir_rec.mode & S_ISGID) {
+		rec.gid = dir_rec.gid;
+		if (S_ISDIR(rec.mode))
+			rec.mode |= S_ISGID;
+	}
+	if (S_ISREG(rec.mode))
+		rec.size = what->content_len;
+	else if (S_ISLNK(rec.mode))
+		rec.size = strlen(what->target);
+	if (rec.size > INLINE_MAX) {
+		r = create_blob(vol, d.ino, what, &rec);
+		if (r < 0)
+			goto out;
+	}
+	r = batch_init(&b, vol);
+	if (r < 0)
+		goto out;
+	dentry_add(&b, parent, &dir_rec, name, &d);
+	if (S_ISDIR(rec.mode)) {
+		rec.nlink = 2;
+		rec.parent = parent;
+		rec.cookie = d.cookie;
+		rec.next_cookie = rec.first_cookie = COOKIE_FIRST;
+		rec.size = 4096;
+		dir_rec.nlink++;
+	} else if (rec.size > 0 && rec.storage == STORAGE_INLINE) {
+		batch_put(&b, CF_DATA, key, key_ino(key, d.ino), content, rec.size);
+	}
+	batch_put(&b, CF_INODES, key, key_ino(key, d.ino), value, record_put_inode(value, &rec));
+	node_batch(&b, dir, &dir_rec);
+	r = batch_commit(&b, false);
+	if (r < 0) {
+		if (rec.storage == STORAGE_BLOB)
+			blob_remove(vol, d.ino);
+		goto out;
+	}
+	node_committed(dir, &dir_rec);
+	if (ret) {
+		created = (struct node){.ino = d.ino, .rec = rec, .blob_fd = -1};
+		node_attr(&created, ret);
+	}
+out:
+	batch_release(&b);
+	node_put(vol, dir);
+	return r;
+}
+
+int vol_link(struct volume *vol, uint64_t ino, uint64_t parent, const char *name, struct vol_attr *ret)
+{
+	struct node *dir = NULL, *node = NULL;
+	struct inode_rec dir_rec, rec;
+	struct batch b = {0};
+	struct dentry d;
+	int r = dentry_name_check(name);
+
+	if (r < 0)
+		return r;
+	if (ino == parent)
+		return -EPERM;
+	r = inode_read(vol, ino, &rec);
+	if (r < 0)
+		return r;
+	if (S_ISDIR(rec.mode))
+		return -EPERM;
+	r = node_get_dir(vol, parent, &dir);
+	if (r < 0)
+		return r;
+	r = dentry_find(vol, parent, name, &d);
+	if (r != -ENOENT) {
+		r = r == 0 ? -EEXIST : r;
+		goto out;
+	}
+	r = node_get(vol, ino, &node);
+	if (r < 0)
+		goto out;
+	if (node->rec.nlink == 0 || node->rec.nlink >= LINK_MAX_HERE) {
+		r = node->rec.nlink ? -EMLINK : -ENOENT;
+		goto out;
+	}
+	r = batch_init(&b, vol);
+	if (r < 0)
+		goto out;
+	dir_rec = dir->rec;
+	rec = node->rec;
+	touch_dir(&dir_rec);
+	rec.ctime = dir_rec.ctime;
+	rec.nlink++;
+	d = (struct dentry){.ino = ino, .type = IFTODT(rec.mode)};
+	dentry_add(&b, parent, &dir_rec, name, &d);
+	node_batch(&b, dir, &dir_rec);
+	node_batch(&b, node, &rec);
+	r = batch_commit(&b, false);
+	if (r < 0)
+		goto out;
+	node_committed(dir, &dir_rec);
+	node_committed(node, &rec);
+	if (ret)
+		node_attr(node, ret);
+out:
+	batch_release(&b);
+	node_put(vol, node);
+	node_put(vol, dir);
+	return r;
+}
+
+static int remove_name(struct volume *vol, uint64_t parent, const char *name, bool want_dir,
+		       struct vol_attr *ret)
+{
+	struct node *dir = NULL, *node = NULL;
+	struct inode_rec dir_rec, rec;
+	struct batch b = {0};
+	struct dentry d;
+	bool gone;
+	int r = node_get_dir(vol, parent, &dir);
+
+	if (r < 0)
+		return r;
+	r = dentry_find(vol, parent, name, &d);
+	if (r == 0)
+		r = batch_init(&b, vol);
+	if (r == 0 && d.ino == parent)
+		r = -EIO; /* a directory in itself: damaged */
+	if (r == 0)
+		r = node_get(vol, d.ino, &node);
+	if (r < 0) {
+		r = r == -ESTALE ? -EIO : r;
+		goto out;
+	}
+	if (want_dir != S_ISDIR(node->rec.mode)) {
+		r = want_dir ? -ENOTDIR : -EISDIR;
+		goto out;
+	}
+	if (want_dir && node->rec.entries > 0) {
+		r = -ENOTEMPTY;
+		goto out;
+	}
+	dir_rec = dir->rec;
+	rec = node->rec;
+	touch_dir(&dir_rec);
+	if (want_dir)
+		dir_rec.nlink--;
+	dentry_remove(&b, parent, &dir_rec, name, &d);
+	node_batch(&b, dir, &dir_rec);
+	xattr_lock(vol, xattr_mask(d.ino));
+	r = purge_drop_link(vol, &b, node, &rec, &gone);
+	if (r == 0)
+		r = batch_commit(&b, false);
+	xattr_unlock(vol, xattr_mask(d.ino));
+	if (r < 0)
+		goto out;
+	node_committed(dir, &dir_rec);
+	node_committed(node, &rec);
+	node->gone = gone;
+	if (ret)
+		node_attr(node, ret);
+	purge_after(vol, node);
+out:
+	batch_release(&b);
+	node_put(vol, node);
+	node_put(vol, dir);
+	return r;
+}
+
+int vol_unlink(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret)
+{
+	int r = dentry_name_check(name);
+
+	return r < 0 ? r : remove_name(vol, parent, name, false, ret);
+}
+
+int vol_rmdir(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret)
+{
+	int r;
+
+	if (strcmp(name, "..") == 0)
+		return -ENOTEMPTY;
+	r = dentry_name_check(name);
+	return r < 0 ? r : remove_name(vol, parent, name, true, ret);
+}
+
+int vol_readlink(struct volume *vol, uint64_t ino, char *ret, size_t size)
+{
+	struct inode_rec rec;
+	char key[KEY_MAX];
+	size_t len = 0;
+	int r = inode_read(vol, ino, &rec);
+
+	if (r < 0)
+		return r;
+	if (!S_ISLNK(rec.mode))
+		return -EINVAL;
+	if (size <= rec.size)
+		return -ERANGE;
+	r = db_get(&vol->db, CF_DATA, key, key_ino(key, ino), ret, size - 1, &len);
+	if (r < 0)
+		return r == -ENOENT ? -EIO : r;
+	if (len != rec.size || memchr(ret, 0, len))
+		return -EIO;
+	ret[len] = 0;
+	return (int)len;
+}

@@ -1,0 +1,185 @@
+/*
+ * Private to fs/volume: the volume, its open inodes and its batches.
+ *
+ * A node is an inode that somebody is working on: made by node_get, gone when the last reference is dropped
+ * (an open file holds one). What is in a node and not yet in RocksDB is only what was written to an open
+ * file since its last flush; every other change is committed before the node's lock is released.
+ *
+ * Order of locks (each may be taken while holding those before it):
+ *	1. volume.rename_lock	every rename but that of a non-directory within one directory
+ *	2. node.lock		an ancestor before its descendant; directories that are not related by ino
+ *				(only under rename_lock); non-directories after directories, by ino
+ *	3. volume.xattr_locks	ascending
+ *	4. volume.ino_lock, shard.lock	leaves
+ */
+#ifndef FS_VOLUME_PRIVATE_H
+#define FS_VOLUME_PRIVATE_H
+
+#include "fs/volume/record.h"
+#include "fs/volume/volume.h"
+
+#include <pthread.h>
+#include <rocksdb/c.h>
+
+enum cf { CF_DEFAULT, CF_INODES, CF_DENTRIES, CF_XATTRS, CF_DATA, CF_SCHED, CF_COUNT };
+
+#define SHARDS      64
+#define XATTR_LOCKS 64 /* bits of a mask */
+/* Files up to this size lie in the data column family, larger ones in blob files (measured: see content.c).
+ */
+#define INLINE_MAX (64 * 1024)
+
+struct node {
+	uint64_t ino;
+	struct node *next; /* in its shard; under shard.lock, as is refs */
+	unsigned refs;
+
+	pthread_mutex_t lock; /* guards all below */
+	bool loaded, gone;    /* gone: the inode was removed from RocksDB */
+	struct inode_rec rec;
+	unsigned opens;   /* struct vol_file on it */
+	bool dirty;       /* rec has changes by writes that are not committed */
+	bool data_loaded; /* inline: data holds rec.size bytes */
+	bool data_dirty;  /* inline: data is newer than RocksDB; blob: RocksDB may hold old inline data */
+	char *data;       /* malloc'd, data_room bytes; zero beyond rec.size */
+	size_t data_room;
+	int blob_fd;      /* -1 or open as long as the node lives */
+	bool blob_marked; /* the 'B' record is known to be there */
+};
+
+struct shard {
+	pthread_mutex_t lock;
+	struct node *nodes;
+};
+
+struct db {
+	rocksdb_t *db;
+	rocksdb_column_family_handle_t *cf[CF_COUNT];
+	rocksdb_readoptions_t *read;
+	rocksdb_writeoptions_t *write, *write_sync;
+	rocksdb_cache_t *cache;
+};
+
+struct volume {
+	struct db db;
+	int dir_fd, blobs_fd, lock_fd;
+	bool read_only;
+	pthread_mutex_t rename_lock;
+	pthread_mutex_t ino_lock; /* guards the two below */
+	uint64_t ino_next, ino_limit;
+	/* Sharded by ino: held from looking whether the inode lives or which xattrs it has until the batch is
+	 * written, by whoever adds xattrs or removes inodes. */
+	pthread_mutex_t xattr_locks[XATTR_LOCKS];
+	struct shard shards[SHARDS];
+};
+
+struct vol_file {
+	struct volume *vol;
+	struct node *node;
+	int flags;
+};
+
+/* --- volume.c --- */
+
+/* As volume_open, but what a crashed run left stays as it is. */
+int volume_open_unpurged(struct volume **ret, const char *state_dir, unsigned flags, struct err *err);
+
+/* --- db.c: RocksDB --- */
+
+int db_open(struct db *db, const char *path, bool read_only, bool create, struct err *err);
+void db_close(struct db *db);
+/* The value is copied to `value` (room for `max` bytes; more is -EIO); -ENOENT when there is none. */
+int db_get(struct db *db, enum cf cf, const void *key, size_t key_len, void *value, size_t max,
+	   size_t *ret_len);
+/* malloc'd; never NULL on success. */
+int db_get_alloc(struct db *db, enum cf cf, const void *key, size_t key_len, char **ret, size_t *ret_len);
+bool db_has(struct db *db, enum cf cf, const void *key, size_t key_len);
+/* Calls fn on from ≤ key < to in order until it returns non-zero; a negative one is returned. */
+int db_scan(struct db *db, enum cf cf, const void *from, size_t from_len, const void *to, size_t to_len,
+	    int (*fn)(void *data, const void *key, size_t key_len, const void *value, size_t value_len),
+	    void *data);
+
+struct batch {
+	rocksdb_writebatch_t *wb;
+	struct db *db;
+};
+
+int batch_init(struct batch *b, struct volume *vol); /* -EROFS, -ENOMEM */
+void batch_release(struct batch *b);
+void batch_put(struct batch *b, enum cf cf, const void *key, size_t key_len, const void *value, size_t len);
+void batch_delete(struct batch *b, enum cf cf, const void *key, size_t key_len);
+void batch_single_delete(struct batch *b, enum cf cf, const void *key, size_t key_len);
+int batch_commit(struct batch *b, bool sync);
+
+/* --- node.c: inodes in memory --- */
+
+struct node *node_ref(struct volume *vol, uint64_t ino);               /* NULL: out of memory; not locked */
+void node_unref(struct volume *vol, struct node *node);                /* not locked; NULL is allowed */
+int node_load(struct volume *vol, struct node *node);                  /* under node->lock; -ESTALE, -EIO */
+int node_get(struct volume *vol, uint64_t ino, struct node **ret);     /* referenced, locked, loaded */
+int node_get_dir(struct volume *vol, uint64_t ino, struct node **ret); /* -ENOTDIR */
+void node_put(struct volume *vol, struct node *node); /* unlocks, unreferences; NULL is allowed */
+void node_attr(const struct node *node, struct vol_attr *ret);
+/* Puts `rec` (and content that is not committed) into the batch … */
+void node_batch(struct batch *b, struct node *node, struct inode_rec *rec);
+/* … and, once it is committed, into the node. */
+void node_committed(struct node *node, const struct inode_rec *rec);
+int node_commit(struct volume *vol, struct node *node, struct inode_rec *rec, bool sync);
+int inode_read(struct volume *vol, uint64_t ino, struct inode_rec *ret); /* from RocksDB; -ESTALE */
+int ino_alloc(struct volume *vol, uint64_t *ret);
+void now(struct timespec *ret);
+
+/* --- purge.c: the end of an inode --- */
+
+/* Puts the removal of all of the inode into the batch; its xattr lock is held until the commit. */
+int purge_batch(struct volume *vol, struct batch *b, uint64_t ino, const struct inode_rec *rec);
+/* Drops one link in the batch: *rec is changed; *ret_gone: all is removed with the batch (under its xattr
+ * lock). An open inode or one with a blob becomes an orphan; call purge_after when the batch is committed. */
+int purge_drop_link(struct volume *vol, struct batch *b, struct node *node, struct inode_rec *rec,
+		    bool *ret_gone);
+bool purge_is_immediate(const struct node *node, const struct inode_rec *rec);
+/* Removes an orphan that nobody has open any more. Under node->lock. Failing is harmless: volume_open does
+ * it again. */
+void purge_after(struct volume *vol, struct node *node);
+int purge_crashed(struct volume *vol); /* orphans and marked blobs of a crashed run */
+
+/* --- dentry.c --- */
+
+int dentry_name_check(const char *name);
+int dentry_find(struct volume *vol, uint64_t parent, const char *name, struct dentry *ret); /* -ENOENT */
+void dentry_add(struct batch *b, uint64_t parent, struct inode_rec *dir, const char *name,
+		struct dentry *d); /* sets d->cookie */
+void dentry_remove(struct batch *b, uint64_t parent, struct inode_rec *dir, const char *name,
+		   const struct dentry *d);
+
+/* --- xattr.c, kv.c --- */
+
+uint64_t xattr_mask(uint64_t ino);
+void xattr_lock(struct volume *vol, uint64_t mask);
+void xattr_unlock(struct volume *vol, uint64_t mask);
+int xattr_batch_delete_all(struct volume *vol, struct batch *b, uint64_t ino);
+uint64_t host_ops_mask(const struct host_op *ops, size_t n);
+/* Under the xattr locks of host_ops_mask until the commit. */
+int host_ops_batch(struct volume *vol, struct batch *b, const struct host_op *ops, size_t n);
+
+/* --- content.c: bytes of regular files; all under node->lock --- */
+
+ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t size, uint64_t offset);
+ssize_t content_write(struct volume *vol, struct node *node, const void *data, size_t size, uint64_t offset);
+/* Changes node->rec; commits by itself when a blob shrinks. */
+int content_truncate(struct volume *vol, struct node *node, uint64_t size);
+int content_fallocate(struct volume *vol, struct node *node, int mode, uint64_t offset, uint64_t length);
+int content_load(struct volume *vol, struct node *node); /* inline: reads data */
+int content_blob_open(struct volume *vol, struct node *node, struct inode_rec *rec);
+int content_blob_spill(struct volume *vol, struct node *node);
+void content_drop(struct node *node); /* frees the buffer, closes the blob */
+
+/* --- blob.c: the files below STATE/blobs --- */
+
+void blob_name(char name[32], uint64_t ino);
+int blob_open(struct volume *vol, uint64_t ino, int flags); /* descriptor; O_CREAT makes the folder too */
+int blob_remove(struct volume *vol, uint64_t ino);          /* 0 when there is none */
+int blob_sync(struct volume *vol, uint64_t ino, int fd);    /* data and the names that lead to it */
+int blob_mark(struct volume *vol, uint64_t ino, bool *marked);
+
+#endif

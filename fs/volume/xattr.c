@@ -1,0 +1,267 @@
+/* Extended attributes: a key each. Who adds one or removes an inode holds the inode's xattr lock. */
+#include "fs/volume/private.h"
+
+#include <errno.h>
+#include <linux/limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#define NAME_MAX_HERE 255
+#define LIST_MAX      65536 /* the kernel's XATTR_LIST_MAX */
+
+static size_t key_xattr(char *key, uint64_t ino, const char *name, size_t len)
+{
+	put_be64(key, ino);
+	memcpy(key + 8, name, len);
+	return 8 + len;
+}
+
+uint64_t xattr_mask(uint64_t ino)
+{
+	return UINT64_C(1) << (ino % XATTR_LOCKS);
+}
+
+void xattr_lock(struct volume *vol, uint64_t mask)
+{
+	for (int i = 0; i < XATTR_LOCKS; i++)
+		if (mask >> i & 1)
+			pthread_mutex_lock(&vol->xattr_locks[i]);
+}
+
+void xattr_unlock(struct volume *vol, uint64_t mask)
+{
+	for (int i = 0; i < XATTR_LOCKS; i++)
+		if (mask >> i & 1)
+			pthread_mutex_unlock(&vol->xattr_locks[i]);
+}
+
+static int delete_one(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	(void)value;
+	(void)value_len;
+	batch_delete(data, CF_XATTRS, key, key_len);
+	return 0;
+}
+
+int xattr_batch_delete_all(struct volume *vol, struct batch *b, uint64_t ino)
+{
+	char from[8], to[8];
+
+	put_be64(from, ino);
+	put_be64(to, ino + 1);
+	return db_scan(&vol->db, CF_XATTRS, from, 8, to, 8, delete_one, b);
+}
+
+static int name_check(const char *name)
+{
+	size_t len = strlen(name);
+
+	return len == 0 || len > NAME_MAX_HERE ? -ERANGE : 0;
+}
+
+int vol_setxattr(struct volume *vol, uint64_t ino, const char *name, const void *value, size_t size,
+		 int flags)
+{
+	char key[KEY_MAX];
+	struct inode_rec rec;
+	struct node *node;
+	struct batch b = {0};
+	size_t key_len;
+	bool there;
+	int r = name_check(name);
+
+	if (r < 0)
+		return r;
+	if (flags & ~(XATTR_CREATE | XATTR_REPLACE) || flags == (XATTR_CREATE | XATTR_REPLACE))
+		return -EINVAL;
+	if (size > XATTR_SIZE_MAX)
+		return -E2BIG;
+	r = batch_init(&b, vol);
+	if (r < 0)
+		return r;
+	r = node_get(vol, ino, &node);
+	if (r < 0)
+		goto out;
+	key_len = key_xattr(key, ino, name, strlen(name));
+	xattr_lock(vol, xattr_mask(ino));
+	there = flags && db_has(&vol->db, CF_XATTRS, key, key_len);
+	if (flags == XATTR_CREATE && there) {
+		r = -EEXIST;
+	} else if (flags == XATTR_REPLACE && !there) {
+		r = -ENODATA;
+	} else {
+		rec = node->rec;
+		now(&rec.ctime);
+		batch_put(&b, CF_XATTRS, key, key_len, value, size);
+		node_batch(&b, node, &rec);
+		r = batch_commit(&b, false);
+		if (r == 0)
+			node_committed(node, &rec);
+	}
+	xattr_unlock(vol, xattr_mask(ino));
+	node_put(vol, node);
+out:
+	batch_release(&b);
+	return r;
+}
+
+/* -ENODATA when the inode is there, else -ESTALE. */
+static int missing(struct volume *vol, uint64_t ino)
+{
+	char key[KEY_MAX];
+
+	return db_has(&vol->db, CF_INODES, key, key_ino(key, ino)) ? -ENODATA : -ESTALE;
+}
+
+int vol_getxattr(struct volume *vol, uint64_t ino, const char *name, void *value, size_t size)
+{
+	char key[KEY_MAX], *copy = NULL;
+	size_t len = 0;
+	int r = name_check(name);
+
+	if (r < 0)
+		return r;
+	r = db_get_alloc(&vol->db, CF_XATTRS, key, key_xattr(key, ino, name, strlen(name)), &copy, &len);
+	if (r == -ENOENT)
+		return missing(vol, ino);
+	if (r < 0)
+		return r;
+	if (size == 0 || len <= size) {
+		if (size > 0)
+			memcpy(value, copy, len);
+		r = (int)len;
+	} else {
+		r = -ERANGE;
+	}
+	free(copy);
+	return r;
+}
+
+struct list {
+	char *data;
+	size_t size, len;
+};
+
+static int list_one(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct list *list = data;
+	size_t n = key_len - 8;
+
+	(void)value;
+	(void)value_len;
+	if (list->len + n + 1 > LIST_MAX)
+		return -E2BIG;
+	if (list->size > 0) {
+		if (list->len + n + 1 > list->size)
+			return -ERANGE;
+		memcpy(list->data + list->len, (const char *)key + 8, n);
+		list->data[list->len + n] = 0;
+	}
+	list->len += n + 1;
+	return 0;
+}
+
+int vol_listxattr(struct volume *vol, uint64_t ino, char *list, size_t size)
+{
+	struct list l = {.data = list, .size = size};
+	char from[8], to[8];
+	int r;
+
+	put_be64(from, ino);
+	put_be64(to, ino + 1);
+	r = db_scan(&vol->db, CF_XATTRS, from, 8, to, 8, list_one, &l);
+	if (r < 0)
+		return r;
+	if (l.len == 0 && missing(vol, ino) == -ESTALE)
+		return -ESTALE;
+	return (int)l.len;
+}
+
+int vol_removexattr(struct volume *vol, uint64_t ino, const char *name)
+{
+	char key[KEY_MAX];
+	struct inode_rec rec;
+	struct node *node;
+	struct batch b = {0};
+	size_t key_len;
+	int r = name_check(name);
+
+	if (r < 0)
+		return r;
+	r = batch_init(&b, vol);
+	if (r < 0)
+		return r;
+	r = node_get(vol, ino, &node);
+	if (r < 0)
+		goto out;
+	key_len = key_xattr(key, ino, name, strlen(name));
+	xattr_lock(vol, xattr_mask(ino));
+	if (db_has(&vol->db, CF_XATTRS, key, key_len)) {
+		rec = node->rec;
+		now(&rec.ctime);
+		batch_delete(&b, CF_XATTRS, key, key_len);
+		node_batch(&b, node, &rec);
+		r = batch_commit(&b, false);
+		if (r == 0)
+			node_committed(node, &rec);
+	} else {
+		r = -ENODATA;
+	}
+	xattr_unlock(vol, xattr_mask(ino));
+	node_put(vol, node);
+out:
+	batch_release(&b);
+	return r;
+}
+
+uint64_t host_ops_mask(const struct host_op *ops, size_t n)
+{
+	uint64_t mask = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (ops[i].type == HOST_STATE)
+			mask |= xattr_mask(ops[i].ino);
+	return mask;
+}
+
+/* Without the inode's own lock (the caller may hold others that come after it): an xattr that the scheduler
+ * sets does not move ctime. */
+static int host_state(struct volume *vol, struct batch *b, const struct host_op *op)
+{
+	char key[KEY_MAX];
+
+	if (op->key_len == 0 || op->key_len > NAME_MAX_HERE || memchr(op->key, 0, op->key_len))
+		return -ERANGE;
+	if (op->value_len > XATTR_SIZE_MAX)
+		return -E2BIG;
+	if (!db_has(&vol->db, CF_INODES, key, key_ino(key, op->ino)))
+		return 0;
+	batch_put(b, CF_XATTRS, key, key_xattr(key, op->ino, op->key, op->key_len), op->value, op->value_len);
+	return 0;
+}
+
+int host_ops_batch(struct volume *vol, struct batch *b, const struct host_op *ops, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct host_op *op = &ops[i];
+		int r;
+
+		switch (op->type) {
+		case HOST_PUT:
+			batch_put(b, CF_SCHED, op->key, op->key_len, op->value, op->value_len);
+			break;
+		case HOST_DEL:
+			batch_single_delete(b, CF_SCHED, op->key, op->key_len);
+			break;
+		case HOST_STATE:
+			r = host_state(vol, b, op);
+			if (r < 0)
+				return r;
+			break;
+		default:
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
