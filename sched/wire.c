@@ -414,21 +414,18 @@ static int socket_error(void)
 	return errno == ECONNRESET || errno == EPIPE ? -EPIPE : -errno;
 }
 
-int wire_send(struct wire_channel *ch, const struct wire_message *m, int flags)
+int wire_send_packet(struct wire_channel *ch, uint8_t *packet, size_t len, const int *fds, int n_fds,
+		     int flags)
 {
 	union control control = {0};
-	struct iovec iov = {.iov_base = ch->packet};
+	struct iovec iov = {.iov_base = packet, .iov_len = len};
 	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cursor c = {.data = packet, .len = len, .at = WIRE_HEADER - sizeof(uint64_t)};
 	ssize_t n;
-	int r;
 
-	if (m->type > WIRE_NONE && m->type < WIRE_TYPES && types[m->type].direction != ch->sends)
-		return -EINVAL;
-	r = wire_encode(m, ch->sent, ch->packet, &iov.iov_len);
-	if (r < 0)
-		return r;
-	if (m->n_fds) {
-		size_t size = (size_t)m->n_fds * sizeof(int);
+	put_u64(&c, ch->sent);
+	if (n_fds) {
+		size_t size = (size_t)n_fds * sizeof(int);
 		struct cmsghdr *cmsg;
 
 		msg.msg_control = control.data;
@@ -437,7 +434,7 @@ int wire_send(struct wire_channel *ch, const struct wire_message *m, int flags)
 		cmsg->cmsg_level = SOL_SOCKET;
 		cmsg->cmsg_type = SCM_RIGHTS;
 		cmsg->cmsg_len = CMSG_LEN(size);
-		memcpy(CMSG_DATA(cmsg), m->fds, size);
+		memcpy(CMSG_DATA(cmsg), fds, size);
 	}
 	do {
 		n = sendmsg(ch->fd, &msg, flags | MSG_NOSIGNAL);
@@ -446,6 +443,19 @@ int wire_send(struct wire_channel *ch, const struct wire_message *m, int flags)
 		return socket_error();
 	ch->sent++;
 	return 0;
+}
+
+int wire_send(struct wire_channel *ch, const struct wire_message *m, int flags)
+{
+	size_t len;
+	int r;
+
+	if (m->type > WIRE_NONE && m->type < WIRE_TYPES && types[m->type].direction != ch->sends)
+		return -EINVAL;
+	r = wire_encode(m, ch->sent, ch->packet, &len);
+	if (r < 0)
+		return r;
+	return wire_send_packet(ch, ch->packet, len, m->fds, m->n_fds, flags);
 }
 
 int wire_recv(struct wire_channel *ch, struct wire_message *ret, int flags)

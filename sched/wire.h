@@ -98,6 +98,9 @@ int wire_send(struct wire_channel *ch, const struct wire_message *m, int flags);
  * in its turn. */
 int wire_recv(struct wire_channel *ch, struct wire_message *ret, int flags);
 void wire_clear(struct wire_message *m);
+/* Sends what wire_encode wrote earlier; sets its sequence number. */
+int wire_send_packet(struct wire_channel *ch, uint8_t *packet, size_t len, const int *fds, int n_fds,
+		     int flags);
 const char *wire_name(enum wire_type type); /* "LOAD" */
 
 /* The two halves without a socket. *ret_len ≤ WIRE_MAX bytes are written to packet. */

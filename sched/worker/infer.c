@@ -1,0 +1,641 @@
+/*
+ * The inference worker: endpoints, each a model with a session for every slice at the batch size S. Mini-batches
+ * are decoded by all threads, the readable instances moved together, and run at once; one that can't be
+ * decoded fails alone. Messages are answered in the order in which they came.
+ *
+ * Grad-CAM runs in a session of its own (it keeps activations and gradients) of CAM_BATCH instances, made
+ * when first asked for and kept for one sub-model at a time, so that memory stays within the promise.
+ */
+#include "sched/worker/worker.h"
+
+#include "engine/backend.h"
+#include "engine/image.h"
+#include "engine/model.h"
+#include "sched/executor.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_JSON	(UINT64_C(16) << 20)
+#define MAX_BATCH	65536
+#define CAM_BATCH	8
+#define CAM_SIDE	1024 /* larger images are shrunk before the heat map is drawn over them */
+#define ANSWERS_A_TIME	64   /* with the longest error texts these fit in WIRE_MAX */
+#define NAMES_BYTES	(32 * 1024)
+#define MEASURE_RUNS	5		     /* the median of so many … */
+#define MEASURE_NS	INT64_C(1000000000) /* … or of as many as this allows, at least one */
+#define BACKEND		"onednn"
+
+struct endpoint {
+	struct endpoint *next;
+	uint32_t number;
+	int batch, classes, channels, height, width;
+	size_t image_size; /* C·H·W */
+	bool gradcam;
+	struct model *model;
+	int n_slices;
+	struct session *sessions[MODEL_MAX_RATES];
+	struct session *cam; /* of slice cam_slice; NULL: not made */
+	int cam_slice;
+	uint8_t *pixels; /* (batch, H, W, C) */
+	float *logits;	 /* (batch, classes) */
+	struct wire_answer *answers; /* (batch) */
+	struct wire_top *tops;	     /* (batch, MAX_TOP) */
+	struct err *errs;	     /* (batch) */
+};
+
+struct infer {
+	struct worker *w;
+	struct endpoint *endpoints;
+};
+
+/* A file's bytes, mapped. */
+struct map {
+	const uint8_t *data;
+	size_t len;
+};
+
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+static int map_fd(struct map *ret, int fd)
+{
+	struct stat st;
+	void *data;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size <= 0) {
+		*ret = (struct map){.data = (const uint8_t *)""};
+		return 0;
+	}
+	data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (data == MAP_FAILED)
+		return -errno;
+	*ret = (struct map){.data = data, .len = (size_t)st.st_size};
+	return 0;
+}
+
+static void unmap(struct map *map)
+{
+	if (map->len)
+		munmap((void *)map->data, map->len);
+}
+
+/* --- endpoints --- */
+
+static void endpoint_free(struct endpoint *e)
+{
+	if (!e)
+		return;
+	for (int i = 0; i < MODEL_MAX_RATES; i++)
+		session_free(e->sessions[i]);
+	session_free(e->cam);
+	model_free(e->model);
+	free(e->pixels);
+	free(e->logits);
+	free(e->answers);
+	free(e->tops);
+	free(e->errs);
+	free(e);
+}
+
+static struct endpoint *find(struct infer *in, uint32_t number)
+{
+	struct endpoint *e = in->endpoints;
+
+	while (e && e->number != number)
+		e = e->next;
+	return e;
+}
+
+static void unload(struct infer *in, uint32_t number)
+{
+	for (struct endpoint **p = &in->endpoints; *p; p = &(*p)->next) {
+		struct endpoint *e = *p;
+
+		if (e->number != number)
+			continue;
+		*p = e->next;
+		endpoint_free(e);
+		return;
+	}
+}
+
+static int set_labels(struct model *model, int classes, int fd, struct err *err)
+{
+	char *text, *line, *end;
+	void *data;
+	size_t len;
+	int r;
+
+	r = wire_read(fd, MAX_JSON, &data, &len);
+	if (r < 0)
+		return err_set(err, ERR_BAD_MODEL, "labels.txt: %s", strerror(-r));
+	text = data;
+	for (int i = 0; r == 0 && i < classes && text < (char *)data + len; i++) {
+		line = text;
+		end = strchrnul(line, '\n');
+		text = end + 1;
+		*end = '\0';
+		if (*line)
+			r = model_set_label(model, i, line);
+	}
+	free(data);
+	return r < 0 ? err_set(err, ERR_BAD_MODEL, "labels.txt: %s", strerror(-r)) : 0;
+}
+
+static int endpoint_new(struct endpoint **ret, const struct wire_message *m, struct err *err)
+{
+	const struct backend *backend = backend_find(BACKEND);
+	struct map json = {0}, weights = {0};
+	const struct model_info *info;
+	struct endpoint *e;
+	int r;
+
+	if (m->load.batch < 1 || m->load.batch > MAX_BATCH)
+		return err_set(err, ERR_SPEC_VALUE, "batch: %u", m->load.batch);
+	e = calloc(1, sizeof(*e));
+	if (!e)
+		return -ENOMEM;
+	r = map_fd(&json, m->fds[0]);
+	if (r == 0)
+		r = map_fd(&weights, m->fds[1]);
+	if (r == 0 && json.len > MAX_JSON)
+		r = err_set(err, ERR_BAD_MODEL, "model.json has %zu bytes", json.len);
+	if (r == 0)
+		r = model_load(&e->model, (const char *)json.data, json.len, weights.data, weights.len, err);
+	unmap(&json);
+	unmap(&weights);
+	if (r < 0)
+		goto out;
+	info = model_info(e->model);
+	e->number = m->load.endpoint;
+	e->batch = (int)m->load.batch;
+	e->gradcam = m->load.gradcam;
+	e->classes = info->classes;
+	e->channels = info->channels;
+	e->height = info->height;
+	e->width = info->width;
+	e->image_size = (size_t)info->channels * (size_t)info->height * (size_t)info->width;
+	e->n_slices = info->n_rates;
+	if (m->n_fds == 3)
+		r = set_labels(e->model, e->classes, m->fds[2], err);
+	for (int i = 0; r == 0 && i < e->n_slices; i++)
+		r = session_new(&e->sessions[i], e->model, backend,
+				&(struct session_options){.rate = info->rates[i], .batch = e->batch}, err);
+	if (r < 0)
+		goto out;
+	r = -ENOMEM;
+	e->pixels = calloc((size_t)e->batch, e->image_size);
+	e->logits = calloc((size_t)e->batch, sizeof(float) * (size_t)e->classes);
+	e->answers = calloc((size_t)e->batch, sizeof(*e->answers));
+	e->tops = calloc((size_t)e->batch, MAX_TOP * sizeof(*e->tops));
+	e->errs = calloc((size_t)e->batch, sizeof(*e->errs));
+	if (e->pixels && e->logits && e->answers && e->tops && e->errs) {
+		*ret = e;
+		e = NULL;
+		r = 0;
+	}
+out:
+	endpoint_free(e);
+	return r;
+}
+
+/* --- mini-batches --- */
+
+static void fail(struct wire_answer *a, struct err *e)
+{
+	a->failed = 1;
+	a->code = (uint16_t)e->code;
+	a->detail = e->detail;
+}
+
+/* score: softmax of the logits (classes). */
+static void answer_top(struct wire_answer *a, struct wire_top *top, const float *score, int classes)
+{
+	int n = 0;
+
+	for (int c = 0; c < classes; c++) {
+		int at = n < MAX_TOP ? n++ : MAX_TOP;
+
+		while (at > 0 && score[c] > top[at - 1].score) {
+			if (at < MAX_TOP)
+				top[at] = top[at - 1];
+			at--;
+		}
+		if (at < MAX_TOP)
+			top[at] = (struct wire_top){.label = (uint32_t)c, .score = score[c]};
+	}
+	a->top = top;
+	a->n_top = (uint32_t)n;
+	a->label = top[0].label;
+	a->score = top[0].score;
+}
+
+/* Fills e->answers[0…n); data[i] are the files' bytes. */
+static void run_batch(struct endpoint *e, int slice, const struct map *data, int n)
+{
+	int good = 0, r;
+
+#pragma omp parallel for schedule(dynamic)
+	for (int i = 0; i < n; i++) {
+		int d;
+
+		e->answers[i] = (struct wire_answer){.id = e->answers[i].id};
+		e->errs[i] = ERR_INIT;
+		d = image_load(e->pixels + (size_t)i * e->image_size, e->height, e->width, e->channels,
+			       data[i].data, data[i].len, &e->errs[i]);
+		if (d < 0) {
+			worker_err(&e->errs[i], d, "decoding");
+			fail(&e->answers[i], &e->errs[i]);
+		}
+	}
+	for (int i = 0; i < n; i++) {
+		if (e->answers[i].failed)
+			continue;
+		if (good < i)
+			memmove(e->pixels + (size_t)good * e->image_size, e->pixels + (size_t)i * e->image_size,
+				e->image_size);
+		good++;
+	}
+	if (!good)
+		return;
+	r = session_forward(e->sessions[slice], e->pixels, good, e->logits);
+	if (r == 0)
+		softmax_rows(e->logits, good, e->classes);
+	for (int i = 0, at = 0; i < n; i++) {
+		const float *score = e->logits + (size_t)at * (size_t)e->classes;
+		struct wire_answer *a = &e->answers[i];
+
+		if (a->failed)
+			continue;
+		at++;
+		if (r == 0)
+			answer_top(a, e->tops + (size_t)i * MAX_TOP, score, e->classes);
+		else
+			worker_err(&e->errs[i], r, "the network");
+		if (r == 0 && !isfinite(a->score))
+			err_set(&e->errs[i], ERR_BAD_MODEL, "its outputs are not numbers");
+		if (e->errs[i].code)
+			fail(a, &e->errs[i]);
+	}
+}
+
+/* Where each instance lies in the pack; false when the lengths go beyond it. */
+static bool split(struct map *ret, const struct map *pack, const uint64_t *len, size_t stride, int n)
+{
+	size_t at = 0;
+
+	for (int i = 0; i < n; i++) {
+		uint64_t l = *(const uint64_t *)((const char *)len + (size_t)i * stride);
+
+		if (l > pack->len - at)
+			return false;
+		ret[i] = (struct map){.data = pack->data + at, .len = l};
+		at += l;
+	}
+	return true;
+}
+
+static int send_answers(struct infer *in, const struct wire_message *m, struct endpoint *e, int64_t compute_ns)
+{
+	uint32_t n = m->run.n_inputs;
+	int r = 0;
+
+	for (uint32_t at = 0; r == 0 && at < n; at += ANSWERS_A_TIME) {
+		struct wire_message part = {
+			.type = WIRE_ANSWERS,
+			.answers = {.batch = m->run.batch,
+				    .answers = e->answers + at,
+				    .n_answers = n - at < ANSWERS_A_TIME ? n - at : ANSWERS_A_TIME}};
+
+		r = worker_send(in->w, &part);
+	}
+	if (r == 0)
+		r = worker_send(in->w,
+				&(struct wire_message){
+					.type = WIRE_DONE,
+					.done = {.batch = m->run.batch, .compute_ns = (uint64_t)compute_ns}});
+	return r;
+}
+
+static int on_run(struct infer *in, const struct wire_message *m)
+{
+	struct endpoint *e = find(in, m->run.endpoint);
+	int64_t start = now_ns();
+	struct map pack = {0}, *data;
+	int n = (int)m->run.n_inputs, r;
+
+	if (!e || m->run.n_inputs > (uint32_t)e->batch || m->run.submodel >= (uint32_t)e->n_slices)
+		return -EPROTO;
+	r = map_fd(&pack, m->fds[0]);
+	if (r < 0)
+		return r;
+	data = calloc((size_t)n + 1, sizeof(*data));
+	if (!data)
+		r = -ENOMEM;
+	else if (!split(data, &pack, n ? &m->run.inputs->len : NULL, sizeof(*m->run.inputs), n))
+		r = -EPROTO;
+	if (r == 0) {
+		for (int i = 0; i < n; i++)
+			e->answers[i].id = m->run.inputs[i].id;
+		run_batch(e, (int)m->run.submodel, data, n);
+		r = send_answers(in, m, e, now_ns() - start);
+	}
+	free(data);
+	unmap(&pack);
+	return r;
+}
+
+/* --- what a slice costs here --- */
+
+static int compare_ns(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Median time of a mini-batch of n instances like `png`, decoding included. */
+static int64_t measure(struct endpoint *e, int slice, const struct map *data, int n)
+{
+	int64_t times[MEASURE_RUNS], start = now_ns();
+	int runs = 0;
+
+	run_batch(e, slice, data, n); /* packs weights, faults memory in */
+	while (runs < MEASURE_RUNS && (runs == 0 || now_ns() - start < MEASURE_NS)) {
+		int64_t begin = now_ns();
+
+		run_batch(e, slice, data, n);
+		times[runs++] = now_ns() - begin;
+	}
+	qsort(times, (size_t)runs, sizeof(times[0]), compare_ns);
+	return times[runs / 2];
+}
+
+/* Measured with noise as PNG of the input's shape: what real instances take to decode depends on their size
+ * and format, and the scheduler keeps the times current as they come. */
+static int profile(struct endpoint *e, struct wire_submodel *submodels)
+{
+	const struct model_info *info = model_info(e->model);
+	int channels = e->channels == 1 ? 1 : 3;
+	struct image noise = {.height = e->height, .width = e->width, .channels = channels};
+	struct buf png = BUF_INIT;
+	size_t size = (size_t)e->height * (size_t)e->width * (size_t)channels;
+	struct map *data = calloc((size_t)e->batch, sizeof(*data));
+	uint32_t random = 1;
+	int r = -ENOMEM;
+
+	noise.pixels = malloc(size);
+	if (!noise.pixels || !data)
+		goto out;
+	for (size_t i = 0; i < size; i++)
+		noise.pixels[i] = (uint8_t)((random = random * 1664525 + 1013904223) >> 24);
+	r = image_encode_png(&png, &noise, NULL, 0);
+	if (r < 0)
+		goto out;
+	for (int i = 0; i < e->batch; i++)
+		data[i] = (struct map){.data = (const uint8_t *)png.data, .len = png.len};
+	for (int i = 0; i < e->n_slices; i++)
+		submodels[i] = (struct wire_submodel){.slice = info->rates[i],
+						      .precision = "f32",
+						      .accuracy = info->accuracy[i],
+						      .time_ns = (uint64_t)measure(e, i, data, e->batch),
+						      .time_one_ns = (uint64_t)measure(e, i, data, 1)};
+	r = 0;
+out:
+	buf_release(&png);
+	free(noise.pixels);
+	free(data);
+	return r;
+}
+
+static int send_labels(struct infer *in, const struct endpoint *e)
+{
+	struct wire_name names[256];
+	struct wire_message m = {.type = WIRE_LABELS, .labels = {.endpoint = e->number, .names = names}};
+	size_t bytes = 0;
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < e->classes; i++) {
+		const char *label = model_label(e->model, i);
+
+		names[m.labels.n_names++].text = label;
+		bytes += strlen(label);
+		if (m.labels.n_names == 256 || bytes > NAMES_BYTES || i + 1 == e->classes) {
+			r = worker_send(in->w, &m);
+			m.labels.n_names = 0;
+			bytes = 0;
+		}
+	}
+	return r;
+}
+
+static int on_load(struct infer *in, const struct wire_message *m)
+{
+	struct wire_message answer = {.type = WIRE_LOADED, .loaded = {.endpoint = m->load.endpoint}};
+	struct wire_submodel submodels[MODEL_MAX_RATES];
+	struct endpoint *e = NULL;
+	struct err err = ERR_INIT;
+	int r;
+
+	unload(in, m->load.endpoint);
+	r = endpoint_new(&e, m, &err);
+	if (r == 0)
+		r = profile(e, submodels);
+	if (r == 0) {
+		r = send_labels(in, e);
+		if (r == -EMSGSIZE)
+			r = err_set(&err, ERR_BAD_MODEL, "a label is too long");
+	}
+	if (r == -EPIPE) {
+		endpoint_free(e);
+		return r;
+	}
+	if (r == 0) {
+		answer.loaded.submodels = submodels;
+		answer.loaded.n_submodels = (uint32_t)e->n_slices;
+		e->next = in->endpoints;
+		in->endpoints = e;
+	} else {
+		endpoint_free(e);
+		worker_err(&err, r, "loading the model");
+		answer.loaded.code = (uint16_t)err.code;
+		answer.loaded.detail = err.detail;
+	}
+	return worker_send(in->w, &answer);
+}
+
+/* --- pictures --- */
+
+static int cam_session(struct endpoint *e, int slice, struct err *err)
+{
+	if (e->cam && e->cam_slice == slice)
+		return 0;
+	session_free(e->cam);
+	e->cam = NULL;
+	e->cam_slice = slice;
+	return session_new(
+		&e->cam, e->model, backend_find(BACKEND),
+		&(struct session_options){
+			.rate = model_info(e->model)->rates[slice], .batch = CAM_BATCH, .gradcam = true},
+		err);
+}
+
+/* Appends the PNG of one instance to fd. 0: no picture. */
+static uint64_t draw(const struct endpoint *e, const struct map *data, const struct wire_wish *wish,
+		     const float *heat, int h, int w, int fd)
+{
+	struct image image = {0}, small = {0}, over = {0};
+	struct buf png = BUF_INIT;
+	uint64_t len = 0;
+	char score[32];
+	int r;
+
+	snprintf(score, sizeof(score), "%.6f", (double)wish->score);
+	const struct image_text texts[] = {{"label", model_label(e->model, (int)wish->label)}, {"score", score}};
+
+	r = image_decode(&image, data->data, data->len, 0, NULL);
+	if (r == 0 && (image.height > CAM_SIDE || image.width > CAM_SIDE)) {
+		double scale = (double)CAM_SIDE / (image.height > image.width ? image.height : image.width);
+		int sh = (int)lround(image.height * scale), sw = (int)lround(image.width * scale);
+
+		r = image_resize(&small, &image, sh ? sh : 1, sw ? sw : 1);
+		if (r == 0) {
+			image_release(&image);
+			image = small;
+		}
+	}
+	if (r == 0)
+		r = image_heat_overlay(&over, &image, heat, h, w);
+	if (r == 0)
+		r = image_encode_png(&png, &over, texts, 2);
+	if (r == 0)
+		r = wire_write(fd, png.data, png.len);
+	if (r == 0)
+		len = png.len;
+	buf_release(&png);
+	image_release(&image);
+	image_release(&over);
+	return len;
+}
+
+/* Up to CAM_BATCH instances; what can't be drawn has length 0. */
+static int explain_some(struct endpoint *e, const struct map *data, const struct wire_wish *wishes,
+			struct wire_picture *pictures, int n, int fd)
+{
+	int h, w, at[CAM_BATCH], labels[CAM_BATCH], good = 0, r;
+	uint8_t *pixels = malloc(CAM_BATCH * e->image_size);
+	float *logits = malloc(CAM_BATCH * sizeof(float) * (size_t)e->classes), *heat = NULL;
+
+	session_gradcam_shape(e->cam, &h, &w);
+	if (h > 0 && w > 0)
+		heat = malloc(CAM_BATCH * sizeof(float) * (size_t)h * (size_t)w);
+	r = pixels && logits && heat ? 0 : -ENOMEM;
+	for (int i = 0; r == 0 && i < n; i++) {
+		if (wishes[i].label >= (uint32_t)e->classes ||
+		    image_load(pixels + (size_t)good * e->image_size, e->height, e->width, e->channels,
+			       data[i].data, data[i].len, NULL) < 0)
+			continue;
+		labels[good] = (int)wishes[i].label;
+		at[good++] = i;
+	}
+	if (r == 0 && good)
+		r = session_forward(e->cam, pixels, good, logits);
+	if (r == 0 && good)
+		r = session_gradcam(e->cam, labels, good, heat);
+	for (int i = 0; r == 0 && i < good; i++)
+		pictures[at[i]].len = draw(e, &data[at[i]], &wishes[at[i]], heat + (size_t)i * (size_t)(h * w), h,
+					   w, fd);
+	free(pixels);
+	free(logits);
+	free(heat);
+	return r;
+}
+
+static int on_explain(struct infer *in, const struct wire_message *m)
+{
+	struct wire_message answer = {
+		.type = WIRE_PICTURES, .n_fds = 1, .fds = {-1}, .pictures = {.batch = m->explain.batch}};
+	struct endpoint *e = find(in, m->explain.endpoint);
+	int64_t start = now_ns();
+	int n = (int)m->explain.n_wishes, r;
+	struct map pack = {0}, *data = NULL;
+	struct err err = ERR_INIT;
+
+	if (!e || m->explain.n_wishes > (uint32_t)e->batch || m->explain.submodel >= (uint32_t)e->n_slices)
+		return -EPROTO;
+	r = map_fd(&pack, m->fds[0]);
+	if (r < 0)
+		return r;
+	data = calloc((size_t)n + 1, sizeof(*data));
+	answer.pictures.pictures = calloc((size_t)n + 1, sizeof(*answer.pictures.pictures));
+	answer.pictures.n_pictures = (uint32_t)n;
+	if (!data || !answer.pictures.pictures)
+		r = -ENOMEM;
+	else if (!split(data, &pack, n ? &m->explain.wishes->len : NULL, sizeof(*m->explain.wishes), n))
+		r = -EPROTO;
+	if (r == 0)
+		r = wire_memfd_new("pictures", &answer.fds[0]);
+	/* A network without feature maps has no pictures: all lengths stay 0. */
+	if (r == 0 && cam_session(e, (int)m->explain.submodel, &err) == 0)
+		for (int i = 0; i < n; i += CAM_BATCH)
+			explain_some(e, data + i, m->explain.wishes + i, answer.pictures.pictures + i,
+				     n - i < CAM_BATCH ? n - i : CAM_BATCH, answer.fds[0]);
+	if (r == 0)
+		r = wire_memfd_seal(answer.fds[0]);
+	if (r == 0) {
+		answer.pictures.compute_ns = (uint64_t)(now_ns() - start);
+		r = worker_send(in->w, &answer);
+	}
+	if (answer.fds[0] >= 0)
+		close(answer.fds[0]);
+	free(answer.pictures.pictures);
+	free(data);
+	unmap(&pack);
+	return r;
+}
+
+int infer_worker(struct worker *w)
+{
+	struct infer in = {.w = w};
+	struct wire_message m;
+	int r;
+
+	while ((r = wire_recv(&w->channel, &m, 0)) == 0) {
+		switch (m.type) {
+		case WIRE_LOAD:
+			r = on_load(&in, &m);
+			break;
+		case WIRE_UNLOAD:
+			unload(&in, m.unload.endpoint);
+			break;
+		case WIRE_RUN:
+			r = on_run(&in, &m);
+			break;
+		case WIRE_EXPLAIN:
+			r = on_explain(&in, &m);
+			break;
+		default:
+			r = -EPROTO;
+		}
+		wire_clear(&m);
+		if (r < 0)
+			break;
+	}
+	while (in.endpoints)
+		unload(&in, in.endpoints->number);
+	return r;
+}

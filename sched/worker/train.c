@@ -1,0 +1,200 @@
+/*
+ * The training worker: one job, then it ends. Between two steps it looks at its socket: STOP ends the run
+ * (what is done since the last epoch's checkpoint is lost and made again by the next worker), a closed
+ * socket too.
+ */
+#include "sched/worker/worker.h"
+
+#include "engine/train.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NICE	       5 /* inference goes first */
+#define MAX_SPEC       (UINT64_C(1) << 20)
+#define MAX_CHECKPOINT (UINT64_C(4) << 30)
+#define PROGRESS_NS    INT64_C(200000000) /* five a second at most */
+
+struct train_job {
+	struct worker *w;
+	int epoch;	     /* the last that ended, 0: none in this run */
+	int64_t progress_at; /* when the last PROGRESS went */
+	int r;		     /* why a hook ended the run, when not by STOP */
+	struct wire_slice slices[MODEL_MAX_RATES]; /* of the last epoch */
+	uint32_t n_slices;
+};
+
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+/* 1: the daemon wants the run to end. */
+static int stop_wanted(struct train_job *job)
+{
+	struct wire_message m;
+	int r = wire_recv(&job->w->channel, &m, MSG_DONTWAIT);
+
+	if (r == -EAGAIN)
+		return 0;
+	if (r == 0) {
+		r = m.type == WIRE_STOP ? 0 : -EPROTO;
+		wire_clear(&m);
+	}
+	job->r = r;
+	return 1;
+}
+
+static int send_or_stop(struct train_job *job, const struct wire_message *m)
+{
+	job->r = worker_send(job->w, m);
+	return job->r < 0;
+}
+
+static int on_progress(void *data, const struct train_progress *p)
+{
+	struct train_job *job = data;
+	int64_t now = now_ns();
+
+	if (stop_wanted(job))
+		return 1;
+	if (now - job->progress_at < PROGRESS_NS)
+		return 0;
+	job->progress_at = now;
+	return send_or_stop(job, &(struct wire_message){.type = WIRE_PROGRESS,
+							.progress = {.epoch = (uint32_t)p->epoch,
+								     .epochs = (uint32_t)p->epochs,
+								     .batch = (uint64_t)p->batch,
+								     .batches = (uint64_t)p->batches,
+								     .samples_per_s = p->samples_per_s,
+								     .eta_s = p->eta_s,
+								     .percent = p->percent}});
+}
+
+static int on_epoch(void *data, const struct train_epoch *e)
+{
+	struct train_job *job = data;
+
+	job->epoch = e->epoch;
+	job->n_slices = (uint32_t)e->n_rates;
+	for (int i = 0; i < e->n_rates; i++)
+		job->slices[i] = (struct wire_slice){
+			.rate = e->rates[i], .accuracy = e->val_accuracy[i], .loss = e->val_loss[i]};
+	return send_or_stop(job, &(struct wire_message){.type = WIRE_EPOCH,
+							.epoch = {.epoch = (uint32_t)e->epoch,
+								  .seconds = e->seconds,
+								  .lr = e->lr,
+								  .train_loss = e->train_loss,
+								  .train_accuracy = e->train_accuracy,
+								  .slices = job->slices,
+								  .n_slices = job->n_slices}});
+}
+
+static int on_checkpoint(void *data, const void *bytes, size_t len)
+{
+	struct train_job *job = data;
+	struct wire_message m = {
+		.type = WIRE_CHECKPOINT, .n_fds = 1, .checkpoint = {.epoch = (uint32_t)job->epoch}};
+	int stop;
+
+	job->r = wire_memfd("checkpoint", bytes, len, &m.fds[0]);
+	if (job->r < 0)
+		return 1;
+	stop = send_or_stop(job, &m);
+	close(m.fds[0]);
+	return stop;
+}
+
+static int send_model(struct train_job *job, struct model *model, struct err *err)
+{
+	static const char *const names[] = {"model.json", "weights.safetensors", "labels.txt", "slices.csv"};
+	struct buf bufs[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
+	struct wire_message m = {.type = WIRE_MODEL};
+	const struct model_info *info = model_info(model);
+	int r;
+
+	r = model_save(model, &bufs[0], &bufs[1], &bufs[2], &bufs[3], err);
+	for (int i = 0; r == 0 && i < 4; i++) {
+		r = wire_memfd(names[i], bufs[i].data, bufs[i].len, &m.fds[i]);
+		if (r == 0)
+			m.n_fds++;
+	}
+	m.model.slices = job->slices;
+	m.model.n_slices = (uint32_t)info->n_rates;
+	for (int i = 0; i < info->n_rates; i++)
+		job->slices[i] = (struct wire_slice){.rate = info->rates[i], .accuracy = info->accuracy[i]};
+	if (r == 0)
+		r = worker_send(job->w, &m);
+	for (int i = 0; i < m.n_fds; i++)
+		close(m.fds[i]);
+	for (int i = 0; i < 4; i++)
+		buf_release(&bufs[i]);
+	return r;
+}
+
+static int train(struct train_job *job, const struct wire_message *m, struct err *err)
+{
+	static const struct train_hooks hooks = {
+		.progress = on_progress, .epoch = on_epoch, .checkpoint = on_checkpoint};
+	void *spec_text = NULL, *checkpoint = NULL;
+	size_t spec_len, checkpoint_len = 0;
+	struct train_spec *spec = NULL;
+	struct dataset *ds = NULL;
+	struct train *t = NULL;
+	int r;
+
+	r = wire_read(m->fds[0], MAX_SPEC, &spec_text, &spec_len);
+	if (r == 0)
+		r = train_spec_parse(&spec, spec_text, spec_len, err);
+	if (r == 0)
+		r = dataset_open(&ds, m->fds[1], err);
+	if (r == 0 && m->n_fds == 3)
+		r = wire_read(m->fds[2], MAX_CHECKPOINT, &checkpoint, &checkpoint_len);
+	if (r == 0)
+		r = train_new(&t, spec, ds, checkpoint, checkpoint_len, &hooks, job, err);
+	free(checkpoint);
+	if (r == 0)
+		r = train_run(t, err);
+	if (r == 0)
+		r = send_model(job, train_model(t), err);
+	else if (r == -ECANCELED)
+		r = job->r < 0 ? job->r
+			       : worker_send(job->w,
+					     &(struct wire_message){.type = WIRE_STOPPED,
+								    .stopped = {(uint32_t)job->epoch}});
+	train_free(t);
+	dataset_close(ds);
+	train_spec_free(spec);
+	free(spec_text);
+	return r;
+}
+
+int train_worker(struct worker *w)
+{
+	struct train_job job = {.w = w};
+	struct err err = ERR_INIT;
+	struct wire_message m;
+	int r;
+
+	setpriority(PRIO_PROCESS, 0, NICE); /* before OpenMP makes its threads: they inherit it */
+	r = wire_recv(&w->channel, &m, 0);
+	if (r < 0)
+		return r;
+	if (m.type == WIRE_TRAIN) {
+		r = train(&job, &m, &err);
+		if (r < 0 && r != -EPIPE)
+			r = worker_send_failed(w, r, &err);
+	} else {
+		r = m.type == WIRE_STOP ? 0 : -EPROTO;
+	}
+	wire_clear(&m);
+	return r;
+}

@@ -1,0 +1,36 @@
+/*
+ * A worker process: `inferfs worker KIND`, started by the daemon with a SOCK_SEQPACKET socket as descriptor 3
+ * and nothing else. It opens no paths: files come as descriptors with the messages (sched/wire.h). It ends
+ * when the socket closes and dies with the daemon.
+ *
+ * The kinds, sched/worker/KIND.c each: infer runs mini-batches of loaded models, train one training job, scan
+ * decodes one data set into its cache.
+ */
+#ifndef SCHED_WORKER_WORKER_H
+#define SCHED_WORKER_WORKER_H
+
+#include "sched/wire.h"
+
+/* The subcommand; argv[1] is the kind. */
+int worker_main(int argc, char **argv);
+
+/* --- private to sched/worker --- */
+
+struct worker {
+	struct wire_channel channel;
+	int threads; /* 0: all cores */
+};
+
+/* Each runs until its work or the socket ends: 0, or a negative errno. */
+int infer_worker(struct worker *w);
+int train_worker(struct worker *w);
+int scan_worker(struct worker *w);
+
+/* Waits until the daemon took it. Descriptors stay the caller's. */
+int worker_send(struct worker *w, const struct wire_message *m);
+/* Sends FAILED with this error; err->code NONE: one that suits r. */
+int worker_send_failed(struct worker *w, int r, const struct err *err);
+/* Fills an err that the failing function left empty. */
+void worker_err(struct err *err, int r, const char *what);
+
+#endif
