@@ -11,7 +11,7 @@
  *	dataset_open(&ds, cache_fd, &err);
  *	const uint8_t *pixels = dataset_image(ds, DATASET_TRAIN, i);	// (H, W, C)
  *
- * Understood: ImageFolder (`[train|val|test/]CLASS/*.{png,jpg,jpeg}`) and IDX pairs
+ * Understood: ImageFolder (`[train|val|test/]CLASS/NAME.{png,jpg,jpeg}`) and IDX pairs
  *(`*-images-idx3-ubyte[.gz]` with `*-labels-idx1-ubyte[.gz]`; a name with `train` is the training split,
  *`t10k` or `test` the test split). Without a val split, a seeded tenth of train becomes val. A file that
  *can't be used is listed in dataset.json with its reason and skipped. The functions take bytes, not paths:

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,15 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_JSON	(UINT64_C(16) << 20)
-#define MAX_BATCH	65536
-#define CAM_BATCH	8
-#define CAM_SIDE	1024 /* larger images are shrunk before the heat map is drawn over them */
-#define ANSWERS_A_TIME	64   /* with the longest error texts these fit in WIRE_MAX */
-#define NAMES_BYTES	(32 * 1024)
-#define MEASURE_RUNS	5		     /* the median of so many … */
-#define MEASURE_NS	INT64_C(1000000000) /* … or of as many as this allows, at least one */
-#define BACKEND		"onednn"
+#define MAX_JSON       (UINT64_C(16) << 20)
+#define MAX_BATCH      65536
+#define CAM_BATCH      8
+#define CAM_SIDE       1024 /* larger images are shrunk before the heat map is drawn over them */
+#define ANSWERS_A_TIME 64   /* with the longest error texts these fit in WIRE_MAX */
+#define NAMES_BYTES    (32 * 1024)
+#define MEASURE_RUNS   5                   /* the median of so many … */
+#define MEASURE_NS     INT64_C(1000000000) /* … or of as many as this allows, at least one */
+#define BACKEND        "onednn"
 
 struct endpoint {
 	struct endpoint *next;
@@ -43,11 +44,11 @@ struct endpoint {
 	struct session *sessions[MODEL_MAX_RATES];
 	struct session *cam; /* of slice cam_slice; NULL: not made */
 	int cam_slice;
-	uint8_t *pixels; /* (batch, H, W, C) */
-	float *logits;	 /* (batch, classes) */
+	uint8_t *pixels;             /* (batch, H, W, C) */
+	float *logits;               /* (batch, classes) */
 	struct wire_answer *answers; /* (batch) */
-	struct wire_top *tops;	     /* (batch, MAX_TOP) */
-	struct err *errs;	     /* (batch) */
+	struct wire_top *tops;       /* (batch, MAX_TOP) */
+	struct err *errs;            /* (batch) */
 };
 
 struct infer {
@@ -266,8 +267,8 @@ static void run_batch(struct endpoint *e, int slice, const struct map *data, int
 		if (e->answers[i].failed)
 			continue;
 		if (good < i)
-			memmove(e->pixels + (size_t)good * e->image_size, e->pixels + (size_t)i * e->image_size,
-				e->image_size);
+			memmove(e->pixels + (size_t)good * e->image_size,
+				e->pixels + (size_t)i * e->image_size, e->image_size);
 		good++;
 	}
 	if (!good)
@@ -309,7 +310,8 @@ static bool split(struct map *ret, const struct map *pack, const uint64_t *len, 
 	return true;
 }
 
-static int send_answers(struct infer *in, const struct wire_message *m, struct endpoint *e, int64_t compute_ns)
+static int send_answers(struct infer *in, const struct wire_message *m, struct endpoint *e,
+			int64_t compute_ns)
 {
 	uint32_t n = m->run.n_inputs;
 	int r = 0;
@@ -324,10 +326,9 @@ static int send_answers(struct infer *in, const struct wire_message *m, struct e
 		r = worker_send(in->w, &part);
 	}
 	if (r == 0)
-		r = worker_send(in->w,
-				&(struct wire_message){
-					.type = WIRE_DONE,
-					.done = {.batch = m->run.batch, .compute_ns = (uint64_t)compute_ns}});
+		r = worker_send(in->w, &(struct wire_message){.type = WIRE_DONE,
+							      .done = {.batch = m->run.batch,
+								       .compute_ns = (uint64_t)compute_ns}});
 	return r;
 }
 
@@ -487,11 +488,11 @@ static int cam_session(struct endpoint *e, int slice, struct err *err)
 	session_free(e->cam);
 	e->cam = NULL;
 	e->cam_slice = slice;
-	return session_new(
-		&e->cam, e->model, backend_find(BACKEND),
-		&(struct session_options){
-			.rate = model_info(e->model)->rates[slice], .batch = CAM_BATCH, .gradcam = true},
-		err);
+	return session_new(&e->cam, e->model, backend_find(BACKEND),
+			   &(struct session_options){.rate = model_info(e->model)->rates[slice],
+						     .batch = CAM_BATCH,
+						     .gradcam = true},
+			   err);
 }
 
 /* Appends the PNG of one instance to fd. 0: no picture. */
@@ -505,7 +506,8 @@ static uint64_t draw(const struct endpoint *e, const struct map *data, const str
 	int r;
 
 	snprintf(score, sizeof(score), "%.6f", (double)wish->score);
-	const struct image_text texts[] = {{"label", model_label(e->model, (int)wish->label)}, {"score", score}};
+	const struct image_text texts[] = {{"label", model_label(e->model, (int)wish->label)},
+					   {"score", score}};
 
 	r = image_decode(&image, data->data, data->len, 0, NULL);
 	if (r == 0 && (image.height > CAM_SIDE || image.width > CAM_SIDE)) {
@@ -557,8 +559,8 @@ static int explain_some(struct endpoint *e, const struct map *data, const struct
 	if (r == 0 && good)
 		r = session_gradcam(e->cam, labels, good, heat);
 	for (int i = 0; r == 0 && i < good; i++)
-		pictures[at[i]].len = draw(e, &data[at[i]], &wishes[at[i]], heat + (size_t)i * (size_t)(h * w), h,
-					   w, fd);
+		pictures[at[i]].len =
+			draw(e, &data[at[i]], &wishes[at[i]], heat + (size_t)i * (size_t)(h * w), h, w, fd);
 	free(pixels);
 	free(logits);
 	free(heat);

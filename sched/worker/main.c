@@ -44,8 +44,9 @@ int worker_send_failed(struct worker *w, int r, const struct err *err)
 	struct err e = *err;
 
 	worker_err(&e, r, "worker");
-	return worker_send(w, &(struct wire_message){.type = WIRE_FAILED,
-						     .failed = {.code = (uint16_t)e.code, .detail = e.detail}});
+	return worker_send(w,
+			   &(struct wire_message){.type = WIRE_FAILED,
+						  .failed = {.code = (uint16_t)e.code, .detail = e.detail}});
 }
 
 /* What a worker must not have or do, whatever it decodes. */
@@ -96,8 +97,9 @@ int worker_main(int argc, char **argv)
 			continue;
 		log_init(kinds[i].name);
 		if (getsockopt(SOCKET_FD, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_SEQPACKET) {
-			fprintf(stderr, "inferfs worker: descriptor 3 is not the daemon's socket: only the daemon "
-					"starts workers\n");
+			fprintf(stderr,
+				"inferfs worker: descriptor 3 is not the daemon's socket: only the daemon "
+				"starts workers\n");
 			return 2;
 		}
 		r = confine();

@@ -15,16 +15,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NICE	       5 /* inference goes first */
+#define NICE           5 /* inference goes first */
 #define MAX_SPEC       (UINT64_C(1) << 20)
 #define MAX_CHECKPOINT (UINT64_C(4) << 30)
 #define PROGRESS_NS    INT64_C(200000000) /* five a second at most */
 
 struct train_job {
 	struct worker *w;
-	int epoch;	     /* the last that ended, 0: none in this run */
-	int64_t progress_at; /* when the last PROGRESS went */
-	int r;		     /* why a hook ended the run, when not by STOP */
+	int epoch;                                 /* the last that ended, 0: none in this run */
+	int64_t progress_at;                       /* when the last PROGRESS went */
+	int r;                                     /* why a hook ended the run, when not by STOP */
 	struct wire_slice slices[MODEL_MAX_RATES]; /* of the last epoch */
 	uint32_t n_slices;
 };
@@ -166,10 +166,10 @@ static int train(struct train_job *job, const struct wire_message *m, struct err
 	if (r == 0)
 		r = send_model(job, train_model(t), err);
 	else if (r == -ECANCELED)
-		r = job->r < 0 ? job->r
-			       : worker_send(job->w,
-					     &(struct wire_message){.type = WIRE_STOPPED,
-								    .stopped = {(uint32_t)job->epoch}});
+		r = job->r < 0
+			    ? job->r
+			    : worker_send(job->w, &(struct wire_message){.type = WIRE_STOPPED,
+									 .stopped = {(uint32_t)job->epoch}});
 	train_free(t);
 	dataset_close(ds);
 	train_spec_free(spec);
