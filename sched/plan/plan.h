@@ -33,17 +33,16 @@ struct plan_request {
 	const struct plan_submodel *submodels;
 	int64_t instances;   /* N */
 	int batch;           /* S */
-	int64_t deadline_ns; /* D from now; INT64_MAX: none */
+	int64_t deadline_ns; /* D from now; INT64_MAX: none; what is not positive: everything is dropped */
 };
 
 enum plan_method { PLAN_HULL, PLAN_BNB, PLAN_DP, PLAN_CACHE, PLAN_METHODS };
 
 struct plan {
-	int64_t n[MAX_SUBMODELS]; /* mini-batches of each sub-model */
-	int partial;  /* the sub-model that takes the mini-batch that is not full; -1: none, or it is dropped
-		       */
-	double p_eff; /* 0…1, over N instances */
-	double bound; /* of the LP: p_eff ≤ bound */
+	int64_t n[MAX_SUBMODELS]; /* mini-batches of each sub-model, the one that is not full included */
+	int partial;     /* the sub-model that takes the one that is not full; -1: none, or it is dropped */
+	double p_eff;    /* 0…1, over N instances */
+	double bound;    /* of the LP: p_eff ≤ bound */
 	int64_t dropped; /* instances without a mini-batch */
 	enum plan_method method;
 	int64_t solve_ns;
@@ -51,10 +50,17 @@ struct plan {
 
 int planner_new(struct planner **ret);
 void planner_free(struct planner *pl);
+/*
+ * The best plan: cache, hull, B&B, DP, in this order, until one proves an optimum (p_eff within 1e-9; a B&B's
+ * within 1e-8). When none can, the best that was found; `bound` tells how far it may be off. Takes some 15 ms at
+ * most. The cache is keyed by the exact request: who wants hits rounds D down to a step that does not
+ * matter. -EINVAL (then *ret is untouched): 1 ≤ N ≤ 1e12, 1 ≤ S ≤ 1e6, 0 ≤ p_i ≤ 1, 1 ns ≤ t_i ≤ 2^60 ns do not hold.
+ */
 int planner_plan(struct planner *pl, const struct plan_request *request, struct plan *ret);
 const char *plan_method_name(enum plan_method method); /* "hull", "bnb", "dp", "cache" */
 
-/* The ways one by one, for tests and the bench; each returns -EAGAIN when it can't prove an optimum. */
+/* The ways one by one, for tests and the bench; each returns -EAGAIN when it can't prove an optimum. solve_ns
+ * is left 0. */
 int plan_by_hull(const struct plan_request *request, struct plan *ret);
 int plan_by_bnb(const struct plan_request *request, struct plan *ret);
 int plan_by_dp(const struct plan_request *request, struct plan *ret);
