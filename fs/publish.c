@@ -466,7 +466,7 @@ static int publish_item(struct publisher *pub, struct item *item)
 {
 	char *slash = strrchr(item->path, '/');
 	const char *name = slash ? slash + 1 : item->path, *parent = slash ? item->path : ".";
-	struct dir *dir;
+	struct dir *dir = NULL;
 	int r = 0;
 
 	for (int attempt = 0; attempt < 2; attempt++) {
