@@ -2,6 +2,7 @@
  * The inferfs command: one table of subcommands.
  */
 #include "fs/command.h"
+#include "sched/plan/plan.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -18,6 +19,7 @@ static const struct command {
 	const char *name, *help;
 	int (*main)(int argc, char **argv);
 } commands[] = {
+	{"plan", "show what would be scheduled", plan_main},
 	{"wait", "wait until a path exists", wait_main},
 	{"--version", "print the version", version_main},
 };

@@ -78,24 +78,14 @@ static glp_prob *make(const struct problem *p)
 	return lp;
 }
 
-/* 0, -EAGAIN when stopped by the time limit with *s a solution or not, or -EIO. */
+/* 0; -EAGAIN when the time limit stopped it, with *s a solution or none; or -EIO. */
 static int solve(const struct problem *p, struct solution *s)
 {
-	glp_prob *volatile lp = NULL;
+	glp_prob *lp = make(p);
 	glp_smcp simplex;
 	glp_iocp mip;
 	int r = -EIO, rc;
 
-	if (setjmp(on_error)) {
-		glp_error_hook(NULL, NULL);
-		glp_free_env();
-		log_warn("GLPK failed; planning goes on without it this time");
-		return -EIO;
-	}
-	glp_term_out(GLP_OFF);
-	glp_term_hook(swallow, NULL);
-	glp_error_hook(glpk_failed, NULL);
-	lp = make(p);
 	glp_init_smcp(&simplex);
 	simplex.msg_lev = GLP_MSG_OFF;
 	simplex.tol_bnd = simplex.tol_dj = TOLERANCE;
@@ -122,6 +112,23 @@ static int solve(const struct problem *p, struct solution *s)
 			s->part = p->parts[i].index;
 out:
 	glp_delete_prob(lp);
+	return r;
+}
+
+/* As solve; when GLPK would have aborted the process, -EIO and *s may hold anything. */
+static int solve_guarded(const struct problem *p, struct solution *s)
+{
+	int r;
+
+	if (setjmp(on_error)) {
+		glp_free_env();
+		log_warn("GLPK failed; this plan is made without it");
+		return -EIO;
+	}
+	glp_term_out(GLP_OFF);
+	glp_term_hook(swallow, NULL);
+	glp_error_hook(glpk_failed, NULL);
+	r = solve(p, s);
 	glp_error_hook(NULL, NULL);
 	return r;
 }
@@ -132,7 +139,9 @@ void bnb_solve(const struct problem *p, struct solution *best)
 	int r = 0;
 
 	if (p->n_items + p->n_parts)
-		r = solve(p, &s);
+		r = solve_guarded(p, &s);
+	if (r == -EIO)
+		return;
 	if (problem_check(p, &s) < 0)
 		return;
 	/* An optimum worse than what is known is none. */

@@ -2,6 +2,7 @@
 #include "sched/plan/plan.h"
 
 #include <errno.h>
+#include <glpk.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -442,6 +443,32 @@ static void test_ends(void **state)
 	assert_memory_equal(&plan, &before, sizeof(plan));
 }
 
+/* GLPK out of memory would abort the process: instead nothing is claimed, and the next time it works again. */
+static void test_glpk_failure(void **state)
+{
+	struct plan_request r = {.n_submodels = 4,
+				 .submodels = xray,
+				 .instances = 6400,
+				 .batch = 32,
+				 .deadline_ns = INT64_C(8000000000)};
+	struct plan plan, before;
+	size_t used = 0;
+
+	(void)state;
+	assert_int_equal(plan_by_bnb(&r, &plan), 0);
+	glp_mem_limit(1);
+	while (used < (1 << 20) - 8192) {
+		assert_non_null(glp_alloc(1, 4096));
+		glp_mem_usage(NULL, NULL, &used, NULL);
+	}
+	memset(&plan, 7, sizeof(plan));
+	before = plan;
+	assert_int_equal(plan_by_bnb(&r, &plan), -EAGAIN);
+	assert_memory_equal(&plan, &before, sizeof(plan));
+	assert_int_equal(plan_by_bnb(&r, &plan), 0);
+	check(&r, &plan);
+}
+
 /* More requests than the cache holds: the old ones are gone, the new ones there, nothing is mixed up. */
 static void test_cache(void **state)
 {
@@ -475,6 +502,7 @@ int main(void)
 		cmocka_unit_test(test_command_errors),
 		cmocka_unit_test_setup_teardown(test_brute_force, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_large, setup, teardown),
+		cmocka_unit_test(test_glpk_failure),
 		cmocka_unit_test_setup_teardown(test_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cache, setup, teardown),
 	};
