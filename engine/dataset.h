@@ -12,10 +12,12 @@
  *	const uint8_t *pixels = dataset_image(ds, DATASET_TRAIN, i);	// (H, W, C)
  *
  * Understood: ImageFolder (`[train|val|test/]CLASS/NAME.{png,jpg,jpeg}`) and IDX pairs
- *(`*-images-idx3-ubyte[.gz]` with `*-labels-idx1-ubyte[.gz]`; a name with `train` is the training split,
- *`t10k` or `test` the test split). Without a val split, a seeded tenth of train becomes val. A file that
- *can't be used is listed in dataset.json with its reason and skipped. The functions take bytes, not paths:
- *the caller has the files.
+ * (`*-images-idx3-ubyte[.gz]` with `*-labels-idx1-ubyte[.gz]`; a name with `train` is the training split,
+ * `t10k` or `test` the test split). Without a val split, a seeded tenth of each class of train becomes val.
+ * A file that can't be used is listed in dataset.json with its reason and skipped; hidden files and those of
+ * other kinds are only counted. `labels.txt` or `classes.txt` gives names to the classes, one a line, in
+ * their order (IDX: numeric; folders: by name). The functions take bytes, not paths: the caller has the files.
+ * The result depends on the files, not on the order they come in.
  */
 #ifndef ENGINE_DATASET_H
 #define ENGINE_DATASET_H
@@ -28,10 +30,15 @@
 enum dataset_split { DATASET_TRAIN, DATASET_VAL, DATASET_TEST, DATASET_SPLITS };
 
 struct dataset_scan_options {
-	int channels, height,
-		width;    /* what the cache holds; 0: as the data are when uniform, else 3×64×64 (RGB) */
+	/* What the cache holds. Channels 0: 1 when all images are grey, else 3. Height and width 0: as the
+	 * data are when all are alike and at most 128 pixels a side, else 64×64. */
+	int channels, height, width;
 	uint64_t seed;    /* of the 90/10 split */
 	const char *name; /* goes into dataset.json; borrowed during _new */
+	/* Where pixels wait for _finish: an empty file open for reading and writing; best the very file that
+	 * _finish gets as cache_fd, for then they are written once. 0: in memory (a memfd). Borrowed until
+	 * _free. */
+	int spool_fd;
 };
 
 struct dataset_scan;

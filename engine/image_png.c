@@ -2,6 +2,7 @@
  * PNG by libspng. Every kind is decoded as RGBA8 (libspng expands palettes, bit depths and tRNS) one row at
  * a time, so that beside the result only a row is held; an interlaced image needs the whole RGBA frame.
  */
+#include "engine/base/utf8.h"
 #include "engine/image_private.h"
 
 #include <errno.h>
@@ -112,26 +113,9 @@ out:
 	return r;
 }
 
-/* Length of the UTF-8 sequence at p; 0 when it is none. */
-static int utf8_len(const unsigned char *p)
-{
-	int n = *p < 0x80                 ? 1
-		: *p >= 0xc2 && *p < 0xe0 ? 2
-		: *p >= 0xe0 && *p < 0xf0 ? 3
-		: *p >= 0xf0 && *p < 0xf5 ? 4
-					  : 0;
-
-	for (int i = 1; i < n; i++)
-		if ((p[i] & 0xc0) != 0x80)
-			return 0;
-	return n;
-}
-
 /* Texts are UTF-8; bytes that are not become '?', as a label may be any directory's name. */
 static bool set_text(struct spng_text *t, const struct image_text *from)
 {
-	char *p;
-
 	*t = (struct spng_text){
 		.type = SPNG_TEXT, .language_tag = (char *)"", .translated_keyword = (char *)""};
 	strncpy(t->keyword, from->key, sizeof(t->keyword) - 1);
@@ -139,15 +123,7 @@ static bool set_text(struct spng_text *t, const struct image_text *from)
 	if (!t->text)
 		return false;
 	t->length = strlen(t->text);
-	for (p = t->text; *p;) {
-		int n = utf8_len((unsigned char *)p);
-
-		if (n > 1)
-			t->type = SPNG_ITXT;
-		if (n == 0)
-			*p = '?';
-		p += n ? n : 1;
-	}
+	t->type = utf8_clean(t->text) ? SPNG_TEXT : SPNG_ITXT;
 	return true;
 }
 
