@@ -4,14 +4,18 @@
  * A blob and its inode's record can't change in one atomic step. So before a blob is made or changed, its
  * inode is marked ('B' in the default column family), and the mark goes when an fsync has made both agree on
  * the disk. volume_open looks at each marked one (purge.c): a blob without an inode is removed, a missing or
- * short one (only after a power cut without fsync) is stretched with zeros. The bytes beyond a record's size
+ * short one (only after a power cut without fsync) is stretched with zeros. A power cut can also bring back a
+ * blob that was removed: after anything but a clean close, volume_open removes those without an inode. The bytes beyond a record's size
  * mean nothing and are cut when the blob is next opened.
  */
 #include "fs/volume/private.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 void blob_name(char name[32], uint64_t ino)
@@ -86,4 +90,57 @@ int blob_mark(struct volume *vol, uint64_t ino, bool *marked)
 	}
 	*marked = true;
 	return 0;
+}
+
+static int walk_folder(struct volume *vol, const char *folder,
+		       int (*fn)(void *data, const char *name, uint64_t ino, uint64_t size), void *data)
+{
+	int fd = openat(vol->blobs_fd, folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!dir) {
+		r = errno == ENOTDIR ? fn(data, folder, 0, 0) : -errno;
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	while (r == 0 && (e = readdir(dir))) {
+		char name[300], expected[32];
+		uint64_t ino;
+		struct stat st;
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		snprintf(name, sizeof(name), "%s/%s", folder, e->d_name);
+		ino = strtoull(e->d_name, NULL, 16);
+		blob_name(expected, ino);
+		if (strcmp(name, expected) != 0)
+			ino = 0;
+		if (fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		r = fn(data, name, S_ISREG(st.st_mode) ? ino : 0, (uint64_t)st.st_size);
+	}
+	closedir(dir);
+	return r < 0 ? r : 0;
+}
+
+int blob_walk(struct volume *vol, int (*fn)(void *data, const char *name, uint64_t ino, uint64_t size),
+	      void *data)
+{
+	int fd = openat(vol->blobs_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+
+	if (!dir) {
+		r = -errno;
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	while (r == 0 && (e = readdir(dir)))
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			r = walk_folder(vol, e->d_name, fn, data);
+	closedir(dir);
+	return r;
 }

@@ -64,6 +64,7 @@ struct volume {
 	struct db db;
 	int dir_fd, blobs_fd, lock_fd;
 	bool read_only;
+	bool purged; /* nothing of a crashed run is left: may be marked as cleanly closed */
 	pthread_mutex_t rename_lock;
 	pthread_mutex_t ino_lock; /* guards the two below */
 	uint64_t ino_next, ino_limit;
@@ -141,7 +142,8 @@ bool purge_is_immediate(const struct node *node, const struct inode_rec *rec);
 /* Removes an orphan that nobody has open any more. Under node->lock. Failing is harmless: volume_open does
  * it again. */
 void purge_after(struct volume *vol, struct node *node);
-int purge_crashed(struct volume *vol); /* orphans and marked blobs of a crashed run */
+int purge_crashed(struct volume *vol);      /* orphans, marked and stray blobs of a crashed run */
+bool volume_was_closed(struct volume *vol); /* cleanly, by volume_close */
 
 /* --- dentry.c --- */
 
@@ -180,6 +182,9 @@ void blob_name(char name[32], uint64_t ino);
 int blob_open(struct volume *vol, uint64_t ino, int flags); /* descriptor; O_CREAT makes the folder too */
 int blob_remove(struct volume *vol, uint64_t ino);          /* 0 when there is none */
 int blob_sync(struct volume *vol, uint64_t ino, int fd);    /* data and the names that lead to it */
+/* Calls fn for each file there: ino is 0 when its name is not a blob's. A negative return ends it. */
+int blob_walk(struct volume *vol, int (*fn)(void *data, const char *name, uint64_t ino, uint64_t size),
+	      void *data);
 int blob_mark(struct volume *vol, uint64_t ino, bool *marked);
 
 #endif

@@ -179,9 +179,38 @@ out:
 	return r;
 }
 
+static int sweep_one(void *data, const char *name, uint64_t ino, uint64_t size)
+{
+	struct volume *vol = data;
+	struct inode_rec rec;
+	int r = ino ? inode_read(vol, ino, &rec) : -EIO;
+
+	(void)name;
+	(void)size;
+	return r == -ESTALE || (r == 0 && rec.storage != STORAGE_BLOB) ? blob_remove(vol, ino) : 0;
+}
+
+bool volume_was_closed(struct volume *vol)
+{
+	return db_has(&vol->db, CF_DEFAULT, "C", 1);
+}
+
 int purge_crashed(struct volume *vol)
 {
+	struct batch b = {0};
 	int r = purge_orphans(vol);
 
-	return r < 0 ? r : settle_blobs(vol);
+	if (r == 0)
+		r = settle_blobs(vol);
+	if (r == 0 && !volume_was_closed(vol))
+		r = blob_walk(vol, sweep_one, vol);
+	if (r == 0)
+		r = batch_init(&b, vol);
+	if (r < 0)
+		return r;
+	batch_delete(&b, CF_DEFAULT, "C", 1);
+	r = batch_commit(&b, true);
+	batch_release(&b);
+	vol->purged = r == 0;
+	return r;
 }

@@ -3,11 +3,15 @@
  *
  *	default   'V'                          u32 format version
  *	          'I'                          u64 next inode number that may be given out after a restart
- *	          'O' ino                      empty: nlink is 0 but the inode is (or was) open; purged at
- *open 'B' ino                      empty: the blob may be stray, short or missing after a crash inodes    ino
- *inode record (record_put_inode) dentries  parent 0 name                u8 version, u8 type, u64 cookie, u64
- *ino parent 1 cookie              u8 version, u8 type, u64 ino, name xattrs    ino name the value data ino
- *content of a small file, target of a symlink sched     the scheduler's own
+ *	          'C'                          empty: closed cleanly; absent while somebody has it open
+ *	          'O' ino                      empty: nlink is 0 but it is or was open; purged at open
+ *	          'B' ino                      empty: the blob may be stray, short or missing
+ *	inodes    ino                          inode record (record_put_inode)
+ *	dentries  parent 0 name                u8 version, u8 type, u64 cookie, u64 ino
+ *	          parent 1 cookie              u8 version, u8 type, u64 ino, name
+ *	xattrs    ino name                     the value
+ *	data      ino                          content of a small file, target of a symlink
+ *	sched     the scheduler's own
  *
  * Numbers in keys are big-endian (so that a range scan is in order), in records little-endian. A dentry key
  * is put at most once between two deletes, so SingleDelete is right for it: a cookie key because a cookie is

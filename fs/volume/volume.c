@@ -178,19 +178,7 @@ int volume_open(struct volume **ret, const char *state_dir, unsigned flags, stru
 	return 0;
 }
 
-void volume_close(struct volume *vol)
-{
-	int r;
-
-	if (!vol)
-		return;
-	r = vol->read_only ? 0 : volume_sync(vol);
-	if (r < 0)
-		log_error("volume: sync at close: %s", strerror(-r));
-	release(vol);
-}
-
-int volume_sync(struct volume *vol)
+static int sync_all(struct volume *vol, bool closing)
 {
 	struct batch b;
 	int r;
@@ -200,10 +188,30 @@ int volume_sync(struct volume *vol)
 	if (syncfs(vol->dir_fd) < 0)
 		return -errno;
 	r = batch_init(&b, vol);
-	if (r == 0)
-		r = batch_commit(&b, true);
+	if (r < 0)
+		return r;
+	if (closing && vol->purged)
+		batch_put(&b, CF_DEFAULT, "C", 1, "", 0);
+	r = batch_commit(&b, true);
 	batch_release(&b);
 	return r;
+}
+
+int volume_sync(struct volume *vol)
+{
+	return sync_all(vol, false);
+}
+
+void volume_close(struct volume *vol)
+{
+	int r;
+
+	if (!vol)
+		return;
+	r = sync_all(vol, true);
+	if (r < 0)
+		log_error("volume: sync at close: %s", strerror(-r));
+	release(vol);
 }
 
 int volume_statvfs(struct volume *vol, struct statvfs *ret)

@@ -1,7 +1,7 @@
 /*
  * The volume: inodes, dentries, xattrs and file contents below one state directory, on RocksDB (DESIGN
- *section 4). A library of its own: it knows no FUSE and no tree of inferfs, only numbers, names, bytes and a
- *`kind` byte it keeps for its caller.
+ * section 4). A library of its own: it knows no FUSE and no tree of inferfs, only numbers, names, bytes and a
+ * `kind` byte it keeps for its caller.
  *
  *	volume_open(&vol, "/var/lib/inferfs", 0, &err);
  *	vol_create(vol, VOL_ROOT, "a", &(struct vol_new){ .mode = S_IFREG | 0644 }, &attr);
@@ -14,7 +14,7 @@
  *
  * Every function may be called from any thread and returns 0 (or a count) or a negative errno; what a
  * function changes is one atomic write batch. An inode number is never used twice; an unknown one is -ESTALE.
- *Permissions are the caller's business (the kernel checks them: default_permissions); sticky bits, types,
+ * Permissions are the caller's business (the kernel checks them: default_permissions); sticky bits, types,
  *ENOTEMPTY, ELOOP of renames are checked here. Names: 1 to 255 bytes, no '/' and no NUL, not "." or ".."
  *(-EINVAL, -ENAMETOOLONG).
  */

@@ -33,15 +33,24 @@ static int setup(void **state)
 	return mkdtemp(state_dir) && volume_open(&vol, state_dir, 0, NULL) == 0 ? 0 : -1;
 }
 
+static void say(void *data, const char *line)
+{
+	(void)data;
+	print_message("fsck: %s\n", line);
+}
+
 static int teardown(void **state)
 {
+	struct fsck_report report = {0};
 	char command[128];
+	int r;
 
 	(void)state;
 	volume_close(vol);
 	vol = NULL;
+	r = volume_fsck(state_dir, false, say, NULL, &report, NULL);
 	snprintf(command, sizeof(command), "rm -rf %s", state_dir);
-	return system(command) == 0 ? 0 : -1;
+	return r == 0 && report.faults == 0 && system(command) == 0 ? 0 : -1;
 }
 
 static uint64_t make(uint64_t parent, const char *name, uint32_t mode)
