@@ -1,76 +1,7 @@
 /* Names of the volume: what each call changes, and each way it must refuse. */
-#include "fs/volume/volume.h"
+#include "tests/unit/volume_test.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/fs.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static char state_dir[64];
-static struct volume *vol;
-
-static void reopen(void)
-{
-	struct err err = ERR_INIT;
-
-	volume_close(vol);
-	vol = NULL;
-	assert_int_equal(volume_open(&vol, state_dir, 0, &err), 0);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	strcpy(state_dir, "/tmp/inferfs-volume-XXXXXX");
-	return mkdtemp(state_dir) && volume_open(&vol, state_dir, 0, NULL) == 0 ? 0 : -1;
-}
-
-static void say(void *data, const char *line)
-{
-	(void)data;
-	print_message("fsck: %s\n", line);
-}
-
-static int teardown(void **state)
-{
-	struct fsck_report report = {0};
-	char command[128];
-	int r;
-
-	(void)state;
-	volume_close(vol);
-	vol = NULL;
-	r = volume_fsck(state_dir, false, say, NULL, &report, NULL);
-	snprintf(command, sizeof(command), "rm -rf %s", state_dir);
-	return r == 0 && report.faults == 0 && system(command) == 0 ? 0 : -1;
-}
-
-static uint64_t make(uint64_t parent, const char *name, uint32_t mode)
-{
-	struct vol_attr attr;
-	struct vol_new what = {.mode = mode, .uid = 7, .gid = 8, .kind = 3, .target = "somewhere"};
-
-	assert_int_equal(vol_create(vol, parent, name, &what, &attr), 0);
-	return attr.ino;
-}
-
-static uint64_t file(uint64_t parent, const char *name)
-{
-	return make(parent, name, S_IFREG | 0644);
-}
-
-static uint64_t folder(uint64_t parent, const char *name)
-{
-	return make(parent, name, S_IFDIR | 0755);
-}
 
 static uint32_t nlink_of(uint64_t ino)
 {
@@ -78,14 +9,6 @@ static uint32_t nlink_of(uint64_t ino)
 
 	assert_int_equal(vol_getattr(vol, ino, &attr), 0);
 	return attr.nlink;
-}
-
-static uint64_t ino_of(uint64_t parent, const char *name)
-{
-	struct vol_attr attr;
-	int r = vol_lookup(vol, parent, name, &attr);
-
-	return r < 0 ? 0 : attr.ino;
 }
 
 static int rename_(uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
@@ -494,7 +417,6 @@ static void test_read_only(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_create),          T(test_setgid),    T(test_lookup),
 		T(test_remove),          T(test_link),      T(test_symlink),
