@@ -32,13 +32,14 @@ struct op_desc {
 	bool need_dx;  /* with a gradient of its input */
 };
 
-/* Pointers of one run; what an op does not have is NULL. x may equal y for relu and add. */
+/* Pointers of one run; what an op does not have is NULL. dx may equal dy for relu, add and group_norm without
+ * residual. */
 struct op_io {
 	const float *x, *x2; /* (n, in) */
 	float *y;            /* (n, out) */
 	float *dy;           /* (n, out); backward may overwrite it */
 	float *dx;           /* (n, in); overwritten; NULL: not wanted */
-	float *dx2;          /* add and residual: the gradient of x2. May equal dy */
+	float *dx2; /* add and residual: the gradient of x2. May equal dy: dy is then left as that gradient */
 	const float *weight, *bias;
 	float *dweight, *dbias; /* full-width views as weight and bias: ADDED to; NULL: not wanted */
 	void *saved;            /* op_impl.saved_size bytes that live from forward to backward */
@@ -67,6 +68,8 @@ struct op_impl {
 
 struct backend {
 	const char *name;
+	void (*add_to)(float *y, const float *x,
+		       size_t n);            /* y += x: where gradients of several consumers meet */
 	const struct op_impl *ops[OP_COUNT]; /* NULL: unsupported */
 };
 

@@ -34,8 +34,8 @@ void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int c
 		      const float *std, float *out);
 
 struct session_stats {
-	size_t workspace, packed; /* bytes */
-	int steps, variants;      /* after fusion; batch sizes compiled so far */
+	size_t activations, scratch; /* bytes of the net's workspace that this session needs */
+	int steps, variants;         /* after fusion; batch sizes compiled so far */
 };
 struct session_stats session_stats(const struct session *s);
 

@@ -1,0 +1,73 @@
+#include "engine/backend.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+extern const struct backend onednn_backend, ref_backend;
+
+static const struct backend *const backends[] = {&onednn_backend, &ref_backend};
+
+const struct backend *backend_at(size_t i)
+{
+	return i < sizeof(backends) / sizeof(backends[0]) ? backends[i] : NULL;
+}
+
+const struct backend *backend_find(const char *name)
+{
+	for (size_t i = 0; backend_at(i); i++)
+		if (strcmp(backend_at(i)->name, name) == 0)
+			return backend_at(i);
+	return NULL;
+}
+
+int kernel_create(struct kernel **ret, const struct backend *backend, const struct op_desc *desc,
+		  struct kernel *sibling, struct err *err)
+{
+	const struct op_impl *impl = backend->ops[desc->op];
+	struct kernel *k;
+	int r;
+
+	if (!impl || (desc->training && !impl->backward))
+		return err_set(err, ERR_UNSUPPORTED_OP, "%s %s%s", backend->name, op_info(desc->op)->name,
+			       impl ? " (its gradient)" : "");
+	r = impl->create(&k, desc, sibling, err);
+	if (r < 0)
+		return r;
+	k->impl = impl;
+	k->desc = *desc;
+	*ret = k;
+	return 0;
+}
+
+void kernel_destroy(struct kernel *k)
+{
+	if (!k)
+		return;
+	if (k->impl->destroy)
+		k->impl->destroy(k);
+	else
+		free(k);
+}
+
+size_t kernel_saved_size(const struct backend *backend, const struct op_desc *desc)
+{
+	const struct op_impl *impl = backend->ops[desc->op];
+
+	return impl && impl->saved_size ? impl->saved_size(desc) : 0;
+}
+
+void kernel_trim(struct kernel *k)
+{
+	if (k && k->impl->trim)
+		k->impl->trim(k);
+}
+
+int kernel_forward(struct kernel *k, const struct op_io *io)
+{
+	return k->impl->forward(k, io);
+}
+
+int kernel_backward(struct kernel *k, const struct op_io *io)
+{
+	return k->impl->backward(k, io);
+}

@@ -1,0 +1,356 @@
+#include "engine/compile.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALIGNMENT 64
+
+/* What is known of each node while steps are made. */
+struct place {
+	int consumers, consumer; /* how many, and the last of them */
+	int value;               /* -1: not made yet */
+	bool absorbed;           /* its work is done by another node's step */
+};
+
+struct builder {
+	struct compiled *c;
+	const struct net *net;
+	const struct compile_options *options;
+	struct place *places;
+	bool *cam; /* of each value: lies between the feature map and the output */
+};
+
+static size_t value_bytes(const struct builder *b, int value)
+{
+	const struct extent *e = &b->c->values[value].extent;
+
+	return (size_t)b->options->batch * (size_t)e->c * (size_t)e->h * (size_t)e->w * sizeof(float);
+}
+
+static int add_buffer(struct compiled *c, size_t size, int first, int last)
+{
+	c->buffers[c->n_buffers] = (struct buffer){.size = size, .first = first, .last = last};
+	return c->n_buffers++;
+}
+
+static int add_value(struct builder *b, const struct node *node)
+{
+	struct value *v = &b->c->values[b->c->n_values];
+
+	v->extent = (struct extent){slice_extent(node->channels, node->groups, b->options->rate),
+				    node->height, node->width};
+	v->grad = -1;
+	return b->c->n_values++;
+}
+
+/* The only consumer of a node when that is of the given op, else 0 (no node consumes into the input). */
+static int sole_consumer(const struct builder *b, int node, enum op op)
+{
+	const struct place *p = &b->places[node];
+
+	return p->consumers == 1 && b->net->nodes[p->consumer].op == op ? p->consumer : 0;
+}
+
+/* Makes the step of a node; `last` is the node whose result it gives, after what was fused into it. */
+static void add_step(struct builder *b, int id, int last, int residual)
+{
+	const struct node *node = &b->net->nodes[id];
+	const struct param *weight = node->weight >= 0 ? &b->net->params.list[node->weight] : NULL;
+	struct step *s = &b->c->steps[b->c->n_steps++];
+	int relu = node->op == OP_relu ? 0 : sole_consumer(b, last, OP_relu);
+
+	*s = (struct step){.x = b->places[node->in[0]].value,
+			   .x2 = residual >= 0 ? b->places[residual].value : -1,
+			   .weight = node->weight,
+			   .bias = node->bias,
+			   .saved = -1,
+			   .dx = -1,
+			   .dx2 = -1};
+	if (relu && (node->op == OP_conv2d || node->op == OP_linear || node->op == OP_group_norm ||
+		     node->op == OP_add)) {
+		b->places[relu].absorbed = true;
+		last = relu;
+		s->desc.relu = true;
+	}
+	s->y = b->places[last].value = add_value(b, &b->net->nodes[last]);
+	s->desc.op = node->op;
+	s->desc.in = b->c->values[s->x].extent;
+	s->desc.out = b->c->values[s->y].extent;
+	s->desc.bias = node->bias >= 0;
+	s->desc.residual = node->op == OP_group_norm && residual >= 0;
+	s->desc.weight_ld = weight ? (int64_t)(weight->size / (size_t)weight->dims[0]) : 0;
+	switch (node->op) {
+	case OP_conv2d:
+		s->desc.kernel = node->conv.kernel;
+		s->desc.stride = node->conv.stride;
+		s->desc.pad = node->conv.pad;
+		s->desc.groups = node->conv.conv_groups;
+		if (s->desc.groups > 1)
+			s->desc.groups = (int)((int64_t)s->desc.groups * s->desc.out.c / node->channels);
+		break;
+	case OP_max_pool:
+	case OP_avg_pool:
+		s->desc.kernel = node->pool.kernel;
+		s->desc.stride = node->pool.stride;
+		s->desc.pad = node->pool.pad;
+		break;
+	case OP_group_norm:
+		s->desc.groups = (int)((int64_t)node->norm.groups * s->desc.in.c / node->channels);
+		s->desc.eps = node->norm.eps;
+		break;
+	default:
+		break;
+	}
+}
+
+/*
+ * A normalisation whose only consumer is an addition waits for it and takes the other addend as its residual;
+ * when both addends are such, the second is made on its own first.
+ */
+static void add_addition(struct builder *b, int id)
+{
+	int x = b->net->nodes[id].in[0], x2 = b->net->nodes[id].in[1];
+	bool wait = b->places[x].value < 0, wait2 = b->places[x2].value < 0;
+
+	if (wait && wait2)
+		add_step(b, x2, x2, -1);
+	if (wait) {
+		add_step(b, x, id, x2);
+	} else if (wait2) {
+		add_step(b, x2, id, x);
+	} else {
+		add_step(b, id, id, x2);
+	}
+}
+
+static void make_steps(struct builder *b)
+{
+	const struct net *net = b->net;
+
+	for (int i = 1; i <= net->output; i++)
+		for (int k = 0; k < 2; k++)
+			if (net->nodes[i].in[k] >= 0) {
+				b->places[net->nodes[i].in[k]].consumers++;
+				b->places[net->nodes[i].in[k]].consumer = i;
+			}
+	b->places[net->output].consumers++;
+	for (int i = 0; i <= net->output; i++)
+		b->places[i].value = -1;
+	b->places[0].value = add_value(b, &net->nodes[0]);
+	for (int i = 1; i <= net->output; i++) {
+		if (b->places[i].absorbed)
+			continue;
+		switch (net->nodes[i].op) {
+		case OP_flatten:
+			b->places[i].value = b->places[net->nodes[i].in[0]].value;
+			break;
+		case OP_add:
+			add_addition(b, i);
+			break;
+		case OP_group_norm:
+			if (sole_consumer(b, i, OP_add))
+				break;
+			/* fall through */
+		default:
+			add_step(b, i, i, -1);
+		}
+	}
+	b->c->output = b->places[net->output].value;
+	b->c->feature = b->places[net->feature].value;
+}
+
+/* Which values' gradients are wanted, and which steps will be run backward. */
+static void mark_gradients(struct builder *b)
+{
+	struct compiled *c = b->c;
+
+	if (b->options->gradcam)
+		c->values[c->feature].need_grad = b->cam[c->feature] = true;
+	for (int i = 0; i < c->n_steps; i++) {
+		struct step *s = &c->steps[i];
+		bool cam = b->cam[s->x] || (s->x2 >= 0 && b->cam[s->x2]);
+		bool learns = b->options->training && (s->weight >= 0 || c->values[s->x].need_grad ||
+						       (s->x2 >= 0 && c->values[s->x2].need_grad));
+
+		b->cam[s->y] |= cam;
+		c->values[s->y].need_grad |= cam || learns;
+		s->desc.training = cam || learns;
+		s->desc.need_dx = c->values[s->x].need_grad && s->desc.training;
+		if (s->y == c->feature)
+			c->feature_steps = i + 1;
+	}
+}
+
+static void live_until(struct compiled *c, int buffer, int time)
+{
+	if (buffer >= 0 && c->buffers[buffer].last < time)
+		c->buffers[buffer].last = time;
+}
+
+static void place_data(struct builder *b)
+{
+	struct compiled *c = b->c;
+	int end = 2 * c->n_steps;
+
+	c->values[0].data = add_buffer(c, value_bytes(b, 0), 0, 0);
+	for (int i = 0; i < c->n_steps; i++) {
+		struct step *s = &c->steps[i];
+		struct op_desc d = s->desc;
+		int back = b->cam[s->y] ? end : end - 1 - i;
+		size_t saved;
+
+		c->values[s->y].data = add_buffer(c, value_bytes(b, s->y), i, i);
+		live_until(c, c->values[s->x].data, i);
+		if (s->x2 >= 0)
+			live_until(c, c->values[s->x2].data, i);
+		d.n = b->options->batch;
+		saved = kernel_saved_size(b->options->backend, &d);
+		if (saved)
+			s->saved = add_buffer(c, saved, i, i);
+		if (!s->desc.training)
+			continue;
+		live_until(c, s->saved, back);
+		if (d.op == OP_conv2d || d.op == OP_linear || d.op == OP_group_norm)
+			live_until(c, c->values[s->x].data, back);
+		if (d.relu || d.op == OP_relu)
+			live_until(c, c->values[s->y].data, back);
+	}
+	live_until(c, c->values[c->output].data, c->n_steps);
+	if (b->options->gradcam)
+		live_until(c, c->values[c->feature].data, end);
+}
+
+/*
+ * The gradient of a value is written by the first of its consumers to run backward and added to by the
+ * others. An elementwise op hands its dy on as dx, and an addition or residual its dy as dx2, without a copy:
+ * dy is of no more use then, since all consumers of y have run.
+ */
+static void place_gradients(struct builder *b)
+{
+	struct compiled *c = b->c;
+
+	if (!c->values[c->output].need_grad)
+		return;
+	c->values[c->output].grad = add_buffer(c, value_bytes(b, c->output), c->n_steps, c->n_steps);
+	for (int i = c->n_steps - 1; i >= 0; i--) {
+		struct step *s = &c->steps[i];
+		int time = 2 * c->n_steps - 1 - i, dy = c->values[s->y].grad;
+		bool in_place = s->desc.op == OP_add || s->desc.op == OP_relu ||
+				(s->desc.op == OP_group_norm && !s->desc.residual);
+		bool dy_taken = false;
+
+		if (!s->desc.training || dy < 0)
+			continue;
+		live_until(c, dy, time);
+		if (c->values[s->x].need_grad) {
+			struct value *x = &c->values[s->x];
+
+			s->add_dx = x->grad >= 0;
+			s->dx = in_place ? dy : add_buffer(c, value_bytes(b, s->x), time, time);
+			if (!s->add_dx) {
+				x->grad = s->dx;
+				dy_taken = in_place;
+			}
+			live_until(c, x->grad, time);
+		}
+		if (s->x2 >= 0 && c->values[s->x2].need_grad) {
+			struct value *x2 = &c->values[s->x2];
+
+			s->add_dx2 = x2->grad >= 0;
+			s->dx2 = s->add_dx2 || !dy_taken ? dy
+							 : add_buffer(c, value_bytes(b, s->x2), time, time);
+			if (!s->add_dx2)
+				x2->grad = s->dx2;
+			live_until(c, x2->grad, time);
+		}
+	}
+	if (b->options->gradcam)
+		live_until(c, c->values[c->feature].grad, 2 * c->n_steps);
+}
+
+static int by_size(const void *a, const void *b)
+{
+	const struct buffer *x = *(const struct buffer *const *)a, *y = *(const struct buffer *const *)b;
+
+	if (x->size != y->size)
+		return x->size > y->size ? -1 : 1;
+	return x < y ? -1 : 1;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+	const struct buffer *x = *(const struct buffer *const *)a, *y = *(const struct buffer *const *)b;
+
+	return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* Largest first, each at the lowest offset where nothing alive at the same time lies. */
+static int place_buffers(struct compiled *c)
+{
+	struct buffer **order = calloc((size_t)c->n_buffers * 2, sizeof(*order)), **near;
+
+	if (!order)
+		return -ENOMEM;
+	near = order + c->n_buffers;
+	for (int i = 0; i < c->n_buffers; i++) {
+		c->buffers[i].size = (c->buffers[i].size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+		order[i] = &c->buffers[i];
+	}
+	qsort(order, (size_t)c->n_buffers, sizeof(*order), by_size);
+	for (int i = 0; i < c->n_buffers; i++) {
+		size_t n = 0, offset = 0;
+
+		for (int k = 0; k < i; k++)
+			if (order[k]->first <= order[i]->last && order[i]->first <= order[k]->last)
+				near[n++] = order[k];
+		qsort(near, n, sizeof(*near), by_offset);
+		for (size_t k = 0; k < n && near[k]->offset < offset + order[i]->size; k++)
+			if (near[k]->offset + near[k]->size > offset)
+				offset = near[k]->offset + near[k]->size;
+		order[i]->offset = offset;
+		if (offset + order[i]->size > c->activation_size)
+			c->activation_size = offset + order[i]->size;
+	}
+	free(order);
+	return 0;
+}
+
+int compile(struct compiled *ret, const struct net *net, const struct compile_options *options)
+{
+	size_t n = (size_t)net->n_nodes;
+	struct compiled c = {.values = calloc(n, sizeof(*c.values)),
+			     .steps = calloc(n, sizeof(*c.steps)),
+			     /* data, gradient and two more of each step: saved, and the other addend's */
+			     .buffers = calloc(4 * n + 4, sizeof(*c.buffers))};
+	struct builder b = {.c = &c,
+			    .net = net,
+			    .options = options,
+			    .places = calloc(n, sizeof(*b.places)),
+			    .cam = calloc(n, sizeof(*b.cam))};
+	int r = -ENOMEM;
+
+	if (!c.values || !c.steps || !c.buffers || !b.places || !b.cam)
+		goto out;
+	make_steps(&b);
+	mark_gradients(&b);
+	place_data(&b);
+	place_gradients(&b);
+	r = place_buffers(&c);
+out:
+	free(b.places);
+	free(b.cam);
+	if (r < 0)
+		compiled_release(&c);
+	else
+		*ret = c;
+	return r;
+}
+
+void compiled_release(struct compiled *c)
+{
+	free(c->values);
+	free(c->steps);
+	free(c->buffers);
+	*c = (struct compiled){0};
+}

@@ -1,0 +1,54 @@
+/*
+ * Private to the session: a network compiled for one slice rate. Nodes become steps (fused, flatten gone),
+ * tensors become values, and every value, gradient and saved statistic gets its place in one activation area,
+ * for the largest batch. Time runs over the forward steps 0 … S-1 and then over their backward passes, step i
+ * at 2S-1-i; two buffers overlap only if they are never alive at the same time.
+ */
+#ifndef ENGINE_COMPILE_H
+#define ENGINE_COMPILE_H
+
+#include "engine/backend.h"
+
+struct buffer {
+	size_t size, offset; /* bytes; offset in the activation area */
+	int first, last;     /* alive in this time, ends included; size 0: not there */
+};
+
+struct value {
+	struct extent extent;
+	bool need_grad;
+	int data, grad; /* buffers; grad -1: none */
+};
+
+struct step {
+	struct op_desc desc; /* n left 0 */
+	int x, x2, y;        /* values; -1: none */
+	int weight, bias;    /* parameters; -1: none */
+	int saved;           /* buffer; -1: none */
+	/* Where backward puts the gradients of x and x2: straight into that value's grad, or, when another
+	 * step has written there before, into a buffer of its own, from where it is added. -1: not needed. */
+	int dx, dx2;
+	bool add_dx, add_dx2;
+};
+
+struct compiled {
+	int n_values, n_steps, n_buffers;
+	struct value *values;
+	struct step *steps;
+	struct buffer *buffers;
+	int output, feature;    /* values */
+	int feature_steps;      /* the steps from here on lie between feature and output */
+	size_t activation_size; /* bytes */
+};
+
+struct compile_options {
+	float rate;
+	int batch;
+	bool training, gradcam;
+	const struct backend *backend; /* asked for the size of what an op saves */
+};
+
+int compile(struct compiled *ret, const struct net *net, const struct compile_options *options);
+void compiled_release(struct compiled *c);
+
+#endif

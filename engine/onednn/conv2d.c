@@ -1,0 +1,70 @@
+#include "engine/onednn/onednn.h"
+
+/* (groups, outputs, inputs, kernel, kernel) when grouped, else without the first; `view`: of the full-width
+ * array. */
+static int weight_format(dnnl_memory_desc_t *ret, const struct op_desc *d, bool view)
+{
+	dnnl_dim_t plane = (dnnl_dim_t)d->kernel * d->kernel;
+	dnnl_dims_t dims = {d->groups, d->out.c / d->groups, d->in.c / d->groups, d->kernel, d->kernel};
+	dnnl_dims_t strides = {d->out.c / d->groups * d->weight_ld, d->weight_ld, plane, d->kernel, 1};
+	int skip = d->groups == 1, r = 0;
+
+	if (view)
+		DNNL_CHECK(dnnl_memory_desc_init_by_strides(ret, 5 - skip, dims + skip, dnnl_f32,
+							    strides + skip));
+	else
+		DNNL_CHECK(dnnl_memory_desc_init_by_tag(ret, 5 - skip, dims + skip, dnnl_f32,
+							dnnl_format_tag_any));
+out:
+	return r;
+}
+
+static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
+{
+	struct weighted_descs descs = {0};
+	dnnl_memory_desc_t x, y, weight, bias;
+	dnnl_dims_t x_dims = {d->n, d->in.c, d->in.h, d->in.w}, y_dims = {d->n, d->out.c, d->out.h, d->out.w};
+	dnnl_dims_t bias_dims = {d->out.c}, stride = {d->stride, d->stride}, pad = {d->pad, d->pad};
+	/* what the last row of windows doesn't reach is negative padding */
+	dnnl_dims_t end = {(d->out.h - 1) * d->stride + d->kernel - d->in.h - d->pad,
+			   (d->out.w - 1) * d->stride + d->kernel - d->in.w - d->pad};
+	dnnl_convolution_desc_t what;
+	int r = 0;
+
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, 4, x_dims, dnnl_f32, dnnl_nhwc));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 4, y_dims, dnnl_f32, dnnl_nhwc));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_x));
+	if ((r = weight_format(&weight, d, false)) < 0 ||
+	    (r = weight_format(&descs.weight_view, d, true)) < 0)
+		goto out;
+	DNNL_CHECK(dnnl_convolution_forward_desc_init(&what, dnnl_forward_inference, dnnl_convolution_direct,
+						      &x, &weight, d->bias ? &bias : NULL, &y, stride, pad,
+						      end));
+	r = onednn_describe(&descs.forward, &what, d->relu, NULL);
+	if (r == 0 && d->training) {
+		DNNL_CHECK(dnnl_convolution_backward_weights_desc_init(&what, dnnl_convolution_direct, &x,
+								       &weight, d->bias ? &bias : NULL, &y,
+								       stride, pad, end));
+		r = onednn_describe(&descs.backward_weights, &what, false, descs.forward);
+	}
+	if (r == 0 && d->need_dx) {
+		DNNL_CHECK(dnnl_convolution_backward_data_desc_init(&what, dnnl_convolution_direct, &x,
+								    &weight, &y, stride, pad, end));
+		r = onednn_describe(&descs.backward_data, &what, false, descs.forward);
+	}
+	if (r == 0)
+		return weighted_create(ret, d, sibling, &descs, err);
+out:
+	if (descs.forward)
+		dnnl_primitive_desc_destroy(descs.forward);
+	if (descs.backward_weights)
+		dnnl_primitive_desc_destroy(descs.backward_weights);
+	return err_set(err, ERR_UNSUPPORTED_OP, "onednn conv2d of %d×%d×%d to %d×%d×%d in %d groups", d->in.c,
+		       d->in.h, d->in.w, d->out.c, d->out.h, d->out.w, d->groups);
+}
+
+const struct op_impl onednn_conv2d = {.create = create,
+				      .destroy = weighted_destroy,
+				      .trim = weighted_trim,
+				      .forward = weighted_forward,
+				      .backward = weighted_backward};

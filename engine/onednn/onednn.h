@@ -1,0 +1,73 @@
+/*
+ * Private to engine/onednn: the CPU backend. oneDNN 2.6 runs convolutions and inner products; normalisation,
+ * pooling and elementwise ops are loops of our own that the compiler vectorises (oneDNN has no group norm,
+ * and the others are bound by memory).
+ */
+#ifndef ENGINE_ONEDNN_ONEDNN_H
+#define ENGINE_ONEDNN_ONEDNN_H
+
+#include "engine/backend.h"
+
+#include <dnnl.h>
+
+#define OP(name, ...) extern const struct op_impl onednn_##name;
+#include "engine/ops.def"
+#undef OP
+
+/* Logs what failed and jumps to `out` with r set. */
+#define DNNL_CHECK(call)                                  \
+	do {                                              \
+		dnnl_status_t status_ = (call);           \
+		if (status_ != dnnl_success) {            \
+			r = onednn_error(status_, #call); \
+			goto out;                         \
+		}                                         \
+	} while (0)
+
+int onednn_error(dnnl_status_t status, const char *call);
+
+/* The process's CPU engine and stream, made at first use; NULL when oneDNN could not make them. */
+dnnl_engine_t onednn_engine(void);
+dnnl_stream_t onednn_stream(void);
+
+/* For loops of our own: one body compiled for three instruction sets and chosen at load time. The bodies hold
+ * no OpenMP region: those would not inherit the target. */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__clang__)
+#define VECTORISED __attribute__((target_clones("arch=sapphirerapids", "arch=haswell", "default")))
+#else
+#define VECTORISED
+#endif
+
+int plain_create(struct kernel **ret, const struct op_desc *desc, struct kernel *sibling, struct err *err);
+
+static inline size_t extent_size(const struct extent *e)
+{
+	return (size_t)e->c * (size_t)e->h * (size_t)e->w;
+}
+
+/* dy = y > 0 ? dy : 0 */
+void onednn_relu_before(const struct op_desc *d, const float *y, float *dy);
+void onednn_add_to(float *y, const float *x, size_t n);
+
+/*
+ * Ops with a weight (conv2d, linear) differ only in their primitive descriptors. weight_view describes the
+ * slice within the full-width array; the primitives' own formats are whatever oneDNN prefers.
+ */
+struct weighted_descs {
+	dnnl_primitive_desc_t forward, backward_data, backward_weights; /* the latter two may be NULL */
+	dnnl_memory_desc_t weight_view;
+};
+/* Takes the descriptors over, also when it fails. */
+int weighted_create(struct kernel **ret, const struct op_desc *desc, struct kernel *sibling,
+		    struct weighted_descs *descs, struct err *err);
+void weighted_destroy(struct kernel *k);
+void weighted_trim(struct kernel *k);
+int weighted_forward(struct kernel *k, const struct op_io *io);
+int weighted_backward(struct kernel *k, const struct op_io *io);
+
+/* Makes a primitive descriptor with our attributes (scratch memory from the session, ReLU at the end of
+ * forward). `hint` is the forward one for backward passes. */
+int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, bool relu,
+		    dnnl_primitive_desc_t hint);
+
+#endif

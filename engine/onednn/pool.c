@@ -1,0 +1,167 @@
+/* Pooling over (h, w, c): a window's pixels are added or compared channel by channel, so the inner loops run
+ * along c. What is computed stands in engine/ref/pool.c. */
+#include "engine/onednn/onednn.h"
+
+#include <string.h>
+
+struct window {
+	int h0, h1, w0, w1; /* inside the plane */
+};
+
+static struct window window_at(const struct op_desc *d, int oh, int ow)
+{
+	int h = oh * d->stride - d->pad, w = ow * d->stride - d->pad;
+
+	if (d->op == OP_global_avg_pool)
+		return (struct window){0, d->in.h, 0, d->in.w};
+	return (struct window){h < 0 ? 0 : h, h + d->kernel < d->in.h ? h + d->kernel : d->in.h,
+			       w < 0 ? 0 : w, w + d->kernel < d->in.w ? w + d->kernel : d->in.w};
+}
+
+static float factor(const struct op_desc *d)
+{
+	return 1.0f /
+	       (d->op == OP_global_avg_pool ? (float)(d->in.h * d->in.w) : (float)(d->kernel * d->kernel));
+}
+
+/* x: the instance's plane; y and from: one output pixel. from may be NULL. */
+VECTORISED static void max_pixel(const float *restrict x, const struct op_desc *d, struct window win,
+				 float *restrict y, int32_t *restrict from)
+{
+	int c = d->in.c, first = win.h0 * d->in.w + win.w0;
+
+	memcpy(y, x + (size_t)first * (size_t)c, (size_t)c * sizeof(float));
+	for (int j = 0; from && j < c; j++)
+		from[j] = first;
+	for (int h = win.h0; h < win.h1; h++)
+		for (int w = win.w0; w < win.w1; w++) {
+			int32_t pixel = h * d->in.w + w;
+			const float *restrict p = x + (size_t)pixel * (size_t)c;
+
+			if (from)
+				for (int j = 0; j < c; j++) {
+					from[j] = p[j] > y[j] ? pixel : from[j];
+					y[j] = p[j] > y[j] ? p[j] : y[j];
+				}
+			else
+				for (int j = 0; j < c; j++)
+					y[j] = p[j] > y[j] ? p[j] : y[j];
+		}
+}
+
+VECTORISED static void sum_pixel(const float *restrict x, const struct op_desc *d, struct window win,
+				 float *restrict y, float scale)
+{
+	int c = d->in.c;
+
+	memset(y, 0, (size_t)c * sizeof(float));
+	for (int h = win.h0; h < win.h1; h++)
+		for (int w = win.w0; w < win.w1; w++) {
+			const float *restrict p = x + (size_t)(h * d->in.w + w) * (size_t)c;
+
+			for (int j = 0; j < c; j++)
+				y[j] += p[j];
+		}
+	for (int j = 0; j < c; j++)
+		y[j] *= scale;
+}
+
+VECTORISED static void spread_pixel(float *restrict dx, const struct op_desc *d, struct window win,
+				    const float *restrict dy, float scale)
+{
+	int c = d->in.c;
+
+	for (int h = win.h0; h < win.h1; h++)
+		for (int w = win.w0; w < win.w1; w++) {
+			float *restrict p = dx + (size_t)(h * d->in.w + w) * (size_t)c;
+
+			for (int j = 0; j < c; j++)
+				p[j] += dy[j] * scale;
+		}
+}
+
+static size_t max_saved_size(const struct op_desc *d)
+{
+	return d->training ? (size_t)d->n * extent_size(&d->out) * sizeof(int32_t) : 0;
+}
+
+static int max_forward(struct kernel *k, const struct op_io *io)
+{
+	const struct op_desc *d = &k->desc;
+
+#pragma omp parallel for collapse(2) schedule(static)
+	for (int n = 0; n < d->n; n++)
+		for (int oh = 0; oh < d->out.h; oh++)
+			for (int ow = 0; ow < d->out.w; ow++) {
+				size_t y = ((size_t)(n * d->out.h + oh) * (size_t)d->out.w + (size_t)ow) *
+					   (size_t)d->out.c;
+
+				max_pixel(io->x + (size_t)n * extent_size(&d->in), d, window_at(d, oh, ow),
+					  io->y + y, io->saved ? (int32_t *)io->saved + y : NULL);
+			}
+	return 0;
+}
+
+static int max_backward(struct kernel *k, const struct op_io *io)
+{
+	const struct op_desc *d = &k->desc;
+	size_t in = extent_size(&d->in), out = extent_size(&d->out);
+
+	if (!io->dx)
+		return 0;
+#pragma omp parallel for schedule(static)
+	for (int n = 0; n < d->n; n++) {
+		const int32_t *from = (const int32_t *)io->saved + (size_t)n * out;
+		const float *dy = io->dy + (size_t)n * out;
+		float *dx = io->dx + (size_t)n * in;
+
+		memset(dx, 0, in * sizeof(float));
+		for (size_t i = 0; i < out; i++)
+			dx[(size_t)from[i] * (size_t)d->in.c + i % (size_t)d->in.c] += dy[i];
+	}
+	return 0;
+}
+
+static int avg_forward(struct kernel *k, const struct op_io *io)
+{
+	const struct op_desc *d = &k->desc;
+
+#pragma omp parallel for collapse(2) schedule(static)
+	for (int n = 0; n < d->n; n++)
+		for (int oh = 0; oh < d->out.h; oh++)
+			for (int ow = 0; ow < d->out.w; ow++)
+				sum_pixel(io->x + (size_t)n * extent_size(&d->in), d, window_at(d, oh, ow),
+					  io->y + ((size_t)(n * d->out.h + oh) * (size_t)d->out.w +
+						   (size_t)ow) *
+							  (size_t)d->out.c,
+					  factor(d));
+	return 0;
+}
+
+static int avg_backward(struct kernel *k, const struct op_io *io)
+{
+	const struct op_desc *d = &k->desc;
+	size_t in = extent_size(&d->in), out = extent_size(&d->out);
+
+	if (!io->dx)
+		return 0;
+#pragma omp parallel for schedule(static)
+	for (int n = 0; n < d->n; n++) {
+		const float *dy = io->dy + (size_t)n * out;
+
+		memset(io->dx + (size_t)n * in, 0, in * sizeof(float));
+		for (int i = 0; i < d->out.h * d->out.w; i++)
+			spread_pixel(io->dx + (size_t)n * in, d, window_at(d, i / d->out.w, i % d->out.w),
+				     dy + (size_t)i * (size_t)d->out.c, factor(d));
+	}
+	return 0;
+}
+
+const struct op_impl onednn_max_pool = {.create = plain_create,
+					.saved_size = max_saved_size,
+					.forward = max_forward,
+					.backward = max_backward};
+const struct op_impl onednn_avg_pool = {
+	.create = plain_create, .forward = avg_forward, .backward = avg_backward};
+const struct op_impl onednn_global_avg_pool = {
+	.create = plain_create, .forward = avg_forward, .backward = avg_backward};

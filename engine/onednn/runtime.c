@@ -1,0 +1,72 @@
+#include "engine/onednn/onednn.h"
+
+#include "engine/base/log.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+static dnnl_engine_t engine;
+static dnnl_stream_t stream;
+
+static void start(void)
+{
+	int r = 0;
+
+	DNNL_CHECK(dnnl_engine_create(&engine, dnnl_cpu, 0));
+	DNNL_CHECK(dnnl_stream_create(&stream, engine, dnnl_stream_in_order));
+out:
+	(void)r; /* later calls fail with a NULL engine and say so */
+}
+
+static void start_once(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, start);
+}
+
+dnnl_engine_t onednn_engine(void)
+{
+	start_once();
+	return engine;
+}
+
+dnnl_stream_t onednn_stream(void)
+{
+	start_once();
+	return stream;
+}
+
+int onednn_error(dnnl_status_t status, const char *call)
+{
+	if (status == dnnl_unimplemented)
+		return -EOPNOTSUPP;
+	if (status == dnnl_out_of_memory)
+		return -ENOMEM;
+	log_error("oneDNN: status %d from %s", (int)status, call);
+	return -EIO;
+}
+
+int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, bool relu,
+		    dnnl_primitive_desc_t hint)
+{
+	dnnl_primitive_attr_t attr = NULL;
+	dnnl_post_ops_t after = NULL;
+	int r = 0;
+
+	DNNL_CHECK(dnnl_primitive_attr_create(&attr));
+	DNNL_CHECK(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user));
+	if (relu) {
+		DNNL_CHECK(dnnl_post_ops_create(&after));
+		DNNL_CHECK(dnnl_post_ops_append_eltwise(after, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f));
+		DNNL_CHECK(dnnl_primitive_attr_set_post_ops(attr, after));
+	}
+	DNNL_CHECK(dnnl_primitive_desc_create(ret, what, attr, onednn_engine(), hint));
+out:
+	if (after)
+		dnnl_post_ops_destroy(after);
+	if (attr)
+		dnnl_primitive_attr_destroy(attr);
+	return r;
+}

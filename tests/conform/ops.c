@@ -1,0 +1,401 @@
+/*
+ * Every op of ops.def on every backend, at every width of a layer in 8 groups: forward and backward agree
+ * with `ref`, gradients add to what was there, nothing outside of buffers or of the slice is touched. And
+ * ref's gradients agree with central differences.
+ */
+#include "tests/conform/conform.h"
+
+#include "engine/backend.h"
+
+static const float rates[] = {0.25f, 0.5f, 0.75f, 1};
+enum { N_RATES = sizeof(rates) / sizeof(rates[0]) };
+
+/* At full width. 0 in `groups` of in or out: that side is never sliced. */
+struct shape {
+	enum op op;
+	int n, c, h, w, in_groups;
+	int out_c, out_groups, kernel, stride, pad, conv_groups; /* conv2d, linear, pools */
+	int norm_groups;
+	bool bias, relu, residual;
+};
+
+static const struct shape shapes[] = {
+	{OP_conv2d, 3, 1, 9, 8, 0, 16, 8, 3, 1, 1, 1, 0, true, false, false},
+	{OP_conv2d, 2, 3, 11, 11, 0, 32, 8, 3, 2, 1, 1, 0, false, true, false},
+	{OP_conv2d, 2, 16, 8, 8, 8, 32, 8, 3, 1, 1, 1, 0, false, false, false},
+	{OP_conv2d, 5, 64, 7, 7, 8, 64, 8, 3, 1, 1, 1, 0, true, true, false},
+	{OP_conv2d, 2, 32, 8, 6, 8, 64, 8, 1, 2, 0, 1, 0, false, false, false},
+	{OP_conv2d, 1, 24, 10, 10, 8, 40, 8, 5, 2, 2, 1, 0, true, false, false},
+	{OP_conv2d, 2, 32, 7, 7, 8, 32, 8, 3, 1, 1, 32, 0, true, false, false},
+	{OP_conv2d, 2, 32, 7, 7, 8, 64, 8, 3, 1, 1, 8, 0, true, false, false},
+	{OP_linear, 7, 1, 5, 6, 0, 64, 8, 0, 0, 0, 0, 0, true, true, false},
+	{OP_linear, 4, 64, 1, 1, 8, 10, 0, 0, 0, 0, 0, 0, true, false, false},
+	{OP_linear, 3, 16, 4, 3, 8, 48, 8, 0, 0, 0, 0, 0, false, false, false},
+	{OP_group_norm, 3, 16, 5, 5, 8, 0, 0, 0, 0, 0, 0, 8, false, true, false},
+	{OP_group_norm, 2, 32, 8, 8, 8, 0, 0, 0, 0, 0, 0, 8, false, true, true},
+	{OP_group_norm, 2, 24, 7, 7, 8, 0, 0, 0, 0, 0, 0, 8, false, false, true},
+	{OP_group_norm, 2, 64, 7, 7, 8, 0, 0, 0, 0, 0, 0, 16, false, false, false},
+	{OP_group_norm, 4, 200, 1, 1, 8, 0, 0, 0, 0, 0, 0, 8, false, false, false},
+	{OP_relu, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false},
+	{OP_relu, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false},
+	{OP_add, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false},
+	{OP_add, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, true, false},
+	{OP_max_pool, 2, 16, 9, 8, 8, 0, 0, 3, 2, 1, 0, 0, false, false, false},
+	{OP_max_pool, 2, 24, 6, 6, 8, 0, 0, 2, 2, 0, 0, 0, false, false, false},
+	{OP_avg_pool, 2, 16, 9, 8, 8, 0, 0, 3, 2, 1, 0, 0, false, false, false},
+	{OP_avg_pool, 2, 24, 6, 6, 8, 0, 0, 2, 2, 0, 0, 0, false, false, false},
+	{OP_global_avg_pool, 3, 40, 7, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false},
+};
+
+static struct op_desc desc_of(const struct shape *s, float rate)
+{
+	struct op_desc d = {.op = s->op,
+			    .n = s->n,
+			    .in = {slice_extent(s->c, s->in_groups, rate), s->h, s->w},
+			    .kernel = s->kernel,
+			    .stride = s->stride,
+			    .pad = s->pad,
+			    .bias = s->bias,
+			    .relu = s->relu,
+			    .residual = s->residual,
+			    .eps = 1e-5f,
+			    .training = true,
+			    .need_dx = true};
+
+	d.out = d.in;
+	switch (s->op) {
+	case OP_conv2d:
+		d.groups = s->conv_groups == 1 ? 1 : slice_extent(s->conv_groups, 8, rate);
+		d.weight_ld = (int64_t)s->c / s->conv_groups * s->kernel * s->kernel;
+		break;
+	case OP_linear:
+		d.weight_ld = (int64_t)s->c * s->h * s->w;
+		break;
+	case OP_group_norm:
+		d.groups = slice_extent(s->norm_groups, 8, rate);
+		break;
+	default:
+		break;
+	}
+	if (s->op == OP_conv2d || s->op == OP_linear)
+		d.out.c = slice_extent(s->out_c, s->out_groups, rate);
+	if (s->op == OP_linear || s->op == OP_global_avg_pool) {
+		d.out.h = d.out.w = 1;
+	} else if (s->kernel) {
+		d.out.h = (s->h + 2 * s->pad - s->kernel) / s->stride + 1;
+		d.out.w = (s->w + 2 * s->pad - s->kernel) / s->stride + 1;
+	}
+	return d;
+}
+
+static size_t size_of(const struct extent *e)
+{
+	return (size_t)e->c * (size_t)e->h * (size_t)e->w;
+}
+
+/* Everything an op reads and writes; weights are full width. */
+struct run {
+	struct guarded x, x2, y, dy, dx, dx2, weight, bias, dweight, dbias, saved;
+	void *scratch;
+	struct kernel *kernel;
+};
+
+static size_t weight_size(const struct shape *s, const struct op_desc *d)
+{
+	return s->op == OP_group_norm ? (size_t)s->c : (size_t)(d->weight_ld * s->out_c);
+}
+
+static void run_init(struct run *r, const struct shape *s, const struct op_desc *d,
+		     const struct backend *backend, uint64_t state)
+{
+	size_t in = (size_t)d->n * size_of(&d->in), out = (size_t)d->n * size_of(&d->out);
+	struct err err = ERR_INIT;
+	int status = kernel_create(&r->kernel, backend, d, NULL, &err);
+
+	if (status < 0)
+		fail_msg("%s on %s: %s %s", op_info(d->op)->name, backend->name, err_sentence(err.code),
+			 err.detail);
+	r->x = guarded_random(in, &state);
+	r->x2 = guarded_random(in, &state);
+	r->dy = guarded_random(out, &state);
+	r->weight = guarded_random(weight_size(s, d), &state);
+	r->bias = guarded_random((size_t)(s->out_c + s->c), &state);
+	r->dweight = guarded_random(weight_size(s, d), &state);
+	r->dbias = guarded_random((size_t)(s->out_c + s->c), &state);
+	r->y = guarded_new(out);
+	r->dx = guarded_new(in);
+	r->dx2 = guarded_new(in);
+	r->saved = guarded_new((kernel_saved_size(backend, d) + 3) / 4);
+	r->scratch = aligned_alloc(64, (r->kernel->scratch_size + 127) / 64 * 64);
+	assert_non_null(r->scratch);
+}
+
+static struct op_io io_of(const struct run *r)
+{
+	bool weighted = op_info(r->kernel->desc.op)->params != OP_PARAMS_NONE;
+	bool bias = r->kernel->desc.bias || r->kernel->desc.op == OP_group_norm;
+	bool second = r->kernel->desc.op == OP_add || r->kernel->desc.residual;
+
+	return (struct op_io){.x = r->x.data,
+			      .x2 = second ? r->x2.data : NULL,
+			      .y = r->y.data,
+			      .dy = r->dy.data,
+			      .dx = r->dx.data,
+			      .dx2 = second ? r->dx2.data : NULL,
+			      .weight = weighted ? r->weight.data : NULL,
+			      .bias = bias ? r->bias.data : NULL,
+			      .dweight = weighted ? r->dweight.data : NULL,
+			      .dbias = bias ? r->dbias.data : NULL,
+			      .saved = r->saved.n ? r->saved.data : NULL,
+			      .scratch = r->scratch,
+			      .version = 1};
+}
+
+static void run_release(struct run *r)
+{
+	struct guarded *all[] = {&r->x,      &r->x2,   &r->y,       &r->dy,    &r->dx,   &r->dx2,
+				 &r->weight, &r->bias, &r->dweight, &r->dbias, &r->saved};
+	static const char *const names[] = {"x",      "x2",   "y",       "dy",    "dx",   "dx2",
+					    "weight", "bias", "dweight", "dbias", "saved"};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		guarded_free(all[i], names[i]);
+	kernel_destroy(r->kernel);
+	free(r->scratch);
+}
+
+/* Outside of the slice no bit of a full-width gradient may change. */
+static void check_outside(const char *what, const struct shape *s, const struct op_desc *d,
+			  const struct guarded *before, const struct guarded *after)
+{
+	int64_t ld = s->op == OP_group_norm ? 1 : d->weight_ld;
+	int64_t row = s->op == OP_conv2d   ? (int64_t)d->in.c / d->groups * d->kernel * d->kernel
+		      : s->op == OP_linear ? (int64_t)size_of(&d->in)
+					   : 1;
+
+	for (size_t i = 0; i < before->n; i++)
+		if (((int64_t)i / ld >= d->out.c || (int64_t)i % ld >= row) &&
+		    memcmp(&before->data[i], &after->data[i], sizeof(float)) != 0)
+			fail_msg("%s: element %zu of a weight's gradient lies outside of the slice and "
+				 "changed",
+				 what, i);
+}
+
+static void check_shape(const struct shape *s, float rate, const struct backend *backend, uint64_t salt)
+{
+	const struct backend *ref = backend_find("ref");
+	const struct op_info *info = op_info(s->op);
+	struct op_desc d = desc_of(s, rate);
+	struct run a, b;
+	struct guarded before;
+	struct op_io io_a, io_b;
+	char what[128];
+	size_t in = (size_t)d.n * size_of(&d.in), out = (size_t)d.n * size_of(&d.out);
+
+	snprintf(what, sizeof(what), "%s %s %d×%d×%d→%d kernel %d rate %g", backend->name, info->name, d.in.c,
+		 d.in.h, d.in.w, d.out.c, d.kernel, (double)rate);
+	run_init(&a, s, &d, ref, conform_state(salt));
+	run_init(&b, s, &d, backend, conform_state(salt));
+	io_a = io_of(&a);
+	io_b = io_of(&b);
+	assert_int_equal(kernel_forward(a.kernel, &io_a), 0);
+	assert_int_equal(kernel_forward(b.kernel, &io_b), 0);
+	compare(what, b.y.data, a.y.data, out, info->tolerance, info->mean_tolerance);
+
+	/* the same mask for both: a result that is 0 but for rounding would make the gradients incomparable
+	 */
+	memcpy(b.y.data, a.y.data, out * sizeof(float));
+	before = guarded_copy(&b.dweight);
+	assert_int_equal(kernel_backward(a.kernel, &io_a), 0);
+	assert_int_equal(kernel_backward(b.kernel, &io_b), 0);
+	compare(what, b.dx.data, a.dx.data, in, info->tolerance, info->mean_tolerance);
+	if (io_a.dx2)
+		compare(what, b.dx2.data, a.dx2.data, in, info->tolerance, info->mean_tolerance);
+	if (io_a.dweight) {
+		compare(what, b.dweight.data, a.dweight.data, a.dweight.n, info->tolerance,
+			info->mean_tolerance);
+		check_outside(what, s, &d, &before, &b.dweight);
+	}
+	if (io_a.dbias)
+		compare(what, b.dbias.data, a.dbias.data, a.dbias.n, info->tolerance, info->mean_tolerance);
+	guarded_free(&before, what);
+
+	/* other parameters under another version: packed weights must be renewed; so must they after a trim
+	 */
+	for (size_t i = 0; i < a.weight.n; i++)
+		a.weight.data[i] = b.weight.data[i] = a.weight.data[i] * 0.5f - 0.25f;
+	io_a.version = io_b.version = 2;
+	kernel_trim(b.kernel);
+	assert_int_equal(kernel_forward(a.kernel, &io_a), 0);
+	assert_int_equal(kernel_forward(b.kernel, &io_b), 0);
+	compare(what, b.y.data, a.y.data, out, info->tolerance, info->mean_tolerance);
+	run_release(&a);
+	run_release(&b);
+}
+
+static void test_against_ref(void **state)
+{
+	bool covered[OP_COUNT] = {false};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+		covered[shapes[i].op] = true;
+		for (int k = 0; k < N_RATES; k++)
+			for (size_t b = 0; backend_at(b); b++)
+				check_shape(&shapes[i], rates[k], backend_at(b), i * 16 + (size_t)k);
+	}
+	for (int op = 0; op < OP_COUNT; op++)
+		if (!covered[op] && op_info((enum op)op)->gradient && op != OP_flatten)
+			fail_msg("%s has no conformance shape", op_info((enum op)op)->name);
+}
+
+/* Elementwise ops and normalisation may run their gradient in place; a residual's dx2 may be dy. */
+static void test_in_place(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+		const struct shape *s = &shapes[i];
+		struct op_desc d = desc_of(s, 0.75f);
+		size_t n = (size_t)d.n * size_of(&d.in);
+
+		if (s->op != OP_relu && s->op != OP_add && s->op != OP_group_norm)
+			continue;
+		for (size_t b = 0; backend_at(b); b++) {
+			struct run apart, place;
+			struct op_io io, io_place;
+
+			run_init(&apart, s, &d, backend_at(b), conform_state(i));
+			run_init(&place, s, &d, backend_at(b), conform_state(i));
+			io = io_of(&apart);
+			io_place = io_of(&place);
+			if (s->residual)
+				io_place.dx2 = io_place.dy;
+			else
+				io_place.dx = io_place.dy;
+			kernel_forward(apart.kernel, &io);
+			kernel_forward(place.kernel, &io_place);
+			kernel_backward(apart.kernel, &io);
+			kernel_backward(place.kernel, &io_place);
+			assert_memory_equal(io.dx, io_place.dx, n * sizeof(float));
+			if (io.dx2)
+				assert_memory_equal(io.dx2, io_place.dx2, n * sizeof(float));
+			run_release(&apart);
+			run_release(&place);
+		}
+	}
+}
+
+/* Σ y·g after element `i` of `of` moved by h. */
+static double loss_at(struct run *r, const struct op_io *io, float *of, float h, const float *g)
+{
+	float old = *of;
+	double loss = 0;
+
+	*of = old + h;
+	((struct op_io *)(uintptr_t)io)->version++;
+	kernel_forward(r->kernel, io);
+	for (size_t i = 0; i < r->y.n; i++)
+		loss += (double)r->y.data[i] * g[i];
+	*of = old;
+	return loss;
+}
+
+static void check_slope(const char *what, struct run *r, struct op_io *io, float *of, const float *gradient,
+			size_t n, const float *g, uint64_t *state)
+{
+	double scale = 0;
+
+	for (size_t i = 0; i < n; i++)
+		scale = fmax(scale, fabs(gradient[i]));
+	for (int k = 0; k < 12; k++) {
+		size_t i = (size_t)((conform_random(state) * 0.5 + 0.5) * 0.999 * (double)n);
+		const float h = 0x1p-7f;
+		double slope =
+			(loss_at(r, io, of + i, h, g) - loss_at(r, io, of + i, -h, g)) / (2 * (double)h);
+
+		if (!(fabs(slope - gradient[i]) <= 2e-3 * scale))
+			fail_msg("%s: gradient %zu is %g, the difference quotient %g", what, i,
+				 (double)gradient[i], slope);
+	}
+}
+
+static void test_numeric_gradients(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+		struct shape s = shapes[i];
+		struct op_desc d;
+		struct run r;
+		struct op_io io;
+		struct guarded g;
+		uint64_t random = conform_state(1000 + i);
+
+		/* the fused kink is checked by test_fused_relu */
+		s.relu = false;
+		d = desc_of(&s, 0.5f);
+		run_init(&r, &s, &d, backend_find("ref"), random);
+		/* kinks (0 of relu, ties of max_pool) further apart than the step */
+		for (size_t k = 0; (s.op == OP_relu || s.op == OP_max_pool) && k < r.x.n; k++)
+			r.x.data[k] = (float)((int)((k * 7919) % r.x.n) - (int)(r.x.n / 2)) / 16 + 1.0f / 32;
+		g = guarded_copy(&r.dy);
+		memset(r.dweight.data, 0, r.dweight.n * sizeof(float));
+		memset(r.dbias.data, 0, r.dbias.n * sizeof(float));
+		io = io_of(&r);
+		kernel_forward(r.kernel, &io);
+		kernel_backward(r.kernel, &io);
+		check_slope(op_info(s.op)->name, &r, &io, r.x.data, r.dx.data, r.x.n, g.data, &random);
+		if (io.dx2)
+			check_slope(op_info(s.op)->name, &r, &io, r.x2.data, r.dx2.data, r.x2.n, g.data,
+				    &random);
+		if (io.dweight)
+			check_slope(op_info(s.op)->name, &r, &io, r.weight.data, r.dweight.data, r.weight.n,
+				    g.data, &random);
+		if (io.dbias)
+			check_slope(op_info(s.op)->name, &r, &io, r.bias.data, r.dbias.data, (size_t)d.out.c,
+				    g.data, &random);
+		guarded_free(&g, "g");
+		run_release(&r);
+	}
+}
+
+/* op + ReLU in one is the op, then the ReLU, in both directions. */
+static void test_fused_relu(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+		struct shape plain = shapes[i];
+		struct op_desc d = desc_of(&plain, 1), d_plain = d;
+		struct run fused, apart;
+		struct op_io io, io_apart;
+
+		if (!plain.relu)
+			continue;
+		d_plain.relu = false;
+		run_init(&fused, &plain, &d, backend_find("ref"), conform_state(i));
+		run_init(&apart, &plain, &d_plain, backend_find("ref"), conform_state(i));
+		io = io_of(&fused);
+		io_apart = io_of(&apart);
+		kernel_forward(fused.kernel, &io);
+		kernel_forward(apart.kernel, &io_apart);
+		for (size_t k = 0; k < apart.y.n; k++) {
+			apart.dy.data[k] = apart.y.data[k] > 0 ? apart.dy.data[k] : 0;
+			apart.y.data[k] = apart.y.data[k] > 0 ? apart.y.data[k] : 0;
+		}
+		assert_memory_equal(fused.y.data, apart.y.data, apart.y.n * sizeof(float));
+		kernel_backward(fused.kernel, &io);
+		kernel_backward(apart.kernel, &io_apart);
+		assert_memory_equal(fused.dx.data, apart.dx.data, apart.dx.n * sizeof(float));
+		run_release(&fused);
+		run_release(&apart);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_against_ref), cmocka_unit_test(test_in_place),
+		cmocka_unit_test(test_numeric_gradients), cmocka_unit_test(test_fused_relu)};
+
+	conform_init();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
