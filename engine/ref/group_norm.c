@@ -12,7 +12,6 @@ static size_t saved_size(const struct op_desc *d)
 	return (size_t)d->n * (size_t)d->groups * 2 * sizeof(float);
 }
 
-/* Mean of f over one group, f being x, (x - mean)², … */
 struct group {
 	const struct op_desc *d;
 	int n, first, last; /* channels */
@@ -79,10 +78,6 @@ static void backward_group(const struct group *g, const struct op_io *io, double
 
 		mean_du += du / g->count;
 		mean_duu += du * u / g->count;
-		if (io->dweight)
-			io->dweight[c] += (float)(io->dy[i] * u);
-		if (io->dbias)
-			io->dbias[c] += io->dy[i];
 	}
 	if (!io->dx)
 		return;
@@ -94,12 +89,37 @@ static void backward_group(const struct group *g, const struct op_io *io, double
 	}
 }
 
+/* dscale[c] = Σ dy·u and dshift[c] = Σ dy, over instances and the plane. */
+static void channel_gradients(const struct op_desc *d, const struct op_io *io, int c)
+{
+	double scale = 0, shift = 0;
+
+	for (int n = 0; n < d->n; n++) {
+		const float *saved =
+			(const float *)io->saved + (n * d->groups + c / (d->in.c / d->groups)) * 2;
+
+		for (int h = 0; h < d->in.h; h++)
+			for (int w = 0; w < d->in.w; w++) {
+				size_t i = at(&d->in, n, h, w, c);
+
+				scale += (double)io->dy[i] * (io->x[i] - saved[0]) * saved[1];
+				shift += io->dy[i];
+			}
+	}
+	if (io->dweight)
+		io->dweight[c] += (float)scale;
+	if (io->dbias)
+		io->dbias[c] += (float)shift;
+}
+
 static int backward(struct kernel *k, const struct op_io *io)
 {
 	const struct op_desc *d = &k->desc;
 	const float *saved = io->saved;
 
 	ref_relu_before(d, io->y, io->dy);
+	for (int c = 0; c < d->in.c; c++)
+		channel_gradients(d, io, c);
 	for (int n = 0; n < d->n; n++)
 		for (int g = 0; g < d->groups; g++, saved += 2) {
 			struct group group = group_at(d, n, g);
