@@ -1,0 +1,197 @@
+/* readdir: cookies for life, each entry once whatever happens beside it, an emptied queue lists at once. */
+#include "tests/unit/volume_test.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+
+struct listing {
+	char names[64][32];
+	uint64_t cookies[64];
+	int n, limit;
+	bool attrs;
+};
+
+static int add(void *data, const char *name, uint64_t cookie, const struct vol_attr *attr)
+{
+	struct listing *l = data;
+
+	assert_true(l->n < 64);
+	assert_non_null(attr);
+	assert_int_not_equal(attr->ino, 0);
+	assert_true(S_ISREG(attr->mode) || S_ISDIR(attr->mode));
+	if (l->attrs)
+		assert_int_equal(attr->uid, 7);
+	snprintf(l->names[l->n], sizeof(l->names[0]), "%s", name);
+	l->cookies[l->n++] = cookie;
+	return l->n == l->limit;
+}
+
+static struct listing list(uint64_t dir, uint64_t cookie, int limit, bool attrs)
+{
+	struct listing l = {.limit = limit, .attrs = attrs};
+
+	assert_int_equal(vol_readdir(vol, dir, cookie, attrs, add, &l), 0);
+	return l;
+}
+
+static void test_cookies(void **state)
+{
+	uint64_t d = folder(VOL_ROOT, "d");
+	struct listing all, part;
+
+	(void)state;
+	for (const char *name = "abcdef"; *name; name++)
+		file(d, (char[]){*name, 0});
+	folder(d, "sub");
+	all = list(d, 0, 0, true);
+	assert_int_equal(all.n, 7);
+	for (int i = 0; i < 7; i++)
+		assert_true(all.cookies[i] >= 16 && (i == 0 || all.cookies[i] > all.cookies[i - 1]));
+	part = list(d, 0, 3, false);
+	assert_int_equal(part.n, 3);
+	reopen();
+	part = list(d, all.cookies[2], 0, true);
+	assert_int_equal(part.n, 4);
+	assert_string_equal(part.names[0], all.names[3]);
+	assert_int_equal(part.cookies[0], all.cookies[3]);
+	/* From the cookie of an entry that is gone. */
+	assert_int_equal(vol_unlink(vol, d, all.names[2], NULL), 0);
+	part = list(d, all.cookies[2], 0, false);
+	assert_int_equal(part.n, 4);
+	/* A made and a renamed one get new cookies, never used ones. */
+	file(d, "new");
+	assert_int_equal(vol_rename(vol, d, all.names[0], d, "renamed", 0, -1, NULL, 0), 0);
+	part = list(d, all.cookies[6], 0, false);
+	assert_int_equal(part.n, 2);
+	assert_string_equal(part.names[0], "new");
+	assert_string_equal(part.names[1], "renamed");
+	assert_int_equal(list(d, INT64_MAX, 0, false).n, 0);
+	assert_int_equal(list(d, UINT64_MAX, 0, false).n, 0);
+	assert_int_equal(vol_readdir(vol, ino_of(d, "new"), 0, false, add, &part), -ENOTDIR);
+	assert_int_equal(vol_readdir(vol, 4242, 0, false, add, &part), -ESTALE);
+}
+
+#define STEADY 200
+
+static atomic_bool stop;
+
+static void *churn(void *data)
+{
+	uint64_t dir = *(uint64_t *)data;
+
+	for (int i = 0; !stop; i++) {
+		char name[32], other[32];
+
+		snprintf(name, sizeof(name), "churn%d", i % 50);
+		snprintf(other, sizeof(other), "moved%d", i % 50);
+		if (vol_create(vol, dir, name, &(struct vol_new){.mode = S_IFREG}, NULL) < 0 ||
+		    vol_rename(vol, dir, name, dir, other, 0, -1, NULL, 0) < 0 ||
+		    (i % 2 && vol_unlink(vol, dir, other, NULL) < 0))
+			return (void *)1;
+	}
+	return NULL;
+}
+
+struct steady {
+	int seen[STEADY], calls;
+	uint64_t last;
+};
+
+static int count_steady(void *data, const char *name, uint64_t cookie, const struct vol_attr *attr)
+{
+	struct steady *s = data;
+	int i;
+
+	(void)attr;
+	s->last = cookie;
+	if (sscanf(name, "steady%d", &i) == 1)
+		s->seen[i]++;
+	return ++s->calls % 16 == 0; /* as the kernel reads: buffer by buffer */
+}
+
+static void test_beside_changes(void **state)
+{
+	uint64_t d = folder(VOL_ROOT, "d");
+	struct timespec end, t;
+	pthread_t thread;
+	void *failed;
+
+	(void)state;
+	for (int i = 0; i < STEADY; i++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "steady%d", i);
+		file(d, name);
+	}
+	stop = false;
+	assert_int_equal(pthread_create(&thread, NULL, churn, &d), 0);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec++;
+	do {
+		struct steady s = {0};
+		uint64_t from;
+
+		do {
+			from = s.last;
+			assert_int_equal(vol_readdir(vol, d, from, true, count_steady, &s), 0);
+		} while (s.last != from);
+		for (int i = 0; i < STEADY; i++)
+			assert_int_equal(s.seen[i], 1);
+		clock_gettime(CLOCK_MONOTONIC, &t);
+	} while (t.tv_sec < end.tv_sec || (t.tv_sec == end.tv_sec && t.tv_nsec < end.tv_nsec));
+	stop = true;
+	pthread_join(thread, &failed);
+	assert_null(failed);
+}
+
+/* The best of some tries, so that a busy machine does not fail it; scanning over the dead takes 15 ms and
+ * more here. */
+static double list_ms(uint64_t dir, int expect)
+{
+	double best = 1e9;
+
+	for (int i = 0; i < 20; i++) {
+		struct timespec a, b;
+		double ms;
+
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		assert_int_equal(list(dir, 0, 0, false).n, expect);
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		ms = (b.tv_sec - a.tv_sec) * 1e3 + (b.tv_nsec - a.tv_nsec) / 1e6;
+		if (ms < best)
+			best = ms;
+	}
+	return best;
+}
+
+#define QUEUE 30000
+
+static void test_emptied_queue(void **state)
+{
+	uint64_t d = folder(VOL_ROOT, "d");
+	char name[32];
+
+	(void)state;
+	for (int i = 0; i < QUEUE; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		file(d, name);
+	}
+	for (int i = 0; i < QUEUE - 1; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		assert_int_equal(vol_unlink(vol, d, name, NULL), 0);
+	}
+	assert_true(list_ms(d, 1) <= 1);
+	snprintf(name, sizeof(name), "%d", QUEUE - 1);
+	assert_int_equal(vol_unlink(vol, d, name, NULL), 0);
+	assert_true(list_ms(d, 0) <= 1);
+	file(d, "x");
+	assert_true(list_ms(d, 1) <= 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {T(test_cookies), T(test_beside_changes), T(test_emptied_queue)};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
