@@ -1,0 +1,197 @@
+/*
+ * Private to sched/jobs*.c: jobs.c has the table of jobs, their states and records; jobs_train.c the training
+ * worker; jobs_scan.c data sets and the scan worker; jobs_files.c what is published; jobs_check.c the checks
+ * at the user's system call.
+ *
+ * The states of a job, and who makes each transition:
+ *
+ *	spec.json closed ──▶ QUEUED ──train_next──▶ RUNNING ──model published──▶ DONE
+ *	                      ▲  │ ▲                 │ │ │
+ *	               resume │  │ └─ worker died ───┘ │ └── failed, worker died thrice ──▶ FAILED
+ *	                      │  │ pause, stop         │ pause, stop (STOP sent, worker ended)
+ *	                      │  ▼                     ▼
+ *	                    PAUSED                 PAUSED, STOPPED
+ *
+ *	retry: FAILED, STOPPED, DONE ──▶ QUEUED.   resume: STOPPED too.
+ *
+ * 1. jobs->trainer.job is the only RUNNING job whose worker lives; it is NULL once the worker's last word came.
+ * 2. The record in the host's key space is written before a state is published; each write is a new key and
+ *    the deletion of the one before, in one commit.
+ * 3. A RUNNING record at the start of the daemon is a QUEUED job: its checkpoint is where it goes on.
+ */
+#ifndef SCHED_JOBS_PRIVATE_H
+#define SCHED_JOBS_PRIVATE_H
+
+#include "engine/model.h"
+#include "engine/train.h"
+#include "sched/jobs.h"
+#include "sched/loop.h"
+#include "sched/peer.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MAX_SPEC (UINT64_C(1) << 20)
+
+enum job_state { JOB_QUEUED, JOB_RUNNING, JOB_PAUSED, JOB_DONE, JOB_FAILED, JOB_STOPPED, JOB_STATES };
+extern const char *const job_state_names[JOB_STATES];
+
+/* A row of metrics.csv; accuracies 0…1. */
+struct epoch_row {
+	int epoch;
+	double seconds, lr, train_loss, train_accuracy;
+	int n_rates;
+	double rates[MODEL_MAX_RATES], accuracy[MODEL_MAX_RATES], loss[MODEL_MAX_RATES];
+};
+
+struct job {
+	struct job *next;
+	struct jobs *jobs;
+	char *name;
+	char *spec; /* the bytes of spec.json */
+	size_t spec_len;
+	struct train_spec *parsed; /* NULL: wrong, the job is FAILED */
+	enum job_state state;
+	enum job_state wanted;  /* of a RUNNING job that was told to stop: what it becomes; else RUNNING */
+	enum err_code error;    /* of FAILED */
+	uint64_t order;         /* place in the queue */
+	int version;            /* of the model that is (being) published; 0: none yet */
+	int epoch;              /* of the checkpoint; 0: none */
+	int deaths;             /* of workers since that checkpoint */
+	int64_t not_before;     /* loop time: a worker that died again waits a little */
+	uint64_t record;        /* number of its record's key; 0: none */
+	uint64_t recorded_spec; /* hash of the spec that the record is about; used while recovering */
+	struct train_progress progress;
+	char waits_for[300];         /* of QUEUED: what `progress` last said */
+	struct publishing *announce; /* told when the next published state is there */
+	struct buf log;
+	struct epoch_row *rows;
+	int n_rows;
+};
+
+/* One decoded form of a data set: state file "cache/FILE". */
+struct cache {
+	struct cache *next;
+	char shape[48]; /* "3x32x32", "": as the data are */
+	uint64_t fingerprint;
+	enum { CACHE_WANTED, CACHE_READY, CACHE_FAILED } state;
+	struct err err; /* of CACHE_FAILED */
+	int deaths;
+	uint64_t record; /* of CACHE_READY */
+	char *file;      /* "cache/NAME-FINGERPRINT…" */
+};
+
+struct dataset_entry {
+	struct dataset_entry *next;
+	struct jobs *jobs;
+	char *name;
+	bool dirty; /* changed since it was last walked */
+	bool known; /* fingerprint is that of the last walk */
+	uint64_t fingerprint;
+	struct loop_timer *settle;
+	struct cache *caches;
+};
+
+struct scan_file {
+	char *path;
+	uint64_t ino, size;
+};
+
+struct trainer {
+	struct peer *peer;           /* NULL: none; also set while a finished one ends */
+	struct job *job;             /* NULL: none, or the last word came */
+	struct loop_timer *patience; /* after STOP */
+	struct loop_timer *again;    /* when a job that waits a little may start */
+};
+
+struct scanner {
+	struct peer *peer;
+	struct dataset_entry *ds; /* NULL: none, or the last word came */
+	struct cache *cache;
+	struct scan_file *files; /* (n) */
+	size_t n, size, at;      /* files[at…n) are still to be sent */
+	int in_flight;
+	bool finishing;
+	struct loop_timer *patience; /* until the next word */
+};
+
+/* Files of a model version on their way into the tree. */
+struct publishing {
+	struct publishing *next;
+	struct jobs *jobs;
+	struct job *job; /* NULL: gone or started anew meanwhile */
+	char *model;
+	int version, left, r;
+};
+
+struct jobs {
+	struct loop *loop;
+	const struct host_ops *ops;
+	void *host;
+	const struct sched_options *options;
+	const struct jobs_events *events;
+	void *data;
+	bool stopped;
+	uint64_t number; /* the last given to a record or a queue place */
+	struct job *jobs;
+	struct dataset_entry *datasets;
+	struct trainer trainer;
+	struct scanner scanner;
+	struct publishing *publishing;
+	struct reaper reaper;
+	struct loop_timer *kick;
+};
+
+/* --- jobs.c --- */
+
+uint64_t jobs_number(struct jobs *jobs); /* unique across restarts, ascending */
+/* Puts value under PREFIX/NAME/number and deletes the key of *record; *record is the new number. value NULL:
+ * only deletes. */
+int jobs_record(struct jobs *jobs, const char *prefix, const char *name, uint64_t *record, const char *value);
+void jobs_kick(struct jobs *jobs); /* looks for work, from the loop */
+struct job *jobs_find(struct jobs *jobs, const char *name);
+/* Records and publishes. err: of FAILED, else NULL. */
+void job_set_state(struct job *job, enum job_state state, const struct err *err);
+int job_save(struct job *job);
+void job_forget_checkpoint(struct job *job);
+
+/* --- jobs_train.c --- */
+
+void train_next(struct jobs *jobs); /* starts the first queued job that can run, if none does */
+void train_tell_stop(struct job *job, enum job_state wanted);
+void train_kill(struct jobs *jobs); /* at once, without a change of state */
+
+/* --- jobs_scan.c --- */
+
+/* 0: *ret_fd is the cache; -EAGAIN: a scan has to end first (why in text); else err says what is wrong. */
+int dataset_cache(struct jobs *jobs, const char *name, int c, int h, int w, int *ret_fd, char *text,
+		  size_t size, struct err *err);
+int dataset_recover(struct jobs *jobs);
+void scan_next(struct jobs *jobs);
+void scan_kill(struct jobs *jobs);
+void dataset_free_all(struct jobs *jobs);
+void dataset_status(struct jobs *jobs, struct buf *ret);
+
+/* --- jobs_files.c --- */
+
+/* Publishes at the path; what can't be is logged. */
+void jobs_publish(struct jobs *jobs, unsigned flags, const void *data, size_t len, const char *path, ...)
+	__attribute__((format(printf, 5, 6)));
+void job_log(struct job *job, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void job_publish_state(struct job *job);
+void job_publish_progress(struct job *job);
+void job_progress_text(const struct job *job, struct buf *ret); /* without newline */
+void job_publish_rows(struct job *job);                         /* metrics.csv, curves.svg */
+int job_add_row(struct job *job, const struct epoch_row *row);  /* in place of one of the same epoch */
+void job_keep_rows(struct job *job, int epoch);                 /* forgets what came after it */
+void job_read_back(struct job *job); /* log and rows from the tree, after a restart */
+/* The four descriptors of MODEL become a version; DONE follows from the loop when it is there. */
+int job_publish_model(struct job *job, const int fds[4], struct err *err);
+void publishing_forget(struct job *job);
+void publishing_free_all(struct jobs *jobs);
+
+/* --- jobs_svg.c --- */
+
+void curves_svg(const struct epoch_row *rows, int n, const char *title, struct buf *ret);
+
+#endif
