@@ -19,15 +19,22 @@ out:
 	return r;
 }
 
+/*
+ * oneDNN's jit_1x1 gathers the input of a strided 1×1 convolution in a workspace that it takes for whole blocks of
+ * channels: with fewer than a block (8 with AVX2, 16 with AVX-512) its weight gradient reads and writes past it
+ * (oneDNN issue 6035; seen here with 2.6.3: 4 inputs, AVX2, wrong gradients that change from run to run).
+ */
+static const char *avoid_in(const struct op_desc *d)
+{
+	return d->kernel == 1 && d->stride > 1 && d->in.c / d->groups % 16 ? "jit_1x1" : NULL;
+}
+
 static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
 {
 	struct weighted_descs descs = {0};
 	dnnl_memory_desc_t x, y, weight, bias;
 	dnnl_dims_t x_dims = {d->n, d->in.c, d->in.h, d->in.w}, y_dims = {d->n, d->out.c, d->out.h, d->out.w};
 	dnnl_dims_t bias_dims = {d->out.c}, stride = {d->stride, d->stride}, pad = {d->pad, d->pad};
-	/* what the last row of windows doesn't reach is negative padding */
-	dnnl_dims_t end = {(d->out.h - 1) * d->stride + d->kernel - d->in.h - d->pad,
-			   (d->out.w - 1) * d->stride + d->kernel - d->in.w - d->pad};
 	dnnl_convolution_desc_t what;
 	int r = 0;
 
@@ -39,18 +46,18 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 		goto out;
 	DNNL_CHECK(dnnl_convolution_forward_desc_init(&what, dnnl_forward_inference, dnnl_convolution_direct,
 						      &x, &weight, d->bias ? &bias : NULL, &y, stride, pad,
-						      end));
-	r = onednn_describe(&descs.forward, &what, d->relu, NULL);
+						      pad));
+	r = onednn_describe(&descs.forward, &what, d->relu, NULL, NULL);
 	if (r == 0 && d->training) {
 		DNNL_CHECK(dnnl_convolution_backward_weights_desc_init(&what, dnnl_convolution_direct, &x,
 								       &weight, d->bias ? &bias : NULL, &y,
-								       stride, pad, end));
-		r = onednn_describe(&descs.backward_weights, &what, false, descs.forward);
+								       stride, pad, pad));
+		r = onednn_describe(&descs.backward_weights, &what, false, descs.forward, avoid_in(d));
 	}
 	if (r == 0 && d->need_dx) {
 		DNNL_CHECK(dnnl_convolution_backward_data_desc_init(&what, dnnl_convolution_direct, &x,
-								    &weight, &y, stride, pad, end));
-		r = onednn_describe(&descs.backward_data, &what, false, descs.forward);
+								    &weight, &y, stride, pad, pad));
+		r = onednn_describe(&descs.backward_data, &what, false, descs.forward, NULL);
 	}
 	if (r == 0)
 		return weighted_create(ret, d, sibling, &descs, err);

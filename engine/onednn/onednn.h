@@ -65,9 +65,9 @@ void weighted_trim(struct kernel *k);
 int weighted_forward(struct kernel *k, const struct op_io *io);
 int weighted_backward(struct kernel *k, const struct op_io *io);
 
-/* Makes a primitive descriptor with our attributes (scratch memory from the session, ReLU at the end of
- * forward). `hint` is the forward one for backward passes. */
+/* Makes a primitive descriptor with our attributes (scratch memory from the session, ReLU at the end of forward).
+ * hint: the forward one for backward passes; avoid: implementations whose name begins so are passed over, or NULL. */
 int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, bool relu,
-		    dnnl_primitive_desc_t hint);
+		    dnnl_primitive_desc_t hint, const char *avoid);
 
 #endif

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
@@ -49,10 +50,13 @@ int onednn_error(dnnl_status_t status, const char *call)
 }
 
 int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, bool relu,
-		    dnnl_primitive_desc_t hint)
+		    dnnl_primitive_desc_t hint, const char *avoid)
 {
 	dnnl_primitive_attr_t attr = NULL;
 	dnnl_post_ops_t after = NULL;
+	dnnl_primitive_desc_iterator_t it = NULL;
+	dnnl_primitive_desc_t pd = NULL;
+	const char *implementation;
 	int r = 0;
 
 	DNNL_CHECK(dnnl_primitive_attr_create(&attr));
@@ -62,8 +66,27 @@ int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, bool 
 		DNNL_CHECK(dnnl_post_ops_append_eltwise(after, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f));
 		DNNL_CHECK(dnnl_primitive_attr_set_post_ops(attr, after));
 	}
-	DNNL_CHECK(dnnl_primitive_desc_create(ret, what, attr, onednn_engine(), hint));
+	DNNL_CHECK(dnnl_primitive_desc_iterator_create(&it, what, attr, onednn_engine(), hint));
+	for (;;) {
+		pd = dnnl_primitive_desc_iterator_fetch(it);
+		DNNL_CHECK(pd ? dnnl_success : dnnl_out_of_memory);
+		DNNL_CHECK(dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &implementation));
+		if (!avoid || strncmp(implementation, avoid, strlen(avoid)) != 0)
+			break;
+		dnnl_primitive_desc_destroy(pd);
+		pd = NULL;
+		if (dnnl_primitive_desc_iterator_next(it) != dnnl_success) {
+			r = -EOPNOTSUPP;
+			goto out;
+		}
+	}
+	*ret = pd;
+	pd = NULL;
 out:
+	if (pd)
+		dnnl_primitive_desc_destroy(pd);
+	if (it)
+		dnnl_primitive_desc_iterator_destroy(it);
 	if (after)
 		dnnl_post_ops_destroy(after);
 	if (attr)
