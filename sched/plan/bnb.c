@@ -19,7 +19,7 @@
 #include <setjmp.h>
 #include <stdlib.h>
 
-#define TIME_LIMIT_MS 10 /* chosen: a plan must not hold up the scheduler's loop */
+#define TIME_LIMIT_MS 5 /* chosen: a plan must not hold up the scheduler's loop */
 /* Finer than GLPK's defaults of 1e-7 and 1e-5: mini-batches are counted up to 1e9. */
 #define TOLERANCE     1e-9
 #define INT_TOLERANCE 1e-6

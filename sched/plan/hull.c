@@ -67,7 +67,7 @@ static void leaf(struct search *s, double value)
 {
 	const struct problem *p = s->p;
 
-	if (value <= s->best->value + p->tolerance)
+	if (value <= s->best->value)
 		return;
 	*s->best = (struct solution){.part = s->part, .value = value};
 	for (int i = 0; i < p->n_items; i++)

@@ -29,7 +29,7 @@ struct problem {
 	int n_items, n_parts;
 	struct item items[MAX_SUBMODELS]; /* for full mini-batches */
 	struct item parts[MAX_SUBMODELS]; /* for the one that is not full */
-	double tolerance;                 /* values closer than this are equal: rounding of doubles */
+	double tolerance;                 /* what is better by less than this is not searched for */
 	double gain;                      /* two values that differ do so by at least this; 0: unknown */
 	double bound;                     /* of the LP, over all cases */
 };
@@ -53,8 +53,8 @@ int64_t problem_part_time(const struct plan_request *request, int submodel, int 
 int problem_check(const struct problem *p, struct solution *s);
 /* Whether a bound proves that nothing is better than value. */
 bool problem_closed(const struct problem *p, double bound, double value);
-void problem_plan(const struct problem *p, const struct solution *s, enum plan_method method,
-		  struct plan *ret);
+/* Uses up what time *s leaves, then writes the plan. */
+void problem_plan(const struct problem *p, struct solution *s, enum plan_method method, struct plan *ret);
 
 /*
  * The upper hull of (t_i, v_i) with the origin, which is a vertex: ascending, each with less value for time

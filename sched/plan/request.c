@@ -126,8 +126,8 @@ int problem_init(struct problem *p, const struct plan_request *request)
 	}
 	p->n_items = reduce(p->items, p->n_items, p->deadline);
 	p->n_parts = reduce(p->parts, p->n_parts, p->deadline);
-	/* A value is a sum of at most 2·K + 1 products of 53 bits. */
-	p->tolerance = (double)request->instances * 1e-13;
+	/* Half of what plan.h promises; the rounding of doubles is a thousand times finer. */
+	p->tolerance = (double)request->instances * 5e-10;
 	p->gain = smallest_gain(p);
 	if (p->gain < 4 * p->tolerance)
 		p->gain = 0;
@@ -165,12 +165,55 @@ bool problem_closed(const struct problem *p, double bound, double value)
 	return p->gain > 0 ? bound < value + p->gain - p->tolerance : bound <= value + p->tolerance;
 }
 
-void problem_plan(const struct problem *p, const struct solution *s, enum plan_method method,
-		  struct plan *ret)
+/*
+ * Of 1e12 instances a few may be left out within the tolerance although there is time, and what is answered with
+ * accuracy 0 adds nothing to p_eff, but an answer is better than none: gives what is left over to what fits.
+ */
+static void use_rest(const struct problem *p, struct solution *s)
+{
+	const struct plan_request *r = p->request;
+	int64_t m = p->full, d = p->deadline;
+	int worthless = -1; /* the fastest of accuracy 0 */
+
+	for (int i = 0; i < r->n_submodels; i++) {
+		m -= s->n[i];
+		d -= s->n[i] * r->submodels[i].time_ns;
+		if (r->submodels[i].accuracy == 0 &&
+		    (worthless < 0 || r->submodels[i].time_ns < r->submodels[worthless].time_ns))
+			worthless = i;
+	}
+	if (s->part >= 0)
+		d -= problem_part_time(r, s->part, p->rest);
+	for (int i = p->n_parts - 1; i >= 0 && s->part < 0; i--)
+		if (p->parts[i].time <= d) {
+			s->part = p->parts[i].index;
+			d -= p->parts[i].time;
+		}
+	for (int i = p->n_items - 1; i >= 0; i--) {
+		int64_t n = d / p->items[i].time < m ? d / p->items[i].time : m;
+
+		s->n[p->items[i].index] += n;
+		m -= n;
+		d -= n * p->items[i].time;
+	}
+	if (worthless < 0)
+		goto out;
+	if (d / r->submodels[worthless].time_ns < m)
+		m = d / r->submodels[worthless].time_ns;
+	s->n[worthless] += m;
+	d -= m * r->submodels[worthless].time_ns;
+	if (p->rest && s->part < 0 && problem_part_time(r, worthless, p->rest) <= d)
+		s->part = worthless;
+out:
+	problem_check(p, s);
+}
+
+void problem_plan(const struct problem *p, struct solution *s, enum plan_method method, struct plan *ret)
 {
 	const struct plan_request *r = p->request;
 	double instances = (double)r->instances;
 
+	use_rest(p, s);
 	*ret = (struct plan){.partial = s->part, .method = method, .dropped = r->instances};
 	for (int i = 0; i < r->n_submodels; i++) {
 		ret->n[i] = s->n[i];

@@ -391,6 +391,47 @@ static void test_large(void **state)
 	assert_true(agreed > 300);
 }
 
+/* Accuracy in proportion to time: every mix that uses the time up is as good, and the one that uses most of it is
+ * hard to find. The hull gives up on some; the planner is never worse than any method, and in time. */
+static void test_hard(void **state)
+{
+	int gave_up = 0, by[PLAN_METHODS] = {0};
+
+	(void)state;
+	for (int c = 0; c < 150; c++) {
+		struct plan_submodel m[MAX_SUBMODELS];
+		struct plan_request r = {.submodels = m, .n_submodels = 4 + c % 13, .batch = 32};
+		struct plan plan, one;
+		int64_t times = 0;
+
+		r.instances = 1 + (int64_t)exp(erand48(seed) * log(1e5));
+		for (int i = 0; i < r.n_submodels; i++) {
+			m[i].time_ns = c & 1 ? 100000000 + below(100) : 5000000 + below(95000000);
+			m[i].time_one_ns = c & 2 ? 0 : m[i].time_ns / 5;
+			m[i].accuracy = 5e-9 * (double)m[i].time_ns;
+			times += m[i].time_ns;
+		}
+		r.deadline_ns = (int64_t)(erand48(seed) * (double)times / r.n_submodels *
+					  (double)(r.instances / 32 + 1));
+		assert_int_equal(planner_plan(planner, &r, &plan), 0);
+		check(&r, &plan);
+		by[plan.method]++;
+		assert_true(plan.solve_ns < 2000000000);
+		if (plan_by_hull(&r, &one) < 0)
+			gave_up++;
+		else
+			assert_true(one.p_eff <= plan.p_eff + 1e-9 && one.p_eff >= plan.p_eff - 1e-9);
+		if (plan_by_bnb(&r, &one) == 0)
+			assert_true(one.p_eff <= plan.p_eff + 1e-8);
+		if (plan_by_dp(&r, &one) == 0)
+			assert_true(one.p_eff <= plan.p_eff + 1e-8);
+	}
+	print_message("the hull gave up %d times; planner: hull %d bnb %d dp %d\n", gave_up, by[PLAN_HULL],
+		      by[PLAN_BNB], by[PLAN_DP]);
+	assert_true(gave_up > 0);
+	assert_true(by[PLAN_BNB] + by[PLAN_DP] > 0);
+}
+
 static void test_ends(void **state)
 {
 	struct plan_submodel m[] = {{0.9, INT64_C(1) << 60, INT64_C(1) << 60}, {0.5, 1, 1}};
@@ -417,6 +458,19 @@ static void test_ends(void **state)
 	assert_int_equal(plan.partial, 0);
 	assert_true(plan.p_eff == 0.7937 && plan.method == PLAN_HULL);
 
+	/* An accuracy of 0 is still an answer. */
+	m[0] = (struct plan_submodel){0, 3, 0};
+	m[1] = (struct plan_submodel){0.5, 100, 0};
+	r = (struct plan_request){
+		.n_submodels = 2, .submodels = m, .instances = 21, .batch = 2, .deadline_ns = 320};
+	assert_int_equal(planner_plan(planner, &r, &plan), 0);
+	check(&r, &plan);
+	assert_int_equal(plan.n[0], 6);
+	assert_int_equal(plan.n[1], 3);
+	assert_int_equal(plan.dropped, 3);
+	m[0] = (struct plan_submodel){0.9, INT64_C(1) << 60, 0};
+
+	r = (struct plan_request){.n_submodels = 4, .submodels = xray, .instances = 33, .batch = 32};
 	r.deadline_ns = INT64_MIN;
 	assert_int_equal(planner_plan(planner, &r, &plan), 0);
 	assert_int_equal(plan.dropped, 33);
@@ -473,6 +527,7 @@ static void test_glpk_failure(void **state)
 static void test_cache(void **state)
 {
 	struct plan_request r = {.n_submodels = 4, .submodels = xray, .batch = 32};
+	struct plan_submodel m[4];
 	struct plan plan;
 	int hits = 0;
 
@@ -492,6 +547,33 @@ static void test_cache(void **state)
 			hits += plan.method == PLAN_CACHE;
 		}
 	assert_int_equal(hits, 5999);
+	/* Everything counts, within a bucket too. */
+	for (int i = 0; i < 6000; i++) {
+		r.instances = 320 + i % 2;
+		r.batch = 32 + i / 2 % 2;
+		r.deadline_ns = 20000000 + i / 4 * INT64_C(100000);
+		assert_int_equal(planner_plan(planner, &r, &plan), 0);
+		check(&r, &plan);
+		assert_int_not_equal(plan.method, PLAN_CACHE);
+	}
+	r.deadline_ns++;
+	assert_int_equal(planner_plan(planner, &r, &plan), 0);
+	assert_int_not_equal(plan.method, PLAN_CACHE);
+	r.batch++;
+	assert_int_equal(planner_plan(planner, &r, &plan), 0);
+	assert_int_not_equal(plan.method, PLAN_CACHE);
+	memcpy(m, xray, sizeof(m));
+	r.submodels = m;
+	for (int i = 0; i < 3; i++) {
+		*(i == 0 ? &m[3].time_ns : i == 1 ? &m[3].time_one_ns : &m[0].time_ns) += 1;
+		assert_int_equal(planner_plan(planner, &r, &plan), 0);
+		assert_int_not_equal(plan.method, PLAN_CACHE);
+	}
+	m[2].accuracy += 1e-4;
+	assert_int_equal(planner_plan(planner, &r, &plan), 0);
+	assert_int_not_equal(plan.method, PLAN_CACHE);
+	assert_int_equal(planner_plan(planner, &r, &plan), 0);
+	assert_int_equal(plan.method, PLAN_CACHE);
 }
 
 int main(void)
@@ -503,6 +585,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_brute_force, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_large, setup, teardown),
 		cmocka_unit_test(test_glpk_failure),
+		cmocka_unit_test_setup_teardown(test_hard, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cache, setup, teardown),
 	};
