@@ -85,6 +85,7 @@ struct exec_worker {
 	int outstanding; /* runs and explains in the queue */
 	struct loop_timer *restart, *hang;
 	int64_t delay_ns; /* of the next restart */
+	int64_t run_limit_ns;
 };
 
 static const struct peer_events peer_events;
@@ -587,8 +588,8 @@ static int ask(struct exec_worker *w, enum request_kind kind, uint64_t batch, ui
 	if (!q->ids || (kind == REQUEST_RUN && !q->answers))
 		goto out;
 	q->limit_ns = RUN_LIMIT_TIMES * (kind == REQUEST_RUN ? 1 : EXPLAIN_TIMES) * e->time_ns[submodel];
-	if (q->limit_ns < RUN_LIMIT_NS)
-		q->limit_ns = RUN_LIMIT_NS;
+	if (q->limit_ns < w->run_limit_ns)
+		q->limit_ns = w->run_limit_ns;
 	for (int i = 0; i < n; i++) {
 		q->ids[i] = in[i].id;
 		inputs[i] = (struct wire_input){.id = in[i].id, .len = in[i].len};
@@ -665,6 +666,11 @@ static const struct executor_ops exec_ops = {
 	.free = exec_free,
 };
 
+void executor_worker_set_limit(struct executor *ex, int64_t ns)
+{
+	((struct exec_worker *)ex)->run_limit_ns = ns;
+}
+
 int executor_worker_new(struct executor **ret, struct loop *loop, const struct host_ops *ops, void *host,
 			int threads, const struct executor_events *events, void *data)
 {
@@ -680,6 +686,7 @@ int executor_worker_new(struct executor **ret, struct loop *loop, const struct h
 				  .ops = ops,
 				  .host = host,
 				  .threads = threads,
+				  .run_limit_ns = RUN_LIMIT_NS,
 				  .events = events,
 				  .data = data};
 	w->tail = &w->head;

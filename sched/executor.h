@@ -93,6 +93,9 @@ struct host_ops;
  */
 int executor_worker_new(struct executor **ret, struct loop *loop, const struct host_ops *ops, void *host,
 			int threads, const struct executor_events *events, void *data);
+/* How long a mini-batch may take before the worker counts as hung and is killed, when 20 times its expected time
+ * is less: 10 s unless set (tests). */
+void executor_worker_set_limit(struct executor *ex, int64_t ns);
 /*
  * The null executor: endpoint_load's model_fd holds
  * {"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2}…],"classes":N} (one_ms may be left out: as
