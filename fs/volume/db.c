@@ -225,8 +225,7 @@ int db_scan(struct db *db, enum cf cf, const void *from, size_t from_len, const 
 
 int batch_init(struct batch *b, struct volume *vol)
 {
-	b->wb = NULL;
-	b->db = &vol->db;
+	*b = (struct batch){.db = &vol->db};
 	if (vol->read_only)
 		return -EROFS;
 	b->wb = rocksdb_writebatch_create();
@@ -258,7 +257,10 @@ void batch_single_delete(struct batch *b, enum cf cf, const void *key, size_t ke
 int batch_commit(struct batch *b, bool sync)
 {
 	char *message = NULL;
+	int r = dentry_batch_blocks(b);
 
+	if (r < 0)
+		return r;
 	/* A sync of nothing still has to write something for the log to be synced, and with it all before it:
 	 * log data is not stored. It joins the write groups of other threads. */
 	if (sync && rocksdb_writebatch_count(b->wb) == 0)

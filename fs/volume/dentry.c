@@ -23,6 +23,45 @@ int dentry_find(struct volume *vol, uint64_t parent, const char *name, struct de
 	return r < 0 ? r : record_get_name(ret, value, len);
 }
 
+static void block_change(struct batch *b, uint64_t parent, uint64_t cookie, int change)
+{
+	uint64_t block = cookie / COOKIE_BLOCK;
+	int i = 0;
+
+	while (i < b->n_blocks && (b->blocks[i].parent != parent || b->blocks[i].block != block))
+		i++;
+	if (i == b->n_blocks) {
+		b->blocks[i].parent = parent;
+		b->blocks[i].block = block;
+		b->blocks[i].change = 0;
+		b->n_blocks++;
+	}
+	b->blocks[i].change += change;
+}
+
+int dentry_batch_blocks(struct batch *b)
+{
+	for (int i = 0; i < b->n_blocks; i++) {
+		char key[KEY_MAX], value[8];
+		size_t key_len = key_block(key, b->blocks[i].parent, b->blocks[i].block), len = 0;
+		int64_t count = 0;
+		int r = db_get(b->db, CF_DENTRIES, key, key_len, value, sizeof(value), &len);
+
+		if (r < 0 && r != -ENOENT)
+			return r;
+		if (r == 0)
+			count = len == 8 ? (int64_t)get_le64(value) : 0;
+		count += b->blocks[i].change;
+		put_le64(value, (uint64_t)count);
+		if (count > 0)
+			batch_put(b, CF_DENTRIES, key, key_len, value, sizeof(value));
+		else
+			batch_delete(b, CF_DENTRIES, key, key_len);
+	}
+	b->n_blocks = 0;
+	return 0;
+}
+
 void dentry_add(struct batch *b, uint64_t parent, struct inode_rec *dir, const char *name, struct dentry *d)
 {
 	char key[KEY_MAX], value[10 + 255];
@@ -30,6 +69,7 @@ void dentry_add(struct batch *b, uint64_t parent, struct inode_rec *dir, const c
 
 	d->cookie = dir->next_cookie++;
 	dir->entries++;
+	block_change(b, parent, d->cookie, 1);
 	batch_put(b, CF_DENTRIES, key, key_name(key, parent, name, len), value, record_put_name(value, d));
 	batch_put(b, CF_DENTRIES, key, key_cookie(key, parent, d->cookie), value,
 		  record_put_cookie(value, d, name, len));
@@ -42,6 +82,7 @@ void dentry_remove(struct batch *b, uint64_t parent, struct inode_rec *dir, cons
 
 	batch_single_delete(b, CF_DENTRIES, key, key_name(key, parent, name, strlen(name)));
 	batch_single_delete(b, CF_DENTRIES, key, key_cookie(key, parent, d->cookie));
+	block_change(b, parent, d->cookie, -1);
 	if (dir->entries > 0)
 		dir->entries--;
 	/* A scan starts at first_cookie: a queue that is emptied from its front never passes over the dead.

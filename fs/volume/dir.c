@@ -15,7 +15,12 @@ struct scan {
 	bool want_attr;
 	int (*fn)(void *data, const char *name, uint64_t cookie, const struct vol_attr *attr);
 	void *data;
+	bool ended;
+	uint64_t from, to; /* cookies: the stretch that lives and is to be scanned; empty when equal */
 };
+
+/* A stretch is scanned when it has so many cookies, so that a short read of a large directory is short. */
+#define STRETCH (4 * COOKIE_BLOCK)
 
 static int scan_entry(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
 {
@@ -36,7 +41,41 @@ static int scan_entry(void *data, const void *key, size_t key_len, const void *v
 		if (r < 0)
 			return r;
 	}
-	return scan->fn(scan->data, name, d.cookie, &attr) ? 1 : 0;
+	scan->ended = scan->fn(scan->data, name, d.cookie, &attr) != 0;
+	return scan->ended;
+}
+
+static int scan_stretch(struct scan *scan)
+{
+	char from[KEY_MAX], to[KEY_MAX];
+	size_t to_len = key_cookie(to, scan->dir, scan->to);
+	int r = 0;
+
+	if (scan->from < scan->to)
+		r = db_scan(&scan->vol->db, CF_DENTRIES, from, key_cookie(from, scan->dir, scan->from), to,
+			    to_len, scan_entry, scan);
+	scan->from = scan->to;
+	return r < 0 ? r : scan->ended;
+}
+
+static int scan_block(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct scan *scan = data;
+	uint64_t first;
+	int r = 0;
+
+	(void)value;
+	(void)value_len;
+	if (key_len != 17)
+		return -EIO;
+	first = get_be64((const char *)key + 9) * COOKIE_BLOCK;
+	if (first > scan->to || scan->to - scan->from >= STRETCH) {
+		r = scan_stretch(scan);
+		if (scan->from < first)
+			scan->from = first;
+	}
+	scan->to = first + COOKIE_BLOCK;
+	return r;
 }
 
 int vol_readdir(struct volume *vol, uint64_t dir, uint64_t cookie, bool want_attr,
@@ -45,7 +84,7 @@ int vol_readdir(struct volume *vol, uint64_t dir, uint64_t cookie, bool want_att
 {
 	struct scan scan = {.vol = vol, .dir = dir, .want_attr = want_attr, .fn = fn, .data = data};
 	char from[KEY_MAX], to[KEY_MAX];
-	uint64_t first, entries;
+	uint64_t first, next, entries;
 	struct node *node;
 	size_t to_len;
 	int r = node_get_dir(vol, dir, &node);
@@ -53,15 +92,27 @@ int vol_readdir(struct volume *vol, uint64_t dir, uint64_t cookie, bool want_att
 	if (r < 0)
 		return r;
 	first = node->rec.first_cookie;
+	next = node->rec.next_cookie;
 	entries = node->rec.entries;
 	node_put(vol, node);
 	if (entries == 0 || cookie >= INT64_MAX)
 		return 0;
 	if (first < cookie + 1)
 		first = cookie + 1;
-	to_len = key_dir_end(to, dir);
-	return db_scan(&vol->db, CF_DENTRIES, from, key_cookie(from, dir, first), to, to_len, scan_entry,
-		       &scan);
+	if (first >= next)
+		return 0;
+	scan.from = scan.to = first;
+	if (next - first <= 2 * COOKIE_BLOCK) {
+		scan.to = next;
+	} else {
+		to_len = key_dir_end(to, dir);
+		r = db_scan(&vol->db, CF_DENTRIES, from, key_block(from, dir, first / COOKIE_BLOCK), to,
+			    to_len, scan_block, &scan);
+		if (r < 0)
+			return r;
+	}
+	r = scan.ended ? 0 : scan_stretch(&scan);
+	return r < 0 ? r : 0;
 }
 
 int vol_dir_name(struct volume *vol, uint64_t dir, char *ret, size_t size)

@@ -35,6 +35,13 @@ struct fsck {
 	size_t n, room;
 	bool closed, repair;
 	struct batch batch;
+	/* The blocks of cookies of the directory that is being read: its cookie records come before what is
+	 * recorded of their counts. */
+	uint64_t blocks_dir;
+	struct block {
+		uint64_t block, count, recorded;
+	} * blocks;
+	size_t n_blocks, blocks_room;
 	struct fsck_report report;
 	void (*say)(void *data, const char *line);
 	void *data;
@@ -228,12 +235,71 @@ static void check_cookie_record(struct fsck *f, uint64_t parent, const void *key
 	count_entry(f, parent, name, &d);
 }
 
+static struct block *block_of(struct fsck *f, uint64_t block)
+{
+	struct block *blocks;
+
+	for (size_t i = f->n_blocks; i-- > 0 && f->blocks[i].block >= block;)
+		if (f->blocks[i].block == block)
+			return &f->blocks[i];
+	if (f->n_blocks == f->blocks_room) {
+		size_t room = f->blocks_room ? f->blocks_room * 2 : 64;
+
+		blocks = realloc(f->blocks, room * sizeof(*blocks));
+		if (!blocks)
+			return NULL;
+		f->blocks = blocks;
+		f->blocks_room = room;
+	}
+	f->blocks[f->n_blocks] = (struct block){.block = block};
+	return &f->blocks[f->n_blocks++];
+}
+
+/* The directory's records have all been read. */
+static void check_blocks(struct fsck *f)
+{
+	for (size_t i = 0; i < f->n_blocks; i++) {
+		const struct block *b = &f->blocks[i];
+
+		if (b->count != b->recorded)
+			fault(f,
+			      "directory %" PRIu64 ": block %" PRIu64 " counts %" PRIu64
+			      " entries and has %" PRIu64,
+			      f->blocks_dir, b->block, b->recorded, b->count);
+	}
+	f->n_blocks = 0;
+}
+
+static int count_block(struct fsck *f, const char *key, const void *value, size_t value_len)
+{
+	uint64_t number = get_be64(key + 9);
+	struct block *b = block_of(f, key[8] == 1 ? number / COOKIE_BLOCK : number);
+
+	if (!b)
+		return -ENOMEM;
+	if (key[8] == 1)
+		b->count++;
+	else
+		b->recorded = value_len == 8 ? get_le64(value) : UINT64_MAX;
+	return 0;
+}
+
 static int read_dentry(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
 {
 	struct fsck *f = data;
 	const char *k = key;
 	char name[256];
 
+	if (key_len >= 8 && get_be64(k) != f->blocks_dir) {
+		check_blocks(f);
+		f->blocks_dir = get_be64(k);
+	}
+	if (key_len == 17 && (k[8] == 1 || k[8] == 2)) {
+		int r = count_block(f, k, value, value_len);
+
+		if (r < 0 || k[8] == 2)
+			return r;
+	}
 	if (key_len >= 10 && key_len <= 9 + 255 && k[8] == 0) {
 		memcpy(name, k + 9, key_len - 9);
 		name[key_len - 9] = 0;
@@ -483,6 +549,7 @@ static int check(struct fsck *f)
 		r = db_scan(db, CF_DEFAULT, "", 0, NULL, 0, read_tag, f);
 	if (r == 0)
 		r = db_scan(db, CF_DENTRIES, "", 0, NULL, 0, read_dentry, f);
+	check_blocks(f);
 	if (r == 0)
 		r = db_scan(db, CF_DATA, "", 0, NULL, 0, read_data, f);
 	if (r == 0)
@@ -560,11 +627,75 @@ static int attach_lost(struct fsck *f)
 	return r;
 }
 
+struct recount {
+	struct batch *b;
+	uint64_t dir, block, count;
+};
+
+static void put_count(struct recount *c)
+{
+	char key[KEY_MAX], value[8];
+
+	put_le64(value, c->count);
+	if (c->count)
+		batch_put(c->b, CF_DENTRIES, key, key_block(key, c->dir, c->block), value, sizeof(value));
+	c->count = 0;
+}
+
+/* First all that is recorded is deleted, then what is there is put. */
+static int delete_count(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct recount *c = data;
+
+	(void)value;
+	(void)value_len;
+	if (key_len == 17 && ((const char *)key)[8] == 2)
+		batch_delete(c->b, CF_DENTRIES, key, key_len);
+	return 0;
+}
+
+static int recount_one(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct recount *c = data;
+	const char *k = key;
+
+	(void)value;
+	(void)value_len;
+	if (key_len != 17 || k[8] != 1)
+		return 0;
+	if (c->dir != get_be64(k) || c->block != get_be64(k + 9) / COOKIE_BLOCK)
+		put_count(c);
+	c->dir = get_be64(k);
+	c->block = get_be64(k + 9) / COOKIE_BLOCK;
+	c->count++;
+	return 0;
+}
+
+static int recount(struct fsck *f)
+{
+	struct batch b;
+	struct recount c = {.b = &b};
+	int r = batch_init(&b, f->vol);
+
+	if (r == 0)
+		r = db_scan(&f->vol->db, CF_DENTRIES, "", 0, NULL, 0, delete_count, &c);
+	if (r == 0)
+		r = db_scan(&f->vol->db, CF_DENTRIES, "", 0, NULL, 0, recount_one, &c);
+	if (r == 0) {
+		put_count(&c);
+		r = batch_commit(&b, false);
+	}
+	batch_release(&b);
+	return r;
+}
+
 static int repair(struct fsck *f)
 {
 	struct fsck again = {.vol = f->vol, .closed = f->closed};
 	int r = batch_commit(&f->batch, true);
 
+	if (r == 0)
+		r = recount(f);
 	if (r == 0)
 		r = attach_lost(f);
 	if (r == 0)
@@ -573,6 +704,7 @@ static int repair(struct fsck *f)
 		f->report.repaired =
 			f->report.faults > again.report.faults ? f->report.faults - again.report.faults : 0;
 	free(again.items);
+	free(again.blocks);
 	return r;
 }
 
@@ -610,6 +742,7 @@ int volume_fsck(const char *state_dir, bool want_repair, void (*say)(void *data,
 		*ret = f.report;
 	batch_release(&f.batch);
 	free(f.items);
+	free(f.blocks);
 	volume_close(f.vol);
 	return r;
 }

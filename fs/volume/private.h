@@ -103,6 +103,12 @@ int db_scan(struct db *db, enum cf cf, const void *from, size_t from_len, const 
 struct batch {
 	rocksdb_writebatch_t *wb;
 	struct db *db;
+	/* What the entries put and removed change in the counts of their blocks; a rename changes four. */
+	struct {
+		uint64_t parent, block;
+		int change;
+	} blocks[4];
+	int n_blocks;
 };
 
 int batch_init(struct batch *b, struct volume *vol); /* -EROFS, -ENOMEM */
@@ -153,6 +159,9 @@ void dentry_add(struct batch *b, uint64_t parent, struct inode_rec *dir, const c
 		struct dentry *d); /* sets d->cookie */
 void dentry_remove(struct batch *b, uint64_t parent, struct inode_rec *dir, const char *name,
 		   const struct dentry *d);
+
+/* Puts the new counts of the blocks into the batch: the last thing before its commit. */
+int dentry_batch_blocks(struct batch *b);
 
 /* --- xattr.c, kv.c --- */
 

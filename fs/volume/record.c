@@ -111,10 +111,18 @@ size_t key_cookie(char *key, uint64_t parent, uint64_t cookie)
 	return 17;
 }
 
-size_t key_dir_end(char *key, uint64_t parent)
+size_t key_block(char *key, uint64_t parent, uint64_t block)
 {
 	put_be64(key, parent);
 	key[8] = 2;
+	put_be64(key + 9, block);
+	return 17;
+}
+
+size_t key_dir_end(char *key, uint64_t parent)
+{
+	put_be64(key, parent);
+	key[8] = 3;
 	return 9;
 }
 

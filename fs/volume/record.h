@@ -9,13 +9,16 @@
  *	inodes    ino                          inode record (record_put_inode)
  *	dentries  parent 0 name                u8 version, u8 type, u64 cookie, u64 ino
  *	          parent 1 cookie              u8 version, u8 type, u64 ino, name
+ *	          parent 2 block               u64 how many entries have a cookie in this block of 1024
  *	xattrs    ino name                     the value
  *	data      ino                          content of a small file, target of a symlink
  *	sched     the scheduler's own
  *
  * Numbers in keys are big-endian (so that a range scan is in order), in records little-endian. A dentry key
  * is put at most once between two deletes, so SingleDelete is right for it: a cookie key because a cookie is
- * never used again, a name key because a replaced name is deleted before it is put again.
+ * never used again, a name key because a replaced name is deleted before it is put again. The deleted stay in
+ * the way of a scan until a compaction brings both records together (measured: 100,000 of them cost 22 to 35 ms);
+ * the counts of the blocks let readdir step over the stretches where nothing lives.
  */
 #ifndef FS_VOLUME_RECORD_H
 #define FS_VOLUME_RECORD_H
@@ -25,6 +28,7 @@
 #include <time.h>
 
 #define VOLUME_FORMAT 1
+#define COOKIE_BLOCK  1024
 #define COOKIE_FIRST  16 /* smaller ones are free for the caller's "." and ".." */
 
 #define KEY_INO 8
@@ -64,7 +68,8 @@ size_t key_ino(char *key, uint64_t ino);
 size_t key_tagged(char *key, char tag, uint64_t ino);
 size_t key_name(char *key, uint64_t parent, const char *name, size_t len);
 size_t key_cookie(char *key, uint64_t parent, uint64_t cookie);
-size_t key_dir_end(char *key, uint64_t parent); /* above all cookie keys of the directory */
+size_t key_block(char *key, uint64_t parent, uint64_t block);
+size_t key_dir_end(char *key, uint64_t parent); /* above all keys of the directory */
 
 /* Encoding: returns the length; `at` has room for INODE_MAX, or 18, or 10 + len bytes. */
 size_t record_put_inode(char *at, const struct inode_rec *rec);

@@ -319,14 +319,25 @@ static void test_no_volume(void **state)
 	assert_int_equal(report.faults, 42);
 }
 
+static void test_block(void **state)
+{
+	(void)state;
+	damage();
+	batch_delete(&batch, CF_DENTRIES, key, key_block(key, dir_ino, 0));
+	put_le64(value, 3);
+	batch_put(&batch, CF_DENTRIES, key, key_block(key, sub_ino, 7), value, 8);
+	found("block 0 counts 0 entries and has 3", 0);
+	assert_non_null(strstr(said, "block 7 counts 3 entries and has 0"));
+}
+
 int main(void)
 {
 #define F(f) cmocka_unit_test_setup_teardown(f, setup_tree, teardown)
 	const struct CMUnitTest tests[] = {
-		F(test_dangling),  F(test_no_cookie),      F(test_no_name), F(test_nlink),
-		F(test_dir),       F(test_damaged_record), F(test_lost),    F(test_stray),
-		F(test_counter),   F(test_content),        F(test_loop),    F(test_blobs),
-		F(test_no_volume),
+		F(test_dangling), F(test_block),     F(test_no_cookie),      F(test_no_name),
+		F(test_nlink),    F(test_dir),       F(test_damaged_record), F(test_lost),
+		F(test_stray),    F(test_counter),   F(test_content),        F(test_loop),
+		F(test_blobs),    F(test_no_volume),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

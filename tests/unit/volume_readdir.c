@@ -167,31 +167,74 @@ static double list_ms(uint64_t dir, int expect)
 
 #define QUEUE 30000
 
-static void test_emptied_queue(void **state)
+static void empty_queue(int step)
 {
 	uint64_t d = folder(VOL_ROOT, "d");
 	char name[32];
 
-	(void)state;
 	for (int i = 0; i < QUEUE; i++) {
 		snprintf(name, sizeof(name), "%d", i);
 		file(d, name);
 	}
 	for (int i = 0; i < QUEUE - 1; i++) {
-		snprintf(name, sizeof(name), "%d", i);
+		snprintf(name, sizeof(name), "%d", (int)((int64_t)i * step % QUEUE));
 		assert_int_equal(vol_unlink(vol, d, name, NULL), 0);
 	}
 	assert_true(list_ms(d, 1) <= 1);
-	snprintf(name, sizeof(name), "%d", QUEUE - 1);
+	snprintf(name, sizeof(name), "%d", (int)((QUEUE - 1LL) * step % QUEUE));
 	assert_int_equal(vol_unlink(vol, d, name, NULL), 0);
 	assert_true(list_ms(d, 0) <= 1);
 	file(d, "x");
 	assert_true(list_ms(d, 1) <= 1);
 }
 
+static void test_emptied_queue(void **state)
+{
+	(void)state;
+	empty_queue(1);
+}
+
+static void test_emptied_anyhow(void **state)
+{
+	(void)state;
+	empty_queue(7919);
+}
+
+/* Across blocks of cookies, with holes in them, in short reads. */
+static void test_sparse(void **state)
+{
+	uint64_t d = folder(VOL_ROOT, "d"), from = 0;
+	struct listing l;
+	char name[32];
+	int n = 0;
+
+	(void)state;
+	for (int i = 0; i < 12000; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		file(d, name);
+	}
+	for (int i = 0; i < 12000; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		if (i % 5000 > 60 && i != 11999)
+			assert_int_equal(vol_unlink(vol, d, name, NULL), 0);
+	}
+	do {
+		l = list(d, from, 7, false);
+		for (int i = 0; i < l.n; i++, n++) {
+			int k = n / 61 * 5000 + n % 61;
+
+			snprintf(name, sizeof(name), "%d", n == 183 ? 11999 : k);
+			assert_string_equal(l.names[i], name);
+			from = l.cookies[i];
+		}
+	} while (l.n > 0);
+	assert_int_equal(n, 184);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(test_cookies), T(test_beside_changes), T(test_emptied_queue)};
+	const struct CMUnitTest tests[] = {T(test_cookies), T(test_beside_changes), T(test_emptied_queue),
+					   T(test_emptied_anyhow), T(test_sparse)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
