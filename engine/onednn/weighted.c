@@ -8,6 +8,7 @@
 #include "engine/onednn/onednn.h"
 
 #include <errno.h>
+#include <omp.h>
 #include <stdlib.h>
 
 struct pack {
@@ -26,7 +27,8 @@ struct weighted {
 	dnnl_memory_t x, y, bias, dx, dy;
 	dnnl_memory_t dw, dw_view, dbias; /* dw and dbias lie in scratch memory */
 	dnnl_memory_t scratch[4];         /* of the four primitives */
-	size_t dw_offset, dbias_offset;   /* in scratch memory */
+	dnnl_memory_desc_t dw_format;
+	size_t dw_offset, dbias_offset; /* in scratch memory */
 };
 
 static void pack_release(struct pack *p)
@@ -52,6 +54,20 @@ out:
 	return r;
 }
 
+/*
+ * Reorders of small weights take microseconds: a parallel region for each (a network has three a layer) would cost more than
+ * it saves, and on a busy machine waits for a thread that is not running. oneDNN takes the thread count both when a
+ * primitive is made and when it runs.
+ */
+static int reorder_threads(const dnnl_memory_desc_t *desc)
+{
+	int threads = omp_get_max_threads();
+
+	if (dnnl_memory_desc_get_size(desc) <= 1 << 18)
+		omp_set_num_threads(1);
+	return threads;
+}
+
 /* from → to, or to += from. Its scratchpad is oneDNN's own: these reorders need none. */
 static int make_reorder(dnnl_primitive_t *ret, const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to,
 			bool sum)
@@ -59,7 +75,7 @@ static int make_reorder(dnnl_primitive_t *ret, const dnnl_memory_desc_t *from, c
 	dnnl_primitive_attr_t attr = NULL;
 	dnnl_post_ops_t after = NULL;
 	dnnl_primitive_desc_t desc = NULL;
-	int r = 0;
+	int threads = reorder_threads(sum ? from : to), r = 0;
 
 	DNNL_CHECK(dnnl_primitive_attr_create(&attr));
 	if (sum) {
@@ -71,12 +87,22 @@ static int make_reorder(dnnl_primitive_t *ret, const dnnl_memory_desc_t *from, c
 		dnnl_reorder_primitive_desc_create(&desc, from, onednn_engine(), to, onednn_engine(), attr));
 	DNNL_CHECK(dnnl_primitive_create(ret, desc));
 out:
+	omp_set_num_threads(threads);
 	if (desc)
 		dnnl_primitive_desc_destroy(desc);
 	if (after)
 		dnnl_post_ops_destroy(after);
 	if (attr)
 		dnnl_primitive_attr_destroy(attr);
+	return r;
+}
+
+static int run(dnnl_primitive_t primitive, const dnnl_exec_arg_t *args, int n)
+{
+	int r = 0;
+
+	DNNL_CHECK(dnnl_primitive_execute(primitive, onednn_stream(), n, args));
+out:
 	return r;
 }
 
@@ -112,7 +138,7 @@ static int pack_get(struct pack **ret, const dnnl_memory_desc_t *view, const dnn
 static int pack_renew(struct pack *p, const float *weight, uint64_t version)
 {
 	dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, p->view}, {DNNL_ARG_TO, p->packed}};
-	int r = 0;
+	int threads, r = 0;
 
 	if (p->version == version)
 		return 0;
@@ -126,8 +152,11 @@ static int pack_renew(struct pack *p, const float *weight, uint64_t version)
 	}
 	/* oneDNN's handles are not const, its reorder only reads this one */
 	DNNL_CHECK(dnnl_memory_set_data_handle(p->view, (void *)(uintptr_t)weight));
-	DNNL_CHECK(dnnl_primitive_execute(p->reorder, onednn_stream(), 2, args));
-	p->version = version;
+	threads = reorder_threads(&p->format);
+	r = run(p->reorder, args, 2);
+	omp_set_num_threads(threads);
+	if (r == 0)
+		p->version = version;
 out:
 	return r;
 }
@@ -192,9 +221,9 @@ static int make_all(struct weighted *w, const struct op_desc *d, struct weighted
 	    (d->bias && (r = make_memory(&w->dbias, dnnl_primitive_desc_query_md(
 							    weights, dnnl_query_diff_weights_md, 1))) < 0))
 		return r;
+	w->dw_format = *query(weights, dnnl_query_diff_weights_md);
 	w->dw_offset = w->base.scratch_size;
-	w->dbias_offset =
-		w->dw_offset + align(dnnl_memory_desc_get_size(query(weights, dnnl_query_diff_weights_md)));
+	w->dbias_offset = w->dw_offset + align(dnnl_memory_desc_get_size(&w->dw_format));
 	w->base.scratch_size = w->dbias_offset + align((size_t)d->out.c * sizeof(float));
 	return make_reorder(&w->add_weights, query(weights, dnnl_query_diff_weights_md), &descs->weight_view,
 			    true);
@@ -277,7 +306,7 @@ static int execute(dnnl_primitive_t primitive, const struct argument *arguments,
 							       (void *)(uintptr_t)arguments[i].data));
 		args[n_args++] = (dnnl_exec_arg_t){arguments[i].what, arguments[i].memory};
 	}
-	DNNL_CHECK(dnnl_primitive_execute(primitive, onednn_stream(), n_args, args));
+	r = run(primitive, args, n_args);
 out:
 	return r;
 }
@@ -313,8 +342,12 @@ int weighted_backward(struct kernel *k, const struct op_io *io)
 					       {DNNL_ARG_TO, w->dw_view, io->dweight}};
 
 		r = execute(w->backward_weights, arguments, 5);
-		if (r == 0)
+		if (r == 0) {
+			int threads = reorder_threads(&w->dw_format);
+
 			r = execute(w->add_weights, sum, 2);
+			omp_set_num_threads(threads);
+		}
 		if (r == 0 && io->dbias)
 			onednn_add_to(io->dbias, (float *)(void *)(scratch + w->dbias_offset),
 				      (size_t)k->desc.out.c);
