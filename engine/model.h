@@ -47,11 +47,12 @@ void model_free(struct model *model);
 
 const struct model_info *model_info(const struct model *model);
 void model_set_accuracy(struct model *model, int rate_index, float accuracy);
+void model_set_test_accuracy(struct model *model, int rate_index, float accuracy); /* on the test split */
 int model_set_label(struct model *model, int class, const char *label); /* copied */
 const char *model_label(const struct model *model, int class); /* borrowed; the number as text when unset */
 
 /* What is written to models/NAME/V/: model.json, weights.safetensors, labels.txt, slices.csv
- * (slice,precision,accuracy,params,flops; accuracy in percent, flops of one forward pass of one instance). */
+ * (slice,precision,accuracy,params,flops[,test_accuracy]; accuracies in percent, flops of one forward pass of one instance). */
 int model_save(const struct model *model, struct buf *ret_json, struct buf *ret_weights,
 	       struct buf *ret_labels, struct buf *ret_slices, struct err *err);
 int64_t model_params(const struct model *model, float rate);

@@ -1,0 +1,353 @@
+/*
+ * Models as files and back. model.json says what the network is and how its input is normalised; the
+ * weights lie beside it under PyTorch's names. Both are checked against each other: a file of another model
+ * is refused, not half-loaded.
+ */
+#include "engine/arch/arch.h"
+#include "engine/base/utf8.h"
+#include "engine/model_private.h"
+#include "engine/safetensors.h"
+#include "engine/spec.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SIDE    4096
+#define MAX_CLASSES 65536
+
+static int check_info(const struct model_info *info, struct err *err)
+{
+	if ((info->channels != 1 && info->channels != 3) || info->height < 1 || info->height > MAX_SIDE ||
+	    info->width < 1 || info->width > MAX_SIDE)
+		return err_set(err, ERR_SPEC_VALUE, "an input of %dx%dx%d", info->channels, info->height,
+			       info->width);
+	if (info->classes < 1 || info->classes > MAX_CLASSES)
+		return err_set(err, ERR_SPEC_VALUE, "%d classes", info->classes);
+	if (info->n_rates < 1 || info->n_rates > MODEL_MAX_RATES || info->rates[info->n_rates - 1] != 1)
+		return err_set(err, ERR_SPEC_VALUE, "slice rates must be 1 to %d and end in 1",
+			       MODEL_MAX_RATES);
+	for (int i = 0; i < info->n_rates; i++)
+		if (!(info->rates[i] > 0) || (i && !(info->rates[i] > info->rates[i - 1])))
+			return err_set(err, ERR_SPEC_VALUE, "slice rates must ascend from above 0 to 1");
+	for (int c = 0; c < info->channels; c++)
+		if (!isfinite(info->mean[c]) || !(info->std[c] > 0) || !isfinite(info->std[c]))
+			return err_set(err, ERR_SPEC_VALUE, "the normalisation of channel %d", c);
+	return 0;
+}
+
+static int model_build(struct model **ret, const cJSON *net, const struct model_info *info, struct err *err)
+{
+	struct model *model;
+	int r = check_info(info, err);
+
+	if (r < 0)
+		return r;
+	model = calloc(1, sizeof(*model));
+	if (!model)
+		return err_set(err, ERR_NO_MEMORY, "a model");
+	model->info = *info;
+	model->net_json = cJSON_PrintUnformatted(net);
+	model->labels = calloc(info->classes, sizeof(*model->labels));
+	r = arch_build(&model->net, net, info, err);
+	if (r == 0 && (!model->net_json || !model->labels))
+		r = err_set(err, ERR_NO_MEMORY, "a model");
+	if (r < 0) {
+		model_free(model);
+		return r;
+	}
+	*ret = model;
+	return 0;
+}
+
+int model_new(struct model **ret, const char *net_json, const struct model_info *info, uint64_t seed,
+	      struct err *err)
+{
+	cJSON *net = cJSON_Parse(net_json);
+	struct model *model;
+	int r;
+
+	if (!net)
+		return err_set(err, ERR_JSON_SYNTAX, "\"net\"");
+	r = model_build(&model, net, info, err);
+	cJSON_Delete(net);
+	if (r < 0)
+		return r;
+	net_init(model->net, seed);
+	params_changed(&model->net->params);
+	*ret = model;
+	return 0;
+}
+
+void model_free(struct model *model)
+{
+	if (!model)
+		return;
+	net_free(model->net);
+	cJSON_free(model->net_json);
+	for (int i = 0; model->labels && i < model->info.classes; i++)
+		free(model->labels[i]);
+	free(model->labels);
+	free(model);
+}
+
+static int floats(const cJSON *array, int n, float *ret)
+{
+	if (!cJSON_IsArray(array) || cJSON_GetArraySize(array) != n)
+		return -EINVAL;
+	for (int i = 0; i < n; i++) {
+		const cJSON *item = cJSON_GetArrayItem(array, i);
+
+		if (!cJSON_IsNumber(item))
+			return -EINVAL;
+		ret[i] = (float)item->valuedouble;
+	}
+	return 0;
+}
+
+static float accuracy_of(const cJSON *slice, const char *key)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(slice, key);
+
+	return cJSON_IsNumber(item) && item->valuedouble >= 0 && item->valuedouble <= 1
+		       ? (float)item->valuedouble
+		       : 0;
+}
+
+/* model.json's figures. */
+static int read_info(const cJSON *root, struct model_info *info, float *test_accuracy, struct err *err)
+{
+	const cJSON *input = cJSON_GetObjectItemCaseSensitive(root, "input"),
+		    *slices = cJSON_GetObjectItemCaseSensitive(root, "slices"), *slice;
+
+	if (spec_int(input, "input", "channels", 1, 3, &info->channels, err) < 0 ||
+	    spec_int(input, "input", "height", 1, MAX_SIDE, &info->height, err) < 0 ||
+	    spec_int(input, "input", "width", 1, MAX_SIDE, &info->width, err) < 0 ||
+	    spec_int(root, "", "classes", 1, MAX_CLASSES, &info->classes, err) < 0)
+		return -EINVAL;
+	if (!info->channels || !info->classes ||
+	    floats(cJSON_GetObjectItemCaseSensitive(input, "mean"), info->channels, info->mean) < 0 ||
+	    floats(cJSON_GetObjectItemCaseSensitive(input, "std"), info->channels, info->std) < 0)
+		return err_set(err, ERR_SPEC_MISSING, "\"input\" or \"classes\"");
+	cJSON_ArrayForEach(slice, slices)
+	{
+		const cJSON *rate = cJSON_GetObjectItemCaseSensitive(slice, "rate");
+
+		if (info->n_rates == MODEL_MAX_RATES || !cJSON_IsNumber(rate))
+			return err_set(err, ERR_SPEC_VALUE, "\"slices\"");
+		info->rates[info->n_rates] = (float)rate->valuedouble;
+		info->accuracy[info->n_rates] = accuracy_of(slice, "accuracy");
+		test_accuracy[info->n_rates++] = accuracy_of(slice, "test_accuracy");
+	}
+	return 0;
+}
+
+static int read_weights(struct model *model, const void *weights, size_t len, struct err *err)
+{
+	struct params *params = &model->net->params;
+	struct safetensors *st;
+	int r = safetensors_open(&st, weights, len, err);
+
+	if (r < 0)
+		return r;
+	if (safetensors_count(st) != (size_t)params->n)
+		r = err_set(err, ERR_BAD_MODEL, "%zu tensors, the network has %d", safetensors_count(st),
+			    params->n);
+	for (int i = 0; i < params->n && r == 0; i++) {
+		struct param *p = &params->list[i];
+		const struct safetensors_tensor *t = safetensors_find(st, p->name);
+		bool same = t && t->rank == p->rank && t->bytes == p->size * sizeof(float);
+
+		for (int d = 0; same && d < p->rank; d++)
+			same = t->dims[d] == p->dims[d];
+		if (!same) {
+			r = err_set(err, ERR_BAD_MODEL, "tensor %s %s", p->name,
+				    t ? "has another shape" : "is missing");
+			break;
+		}
+		memcpy(p->value, t->data, t->bytes);
+		for (size_t j = 0; j < p->size; j++)
+			if (!isfinite(p->value[j])) {
+				r = err_set(err, ERR_BAD_MODEL, "tensor %s holds a value that is no number",
+					    p->name);
+				break;
+			}
+	}
+	params_changed(params);
+	safetensors_close(st);
+	return r;
+}
+
+int model_load(struct model **ret, const char *json, size_t json_len, const void *weights, size_t weights_len,
+	       struct err *err)
+{
+	cJSON *root = cJSON_ParseWithLength(json, json_len);
+	struct model_info info = {0};
+	struct model *model = NULL;
+	float test_accuracy[MODEL_MAX_RATES] = {0};
+	struct err why = ERR_INIT;
+	char text[512];
+	int r;
+
+	if (!cJSON_IsObject(root)) {
+		r = err_set(err, ERR_BAD_MODEL, "model.json is not a JSON object");
+		goto out;
+	}
+	r = read_info(root, &info, test_accuracy, &why);
+	if (r == 0)
+		r = model_build(&model, cJSON_GetObjectItemCaseSensitive(root, "net"), &info, &why);
+	if (r < 0 && r != -ENOMEM) {
+		r = err_set(err, ERR_BAD_MODEL, "model.json: %s", err_format(&why, text, sizeof(text)));
+		goto out;
+	}
+	if (r < 0) {
+		err_set(err, ERR_NO_MEMORY, "loading a model");
+		goto out;
+	}
+	memcpy(model->test_accuracy, test_accuracy, sizeof(test_accuracy));
+	r = read_weights(model, weights, weights_len, err);
+	if (r < 0)
+		goto out;
+	*ret = model;
+	model = NULL;
+out:
+	model_free(model);
+	cJSON_Delete(root);
+	return r;
+}
+
+const struct model_info *model_info(const struct model *model)
+{
+	return &model->info;
+}
+
+void model_set_accuracy(struct model *model, int rate_index, float accuracy)
+{
+	model->info.accuracy[rate_index] = accuracy;
+}
+
+void model_set_test_accuracy(struct model *model, int rate_index, float accuracy)
+{
+	model->test_accuracy[rate_index] = accuracy;
+}
+
+int model_set_label(struct model *model, int class, const char *label)
+{
+	char *copy;
+
+	if (class < 0 || class >= model->info.classes)
+		return -EINVAL;
+	copy = strdup(label);
+	if (!copy)
+		return -ENOMEM;
+	utf8_clean(copy);
+	free(model->labels[class]);
+	model->labels[class] = copy;
+	return 0;
+}
+
+const char *model_label(const struct model *model, int class)
+{
+	static _Thread_local char number[16];
+
+	if (class >= 0 && class < model->info.classes && model->labels[class])
+		return model->labels[class];
+	snprintf(number, sizeof(number), "%d", class);
+	return number;
+}
+
+int64_t model_params(const struct model *model, float rate)
+{
+	return net_params(model->net, rate);
+}
+
+int64_t model_flops(const struct model *model, float rate)
+{
+	return net_flops(model->net, rate);
+}
+
+static int write_json(const struct model *model, struct buf *ret)
+{
+	const struct model_info *info = &model->info;
+	cJSON *root = cJSON_CreateObject(), *input, *slices;
+	char *text;
+
+	cJSON_AddStringToObject(root, "format", "inferfs-model-1");
+	cJSON_AddStringToObject(root, "task", "image-classification");
+	cJSON_AddItemToObject(root, "net", cJSON_Parse(model->net_json));
+	input = cJSON_AddObjectToObject(root, "input");
+	cJSON_AddNumberToObject(input, "channels", info->channels);
+	cJSON_AddNumberToObject(input, "height", info->height);
+	cJSON_AddNumberToObject(input, "width", info->width);
+	cJSON_AddItemToObject(input, "mean", cJSON_CreateFloatArray(info->mean, info->channels));
+	cJSON_AddItemToObject(input, "std", cJSON_CreateFloatArray(info->std, info->channels));
+	cJSON_AddNumberToObject(root, "classes", info->classes);
+	slices = cJSON_AddArrayToObject(root, "slices");
+	for (int i = 0; i < info->n_rates; i++) {
+		cJSON *slice = cJSON_CreateObject();
+
+		cJSON_AddNumberToObject(slice, "rate", info->rates[i]);
+		cJSON_AddNumberToObject(slice, "accuracy", info->accuracy[i]);
+		if (model->test_accuracy[i] > 0)
+			cJSON_AddNumberToObject(slice, "test_accuracy", model->test_accuracy[i]);
+		cJSON_AddItemToArray(slices, slice);
+	}
+	text = cJSON_Print(root);
+	cJSON_Delete(root);
+	if (!text)
+		return -ENOMEM;
+	buf_adds(ret, text);
+	buf_adds(ret, "\n");
+	cJSON_free(text);
+	return buf_status(ret);
+}
+
+static int write_weights(const struct model *model, struct buf *ret, struct err *err)
+{
+	static const char *const metadata[] = {"format", "pt"};
+	const struct params *params = &model->net->params;
+	struct safetensors_tensor *list = calloc(params->n + 1, sizeof(*list));
+	int r;
+
+	if (!list)
+		return -ENOMEM;
+	for (int i = 0; i < params->n; i++) {
+		const struct param *p = &params->list[i];
+
+		list[i] = (struct safetensors_tensor){
+			.name = p->name, .rank = p->rank, .data = p->value, .bytes = p->size * sizeof(float)};
+		for (int d = 0; d < p->rank; d++)
+			list[i].dims[d] = p->dims[d];
+	}
+	r = safetensors_write(ret, list, params->n, metadata, 1, err);
+	free(list);
+	return r;
+}
+
+int model_save(const struct model *model, struct buf *ret_json, struct buf *ret_weights,
+	       struct buf *ret_labels, struct buf *ret_slices, struct err *err)
+{
+	const struct model_info *info = &model->info;
+	bool tested = false;
+	int r;
+
+	for (int i = 0; i < info->n_rates; i++)
+		tested |= model->test_accuracy[i] > 0;
+	for (int i = 0; i < info->classes; i++)
+		buf_addf(ret_labels, "%s\n", model_label(model, i));
+	buf_addf(ret_slices, "slice,precision,accuracy,params,flops%s\n", tested ? ",test_accuracy" : "");
+	for (int i = 0; i < info->n_rates; i++) {
+		buf_addf(ret_slices, "%g,f32,%.2f,%lld,%lld", info->rates[i], 100.0 * info->accuracy[i],
+			 (long long)model_params(model, info->rates[i]),
+			 (long long)model_flops(model, info->rates[i]));
+		if (tested)
+			buf_addf(ret_slices, ",%.2f", 100.0 * model->test_accuracy[i]);
+		buf_adds(ret_slices, "\n");
+	}
+	if ((r = write_json(model, ret_json)) < 0 || (r = write_weights(model, ret_weights, err)) < 0 ||
+	    (r = buf_status(ret_labels)) < 0 || (r = buf_status(ret_slices)) < 0)
+		err_set(err, ERR_NO_MEMORY, "writing a model");
+	return r;
+}
