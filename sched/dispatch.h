@@ -1,0 +1,57 @@
+/*
+ * Private to sched: what runs next on the executor (see dispatch.c for how that is chosen).
+ */
+#ifndef SCHED_DISPATCH_H
+#define SCHED_DISPATCH_H
+
+#include "sched/executor.h"
+#include "sched/list.h"
+
+struct sched;
+struct task;
+struct endpoint;
+struct minibatch;
+struct loop_timer;
+
+#define PIPELINE 2 /* executor.h: one runs, one waits so that the device never idles */
+
+struct picture { /* to be made */
+	struct list link;
+	struct endpoint *ep;
+	uint64_t ino;
+	uint32_t seq, no;
+	int submodel, label;
+	float score;
+	unsigned tries;
+	char path[]; /* of the instance, relative to in/ */
+};
+
+struct dispatch {
+	struct list due;      /* tasks with queued instances and a deadline, earliest first */
+	struct list free;     /* … without one, by submission */
+	struct list pictures; /* waiting */
+	struct minibatch *out[PIPELINE];
+	int n_out;
+	uint64_t next_id;
+	int64_t last_done;
+	int64_t last_death; /* loop_now, and which mini-batch it was answered for */
+	uint64_t last_death_id;
+	struct loop_timer *timer, *kick;
+	uint64_t n_queued; /* instances, over all tasks */
+};
+
+void dispatch_init(struct dispatch *d);
+void dispatch_release(struct sched *s); /* frees mini-batches and pictures; the executor is gone already */
+/* The task has queued instances, or its due changed. */
+void dispatch_task(struct sched *s, struct task *task);
+void dispatch_task_gone(struct task *task);                      /* out of the lists */
+void dispatch_picture(struct sched *s, struct picture *picture); /* takes it */
+/* Something changed: looks again, soon, from the loop. */
+void dispatch_kick(struct sched *s);
+void dispatch_forget(struct endpoint *ep);                  /* its pictures */
+void dispatch_done(void *s, const struct batch_done *done); /* executor_events */
+
+/* Whether the instance is in the mini-batch that runs now. */
+bool dispatch_runs(const struct sched *s, const char *path);
+
+#endif

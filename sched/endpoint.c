@@ -1,0 +1,535 @@
+#include "sched/internal.h"
+#include "sched/result.h"
+
+#include "engine/base/log.h"
+
+#include <cjson/cJSON.h>
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SCHEDULE_ROWS 1000              /* schedule.csv keeps the newest; chosen */
+#define STATS_NS      (200 * NS_PER_MS) /* at most 5 a second (DESIGN section 1) */
+#define LOAD_AGAIN_NS NS_PER_S
+#define MAX_GENERATED (1 << 20)
+
+static const char *const state_names[] = {[ENDPOINT_STOPPED] = "stopped",
+					  [ENDPOINT_STARTING] = "starting",
+					  [ENDPOINT_RUNNING] = "running",
+					  [ENDPOINT_FAILED] = "failed"};
+
+const char *endpoint_state_name(enum endpoint_state state)
+{
+	return state_names[state];
+}
+
+char *endpoint_path(const struct endpoint *ep, char *ret, size_t size, const char *fmt, ...)
+{
+	int n = snprintf(ret, size, "infer/%s/", ep->name);
+	va_list ap;
+
+	if (n > 0 && (size_t)n < size) {
+		va_start(ap, fmt);
+		vsnprintf(ret + n, size - n, fmt, ap);
+		va_end(ap);
+	}
+	return ret;
+}
+
+static void publish_text(struct endpoint *ep, const char *name, const struct buf *text)
+{
+	struct sched *s = ep->s;
+	char path[MAX_NAME + 64];
+	int r = text->failed ? -ENOMEM : 0;
+
+	if (ep->gone)
+		return;
+	endpoint_path(ep, path, sizeof(path), "%s", name);
+	if (r == 0)
+		r = s->ops->publish(s->host, path, text->data, text->len, 0, 0, NULL, 0, NULL, NULL);
+	if (r < 0 && !s->stopping)
+		log_error("%s: publishing: %s", path, strerror(-r));
+}
+
+/* Every transition goes through here: the files state and error always say what is. */
+static void set_state(struct endpoint *ep, enum endpoint_state state, const struct err *err)
+{
+	struct buf text = BUF_INIT;
+	char path[MAX_NAME + 64], line[512];
+
+	ep->state = state;
+	ep->err = err ? *err : ERR_INIT;
+	buf_addf(&text, "%s\n", state_names[state]);
+	publish_text(ep, "state", &text);
+	buf_clear(&text);
+	if (state == ENDPOINT_FAILED) {
+		buf_addf(&text, "%s\n", err_format(&ep->err, line, sizeof(line)));
+		publish_text(ep, "error", &text);
+	} else if (!ep->gone) {
+		ep->s->ops->unpublish(ep->s->host, endpoint_path(ep, path, sizeof(path), "error"));
+	}
+	buf_release(&text);
+	status_event(ep->s, "endpoint", ep->name, state_names[state], -1);
+	dispatch_kick(ep->s);
+}
+
+/* --- being there --- */
+
+struct endpoint *endpoint_get(struct sched *s, const char *name, bool create)
+{
+	struct table_node *node = table_find(&s->endpoints, name);
+	struct endpoint *ep, **numbers;
+
+	if (node || !create)
+		return node ? list_entry(node, struct endpoint, node) : NULL;
+	if (strlen(name) >= MAX_NAME)
+		return NULL;
+	ep = calloc(1, sizeof(*ep));
+	numbers = realloc(s->by_number, (s->n_numbers + 1) * sizeof(struct endpoint *));
+	if (numbers)
+		s->by_number = numbers;
+	if (!ep || !numbers)
+		goto fail;
+	ep->s = s;
+	strcpy(ep->name, name);
+	if (table_add(&s->endpoints, &ep->node, ep->name) < 0)
+		goto fail;
+	ep->number = s->n_numbers;
+	s->by_number[s->n_numbers++] = ep;
+	ep->spec = (struct infer_spec){.batch = 32, .settle_ns = -1, .settle_batch_ns = -1};
+	return ep;
+fail:
+	free(ep);
+	return NULL;
+}
+
+static void free_labels(struct endpoint *ep)
+{
+	for (int i = 0; i < ep->n_labels; i++)
+		free(ep->labels[i]);
+	free(ep->labels);
+	ep->labels = NULL;
+	ep->n_labels = 0;
+}
+
+void endpoint_free(struct endpoint *ep)
+{
+	if (!ep)
+		return;
+	task_forget_all(ep);
+	dispatch_forget(ep);
+	loop_timer_cancel(ep->s->loop, ep->stats_timer);
+	loop_timer_cancel(ep->s->loop, ep->reload_timer);
+	free_labels(ep);
+	table_release(&ep->instances);
+	table_release(&ep->batches);
+	buf_release(&ep->schedule);
+	free(ep);
+}
+
+void endpoint_unref(struct endpoint *ep)
+{
+	if (--ep->refs == 0 && ep->gone)
+		endpoint_free(ep);
+}
+
+/* --- loading --- */
+
+struct version_walk {
+	struct sched *s;
+	uint64_t latest; /* inode that models/NAME/latest leads to; 0: there is no such link */
+	int version;
+};
+
+static int look_at_version(void *data, const struct host_entry *e)
+{
+	struct version_walk *walk = data;
+	size_t len = strlen(e->path);
+	int version;
+
+	if (!e->is_dir || len > 9 || strspn(e->path, "0123456789") != len || e->path[0] == '0')
+		return 0;
+	version = atoi(e->path);
+	if (walk->latest ? e->ino == walk->latest : version > walk->version)
+		walk->version = version;
+	return 0;
+}
+
+static int find_version(struct endpoint *ep, struct err *err)
+{
+	struct sched *s = ep->s;
+	struct version_walk walk = {.s = s, .version = ep->spec.version};
+	struct host_entry e;
+	char path[MAX_NAME + 32];
+
+	if (!walk.version) {
+		snprintf(path, sizeof(path), "models/%s/latest", ep->spec.model);
+		if (s->ops->lookup(s->host, path, &e) == 0 && e.is_dir)
+			walk.latest = e.ino;
+		snprintf(path, sizeof(path), "models/%s", ep->spec.model);
+		s->ops->walk(s->host, path, look_at_version, &walk);
+	}
+	if (!walk.version)
+		return err_set(err, ERR_NO_MODEL, "models/%s has no version", ep->spec.model);
+	ep->version = walk.version;
+	return 0;
+}
+
+static int open_model_file(struct endpoint *ep, const char *name, int *ret_fd, struct err *err)
+{
+	struct sched *s = ep->s;
+	char path[2 * MAX_NAME + 64];
+	struct host_entry e;
+	uint64_t len;
+	int r;
+
+	snprintf(path, sizeof(path), "models/%s/%d/%s", ep->spec.model, ep->version, name);
+	r = s->ops->lookup(s->host, path, &e);
+	if (r == 0 && e.is_dir)
+		r = -EISDIR;
+	if (r == 0)
+		r = s->ops->open(s->host, e.ino, ret_fd, &len);
+	if (r < 0)
+		err_set(err, ERR_NO_MODEL, "%.300s: %s", path, strerror(-r));
+	return r;
+}
+
+static void load(struct endpoint *ep);
+
+static void load_again(void *data)
+{
+	struct endpoint *ep = data;
+
+	ep->reload_timer = NULL;
+	load(ep);
+}
+
+static void unload(struct endpoint *ep)
+{
+	if (ep->loaded)
+		ep->s->ex->ops->unload(ep->s->ex, ep->number);
+	ep->loaded = ep->ready = false;
+	loop_timer_cancel(ep->s->loop, ep->reload_timer);
+	ep->reload_timer = NULL;
+}
+
+static void load(struct endpoint *ep)
+{
+	struct sched *s = ep->s;
+	struct endpoint_load load = {.endpoint = ep->number,
+				     .batch = ep->spec.batch,
+				     .gradcam = ep->spec.gradcam,
+				     .model_fd = -1,
+				     .weights_fd = -1,
+				     .labels_fd = -1};
+	struct executor *ex;
+	struct err err = ERR_INIT;
+	int r;
+
+	unload(ep);
+	set_state(ep, ENDPOINT_STARTING, NULL);
+	r = find_version(ep, &err);
+	if (r == 0)
+		r = open_model_file(ep, "model.json", &load.model_fd, &err);
+	if (r == 0)
+		r = open_model_file(ep, "weights.safetensors", &load.weights_fd, &err);
+	if (r < 0)
+		goto out;
+	open_model_file(ep, "labels.txt", &load.labels_fd, NULL); /* without it the numbers are the labels */
+	r = sched_executor(s, &ex);
+	if (r == 0)
+		r = ex->ops->load(ex, &load);
+	if (r == 0) {
+		ep->loaded = true;
+		goto out;
+	}
+	if (r == -EAGAIN) { /* the worker just died; it comes again */
+		ep->reload_timer = loop_timer_at(s->loop, loop_now(s->loop) + LOAD_AGAIN_NS, load_again, ep);
+		r = ep->reload_timer ? 0 : -ENOMEM;
+	}
+	if (r < 0)
+		err_set(&err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "loading models/%s/%d: %s",
+			ep->spec.model, ep->version, strerror(-r));
+out:
+	if (load.model_fd >= 0)
+		close(load.model_fd);
+	if (load.weights_fd >= 0)
+		close(load.weights_fd);
+	if (load.labels_fd >= 0)
+		close(load.labels_fd);
+	if (r < 0)
+		set_state(ep, ENDPOINT_FAILED, &err);
+}
+
+static int copy_labels(struct endpoint *ep, const char *const *labels, int n)
+{
+	free_labels(ep);
+	ep->labels = calloc(n ? n : 1, sizeof(*ep->labels));
+	while (ep->labels && ep->n_labels < n && (ep->labels[ep->n_labels] = strdup(labels[ep->n_labels])))
+		ep->n_labels++;
+	return ep->n_labels == n ? 0 : -ENOMEM;
+}
+
+/* Rows of the last run belong on if they are of the same sub-models. */
+static void recover_schedule(struct endpoint *ep)
+{
+	struct sched *s = ep->s;
+	struct buf header = BUF_INIT;
+	struct host_entry e;
+	char path[MAX_NAME + 64];
+	void *old = NULL;
+	size_t len = 0;
+
+	result_schedule_header(&header, ep);
+	if (ep->schedule.len >= header.len && header.data &&
+	    memcmp(ep->schedule.data, header.data, header.len) == 0)
+		goto out;
+	endpoint_path(ep, path, sizeof(path), "schedule.csv");
+	if (!ep->schedule.len && s->ops->lookup(s->host, path, &e) == 0 && !e.is_dir &&
+	    s->ops->read(s->host, e.ino, MAX_GENERATED, &old, &len) == 0 && len >= header.len &&
+	    memcmp(old, header.data, header.len) == 0) {
+		buf_clear(&header);
+		buf_add(&header, old, len);
+	}
+	free(old);
+	buf_release(&ep->schedule);
+	ep->schedule = header;
+	ep->schedule_rows = 0;
+	for (size_t i = 0; i < header.len; i++)
+		ep->schedule_rows += header.data[i] == '\n';
+	ep->schedule_rows -= ep->schedule_rows > 0;
+	return;
+out:
+	buf_release(&header);
+}
+
+void endpoint_loaded(void *data, uint32_t number, int r, const struct err *err,
+		     const struct submodel *submodels, int n, const char *const *labels, int n_labels)
+{
+	struct sched *s = data;
+	struct endpoint *ep = number < s->n_numbers ? s->by_number[number] : NULL;
+	struct err own = ERR_INIT;
+	struct buf text = BUF_INIT;
+
+	if (!ep || !ep->loaded)
+		return;
+	if (r == 0 &&
+	    (n < 1 || n > MAX_SUBMODELS || profile_init(&ep->profile, ep->spec.batch, submodels, n) < 0))
+		r = err_set(&own, ERR_PROTOCOL, "the worker measured nothing usable");
+	else if (r < 0)
+		own = *err;
+	if (r == 0 && copy_labels(ep, labels, n_labels) < 0)
+		r = err_set(&own, ERR_NO_MEMORY, "labels");
+	if (r < 0) {
+		unload(ep);
+		set_state(ep, ENDPOINT_FAILED, &own);
+		return;
+	}
+	memcpy(ep->submodels, submodels, n * sizeof(*submodels));
+	ep->n_submodels = n;
+	ep->ready = true;
+	result_slices(&text, ep);
+	publish_text(ep, "slices.csv", &text);
+	buf_release(&text);
+	recover_schedule(ep);
+	if (ep->state != ENDPOINT_RUNNING)
+		set_state(ep, ENDPOINT_RUNNING, NULL);
+	endpoint_publish_stats(ep);
+	dispatch_kick(s);
+}
+
+static void worker_died(void *data, struct table_node *node)
+{
+	struct endpoint *ep = list_entry(node, struct endpoint, node);
+
+	(void)data;
+	if (ep->loaded)
+		ep->stats.worker_deaths++;
+	ep->ready = false;
+}
+
+void endpoint_died(void *data)
+{
+	struct sched *s = data;
+
+	table_each(&s->endpoints, worker_died, NULL);
+	status_event(s, "worker died", "", "", -1);
+}
+
+/* --- the user's acts --- */
+
+void endpoint_spec(struct endpoint *ep, const char *json, size_t len)
+{
+	struct infer_spec spec;
+	struct err err = ERR_INIT;
+	bool same;
+
+	if (infer_spec_parse(&spec, json, len, &err) < 0) {
+		unload(ep);
+		ep->has_spec = false;
+		set_state(ep, ENDPOINT_FAILED, &err);
+		return;
+	}
+	same = ep->has_spec && strcmp(ep->spec.model, spec.model) == 0 && ep->spec.version == spec.version &&
+	       ep->spec.batch == spec.batch && ep->spec.gradcam == spec.gradcam &&
+	       (ep->state == ENDPOINT_RUNNING || ep->state == ENDPOINT_STARTING);
+	ep->spec = spec;
+	ep->has_spec = true;
+	if (!same)
+		load(ep);
+}
+
+void endpoint_word(struct endpoint *ep, enum infer_word word)
+{
+	struct err err = ERR_INIT;
+
+	if (word == INFER_STOP) {
+		unload(ep);
+		set_state(ep, ENDPOINT_STOPPED, NULL);
+		return;
+	}
+	if (!ep->has_spec) {
+		err_set(&err, ERR_SPEC_MISSING, "infer/%s/spec.json is not there", ep->name);
+		set_state(ep, ENDPOINT_FAILED, &err);
+		return;
+	}
+	if (word == INFER_RELOAD || ep->state == ENDPOINT_STOPPED || ep->state == ENDPOINT_FAILED)
+		load(ep);
+}
+
+void endpoint_gone(struct endpoint *ep)
+{
+	struct sched *s = ep->s;
+
+	unload(ep);
+	ep->gone = true;
+	table_remove(&s->endpoints, &ep->node);
+	s->by_number[ep->number] = NULL;
+	dispatch_forget(ep);
+	task_forget_all(ep);
+	if (store_forget(s, ep->name) < 0)
+		log_error("infer/%s: its records could not be removed", ep->name);
+	status_event(s, "endpoint", ep->name, "removed", -1);
+	ep->refs++;
+	endpoint_unref(ep);
+}
+
+void endpoint_recover(struct endpoint *ep)
+{
+	struct sched *s = ep->s;
+	struct host_entry e;
+	char path[MAX_NAME + 64];
+	void *text = NULL;
+	size_t len = 0;
+	bool stopped = false;
+
+	endpoint_path(ep, path, sizeof(path), "state");
+	if (s->ops->lookup(s->host, path, &e) == 0 && s->ops->read(s->host, e.ino, 64, &text, &len) == 0)
+		stopped = len >= 7 && memcmp(text, "stopped", 7) == 0;
+	free(text);
+	text = NULL;
+	endpoint_path(ep, path, sizeof(path), "spec.json");
+	if (s->ops->lookup(s->host, path, &e) == 0 &&
+	    s->ops->read(s->host, e.ino, SPEC_MAX_LEN, &text, &len) == 0) {
+		if (stopped)
+			ep->has_spec = infer_spec_parse(&ep->spec, text, len, NULL) == 0;
+		else
+			endpoint_spec(ep, text, len);
+	}
+	free(text);
+}
+
+/* --- stats.json and schedule.csv --- */
+
+static double digits(double x, double scale)
+{
+	return round(x * scale) / scale;
+}
+
+static void print_stats(struct buf *ret, const struct endpoint *ep)
+{
+	const struct stats *st = &ep->stats;
+	uint64_t all = st->ok + st->late + st->dropped + st->failed;
+	cJSON *json = cJSON_CreateObject(), *latency;
+
+	if (!json) {
+		ret->failed = true;
+		return;
+	}
+	cJSON_AddStringToObject(json, "model", ep->spec.model);
+	cJSON_AddNumberToObject(json, "version", ep->version);
+	cJSON_AddNumberToObject(json, "throughput", digits(stats_throughput(st, loop_now(ep->s->loop)), 100));
+	latency = cJSON_AddObjectToObject(json, "latency_ms");
+	if (latency) {
+		cJSON_AddNumberToObject(latency, "p50", digits(stats_quantile_ms(st, 0.5), 1e3));
+		cJSON_AddNumberToObject(latency, "p90", digits(stats_quantile_ms(st, 0.9), 1e3));
+		cJSON_AddNumberToObject(latency, "p99", digits(stats_quantile_ms(st, 0.99), 1e3));
+	}
+	cJSON_AddNumberToObject(json, "effective_accuracy",
+				all ? digits(100 * st->gained / (double)all, 1e4) : 0);
+	cJSON_AddNumberToObject(json, "tasks", (double)st->tasks);
+	cJSON_AddNumberToObject(json, "ok", (double)st->ok);
+	cJSON_AddNumberToObject(json, "late", (double)st->late);
+	cJSON_AddNumberToObject(json, "dropped", (double)st->dropped);
+	cJSON_AddNumberToObject(json, "failed", (double)st->failed);
+	cJSON_AddNumberToObject(json, "explained", (double)st->explained);
+	cJSON_AddNumberToObject(json, "queued", (double)ep->instances.count);
+	cJSON_AddNumberToObject(json, "worker_deaths", (double)st->worker_deaths);
+	cJSON_AddNumberToObject(json, "publish_ms", digits(ep->s->outbox.cost_ns / 1e6, 1e4));
+	result_print(ret, json);
+	cJSON_Delete(json);
+}
+
+static void publish_stats(void *data)
+{
+	struct endpoint *ep = data;
+	struct buf text = BUF_INIT;
+
+	ep->stats_timer = NULL;
+	print_stats(&text, ep);
+	publish_text(ep, "stats.json", &text);
+	buf_release(&text);
+	if (ep->schedule.len)
+		publish_text(ep, "schedule.csv", &ep->schedule);
+	/* The throughput falls to 0 when nothing comes any more. */
+	if (stats_throughput(&ep->stats, loop_now(ep->s->loop)) > 0)
+		ep->stats_timer =
+			loop_timer_at(ep->s->loop, loop_now(ep->s->loop) + NS_PER_S, publish_stats, ep);
+	ep->stats_soon = false;
+}
+
+void endpoint_publish_stats(struct endpoint *ep)
+{
+	if (ep->stats_soon || ep->gone)
+		return;
+	loop_timer_cancel(ep->s->loop, ep->stats_timer);
+	ep->stats_timer = loop_timer_at(ep->s->loop, loop_now(ep->s->loop) + STATS_NS, publish_stats, ep);
+	ep->stats_soon = ep->stats_timer != NULL;
+}
+
+void endpoint_schedule_row(struct endpoint *ep, const struct task *task)
+{
+	if (!ep->n_submodels)
+		return; /* never ran: every instance was dropped or removed, and the columns are not known */
+	if (ep->schedule_rows >= 2 * SCHEDULE_ROWS) { /* the older half goes */
+		struct buf rest = BUF_INIT;
+		const char *p = ep->schedule.data;
+
+		result_schedule_header(&rest, ep);
+		for (size_t i = 0; i <= ep->schedule_rows - SCHEDULE_ROWS && p; i++)
+			p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL;
+		if (p)
+			buf_adds(&rest, p);
+		buf_release(&ep->schedule);
+		ep->schedule = rest;
+		ep->schedule_rows = SCHEDULE_ROWS;
+	}
+	result_schedule_row(&ep->schedule, task);
+	ep->schedule_rows++;
+	endpoint_publish_stats(ep);
+}

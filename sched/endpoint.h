@@ -1,0 +1,82 @@
+/*
+ * Private to sched: infer/APP. The state file says
+ *
+ *	stopped ──spec, start──▶ starting ──loaded──▶ running
+ *	   ▲                        │  ▲                 │
+ *	   └──────── stop ──────────┼──┼─────────────────┤
+ *	                  wrong ◀───┘  └──reload, spec───┘
+ *	failed ──start, spec, reload──▶ starting
+ *
+ * Tasks may be submitted in every state and wait; a deadline goes on running.
+ */
+#ifndef SCHED_ENDPOINT_H
+#define SCHED_ENDPOINT_H
+
+#include "sched/executor.h"
+#include "sched/outbox.h"
+#include "sched/profile.h"
+#include "sched/spec.h"
+#include "sched/stats.h"
+#include "sched/table.h"
+
+struct sched;
+struct loop_timer;
+
+enum endpoint_state { ENDPOINT_STOPPED, ENDPOINT_STARTING, ENDPOINT_RUNNING, ENDPOINT_FAILED };
+
+struct endpoint {
+	struct table_node node; /* of sched->endpoints */
+	struct sched *s;
+	uint32_t number; /* the executor's name for it */
+	enum endpoint_state state;
+	bool has_spec;
+	bool ready;    /* the executor has it loaded: running, and the worker did not die since */
+	bool loaded;   /* handed to the executor */
+	bool gone;     /* removed: nothing is published any more; freed when refs is 0 */
+	unsigned refs; /* mini-batches and publications on their way */
+	struct infer_spec spec;
+	struct err err;
+	int version; /* that runs */
+
+	int n_submodels;
+	struct submodel submodels[MAX_SUBMODELS];
+	char **labels; /* (n_labels) */
+	int n_labels;
+	struct profile profile;
+
+	struct table instances; /* not answered, by path */
+	struct table batches;
+	uint32_t last_seq; /* of the last task; 0: none yet */
+	struct stats stats;
+	struct buf schedule; /* rows of schedule.csv */
+	size_t schedule_rows;
+	struct loop_timer *stats_timer;
+	bool stats_soon;                 /* the timer is for something new */
+	struct loop_timer *reload_timer; /* a load that could not be handed over */
+	char name[MAX_NAME];
+};
+
+/* create: made, stopped, when it is not there. NULL: not there or out of memory. */
+struct endpoint *endpoint_get(struct sched *s, const char *name, bool create);
+void endpoint_spec(struct endpoint *ep, const char *json, size_t len);
+void endpoint_word(struct endpoint *ep, enum infer_word word);
+void endpoint_gone(struct endpoint *ep);
+void endpoint_unref(struct endpoint *ep);
+void endpoint_free(struct endpoint *ep);
+/* After a restart: the spec as it lies there; `stopped` stays stopped. */
+void endpoint_recover(struct endpoint *ep);
+
+/* The executor's events. */
+struct task;
+void endpoint_schedule_row(struct endpoint *ep, const struct task *task);
+void endpoint_loaded(void *s, uint32_t number, int r, const struct err *err, const struct submodel *submodels,
+		     int n, const char *const *labels, int n_labels);
+void endpoint_died(void *s);
+
+const char *endpoint_state_name(enum endpoint_state state);
+void endpoint_publish_stats(struct endpoint *ep); /* stats.json and schedule.csv, soon */
+/* Paths in the tree: "infer/APP/" and the rest. Returns ret. */
+char *endpoint_path(const struct endpoint *ep, char *ret, size_t size, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+
+#endif

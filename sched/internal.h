@@ -1,0 +1,48 @@
+/*
+ * Private to sched: the scheduler itself. Owner thread only, but for what sched_post_* hand over.
+ */
+#ifndef SCHED_INTERNAL_H
+#define SCHED_INTERNAL_H
+
+#include "sched/dispatch.h"
+#include "sched/endpoint.h"
+#include "sched/host.h"
+#include "sched/jobs.h"
+#include "sched/loop.h"
+#include "sched/outbox.h"
+#include "sched/sched.h"
+#include "sched/status.h"
+#include "sched/table.h"
+#include "sched/task.h"
+
+#include <pthread.h>
+
+struct sched {
+	struct loop *loop;
+	bool owns_loop, threaded, stopping;
+	pthread_t thread;
+	const struct host_ops *ops;
+	void *host;
+	struct sched_options options;
+	struct executor *ex; /* from the first endpoint that starts */
+	struct planner *planner;
+	struct jobs *jobs;
+	struct table endpoints;      /* by name */
+	struct endpoint **by_number; /* (n_numbers); NULL where one went */
+	uint32_t n_numbers;
+	struct dispatch dispatch;
+	struct outbox outbox;
+	struct status status;
+	struct loop_timer *stop_timer;
+	int64_t stop_until;
+};
+
+/* On a loop of the caller's, without a thread: tests drive it with loop_fake_advance. sched_begin is what
+ * sched_start's thread does first; loop stays the caller's and outlives the scheduler. */
+int sched_new_on(struct sched **ret, const struct host_ops *ops, void *host,
+		 const struct sched_options *options, struct loop *loop);
+void sched_begin(struct sched *s);
+/* The executor, made at the first call. */
+int sched_executor(struct sched *s, struct executor **ret);
+
+#endif

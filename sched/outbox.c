@@ -1,0 +1,172 @@
+#include "sched/internal.h"
+
+#include "engine/base/log.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Until the first publication was measured: what one through FUSE takes on the 2-core machine (chosen from
+ * FACTS: ten round trips of 14-54 µs). */
+#define GUESSED_COST      300e3
+#define GUESSED_DEVIATION 200e3
+#define MARGIN            4 /* deviations, as TCP's retransmission timer takes (RFC 6298) */
+#define RETRY_FIRST_NS    (100 * NS_PER_MS)
+#define RETRY_MAX_NS      (5 * NS_PER_S)
+
+void outbox_init(struct outbox *box)
+{
+	*box = (struct outbox){.cost_ns = GUESSED_COST, .deviation_ns = GUESSED_DEVIATION};
+	list_init(&box->parcels);
+}
+
+struct parcel *parcel_new(struct endpoint *ep)
+{
+	struct parcel *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	list_init(&p->link);
+	p->ep = ep;
+	ep->refs++;
+	return p;
+}
+
+void parcel_free(struct parcel *p)
+{
+	if (!p)
+		return;
+	list_remove(&p->link);
+	loop_timer_cancel(p->ep->s->loop, p->retry);
+	free(p->path);
+	buf_release(&p->content);
+	opset_release(&p->ops);
+	endpoint_unref(p->ep);
+	free(p);
+}
+
+void outbox_release(struct outbox *box)
+{
+	list_each(link, &box->parcels) parcel_free(list_entry(link, struct parcel, link));
+}
+
+static void hand_over(struct parcel *p);
+
+static void retry(void *data)
+{
+	struct parcel *p = data;
+
+	p->retry = NULL;
+	hand_over(p);
+}
+
+/* Errors that no retry mends: the name can't be made. The instance's own xattr and the row of results.csv
+ * then are its answer. */
+static bool is_hopeless(int r)
+{
+	return r == -EISDIR || r == -ENOTDIR || r == -ENAMETOOLONG || r == -EINVAL || r == -ELOOP;
+}
+
+static void settle(struct parcel *p, bool visible)
+{
+	if (p->done)
+		p->done(p, visible);
+	parcel_free(p);
+}
+
+static void settle_hopeless(void *data)
+{
+	struct parcel *p = data;
+
+	p->retry = NULL;
+	settle(p, !p->ep->gone);
+}
+
+static void failed(struct parcel *p, int r)
+{
+	struct sched *s = p->ep->s;
+	int64_t wait = RETRY_FIRST_NS << (p->attempts < 6 ? p->attempts : 6);
+
+	if (s->stopping)
+		return; /* its records stay: it is published after the next start */
+	if (!p->ep->gone)
+		log_warn("%s: publishing failed: %s", p->path, strerror(-r));
+	/* From the loop: the caller of outbox_send does not expect to be answered from within. */
+	if (p->ep->gone || (is_hopeless(r) && opset_commit(&p->ops, s) == 0)) {
+		p->retry = loop_timer_at(s->loop, loop_now(s->loop), settle_hopeless, p);
+		return;
+	}
+	p->attempts++;
+	p->retry = loop_timer_at(s->loop, loop_now(s->loop) + (wait < RETRY_MAX_NS ? wait : RETRY_MAX_NS),
+				 retry, p);
+	if (!p->retry)
+		log_error("%s: out of memory, published after the next start", p->path);
+}
+
+static void measure(struct outbox *box, int64_t handed, int64_t now)
+{
+	double took = (double)(now - (handed > box->last_done ? handed : box->last_done));
+
+	if (!box->measured) {
+		box->measured = true;
+		box->cost_ns = took;
+		box->deviation_ns = took / 2;
+	} else {
+		box->deviation_ns += (fabs(took - box->cost_ns) - box->deviation_ns) / 8;
+		box->cost_ns += (took - box->cost_ns) / 16;
+	}
+	box->last_done = now;
+}
+
+static void published(void *data, int r)
+{
+	struct parcel *p = data;
+	struct sched *s = p->ep->s;
+
+	s->outbox.outstanding--;
+	if (r < 0) {
+		failed(p, r);
+	} else {
+		measure(&s->outbox, p->handed, loop_now(s->loop));
+		settle(p, true);
+	}
+	dispatch_kick(s);
+}
+
+static void hand_over(struct parcel *p)
+{
+	struct sched *s = p->ep->s;
+	const struct host_op *ops = opset_ops(&p->ops);
+	int r = -ENOMEM;
+
+	if (p->ep->gone) {
+		failed(p, -ENOENT);
+		return;
+	}
+	p->handed = loop_now(s->loop);
+	s->outbox.outstanding++;
+	if ((ops || !p->ops.n) && !p->content.failed)
+		r = s->ops->publish(s->host, p->path, p->content.data, p->content.len, HOST_RESULT,
+				    p->owner_ino, ops, p->ops.n, published, p);
+	if (r < 0) {
+		s->outbox.outstanding--;
+		failed(p, r);
+	}
+}
+
+void outbox_send(struct parcel *p)
+{
+	list_append(&p->ep->s->outbox.parcels, &p->link);
+	hand_over(p);
+}
+
+int64_t outbox_cost(const struct outbox *box, size_t k)
+{
+	return (int64_t)(box->cost_ns * (double)k);
+}
+
+int64_t outbox_delay(const struct outbox *box, size_t k)
+{
+	return (int64_t)(box->cost_ns * (double)(box->outstanding + k) + MARGIN * box->deviation_ns);
+}

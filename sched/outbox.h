@@ -1,0 +1,58 @@
+/*
+ * Private to sched: results on their way through the publisher, and how long that takes. Publications are
+ * answered in order, so the time between two answers while some are waiting is what one costs.
+ *
+ * A publication that fails (a full disk) is tried again until it succeeds: its instance keeps its pending
+ * record meanwhile.
+ */
+#ifndef SCHED_OUTBOX_H
+#define SCHED_OUTBOX_H
+
+#include "engine/base/buf.h"
+#include "sched/list.h"
+#include "sched/store.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sched;
+struct endpoint;
+
+struct outbox {
+	struct list parcels;
+	size_t outstanding;
+	int64_t last_done;
+	double cost_ns, deviation_ns; /* of one publication, moving; measured */
+	bool measured;
+};
+
+/* A publication. Filled by the caller, owned by the outbox from outbox_send on. */
+struct parcel {
+	struct list link;
+	struct endpoint *ep;
+	char *path; /* malloc'd; relative to the mount */
+	struct buf content;
+	uint64_t owner_ino;
+	struct opset ops;
+	/* When it is visible, or will never be since the endpoint went (visible false). May be NULL. */
+	void (*done)(struct parcel *p, bool visible);
+	void *data;
+	size_t row;     /* the caller's */
+	int64_t due;    /* the caller's */
+	bool in_time;   /* the caller's */
+	int64_t handed; /* loop_now when it was handed over */
+	unsigned attempts;
+	struct loop_timer *retry;
+};
+
+void outbox_init(struct outbox *box);
+void outbox_release(struct outbox *box); /* after the host's last callback */
+struct parcel *parcel_new(struct endpoint *ep);
+void parcel_free(struct parcel *p);
+void outbox_send(struct parcel *p);
+
+/* Until something handed over now is visible, with margin; and what must be kept free for k of them. */
+int64_t outbox_delay(const struct outbox *box, size_t k);
+int64_t outbox_cost(const struct outbox *box, size_t k); /* k at the mean, without waiting and margin */
+
+#endif

@@ -1,0 +1,419 @@
+#include "sched/result.h"
+#include "sched/internal.h"
+
+#include <cjson/cJSON.h>
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const names[] = {
+	[RESULT_OK] = "ok", [RESULT_LATE] = "late", [RESULT_DROPPED] = "dropped", [RESULT_FAILED] = "failed"};
+
+const char *result_status_name(enum result_status status)
+{
+	return names[status];
+}
+
+int result_status_parse(enum result_status *ret, const char *name)
+{
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(names[i], name) == 0) {
+			*ret = (enum result_status)i;
+			return 0;
+		}
+	return -EBADMSG;
+}
+
+/* --- names --- */
+
+#define LONGEST_PART 240 /* with ".gradcam.png" it is still a name */
+#define KEPT         200
+
+char *result_path(const struct endpoint *ep, const char *path, const char *suffix)
+{
+	const char *slash = strrchr(path, '/'), *part = slash ? slash + 1 : path;
+	uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a: the same name at each run */
+	int kept = KEPT;
+	char *ret;
+
+	if (strlen(part) <= LONGEST_PART)
+		return asprintf(&ret, "infer/%s/out/%s%s", ep->name, path, suffix) < 0 ? NULL : ret;
+	for (const char *p = part; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
+	while (kept > 0 && ((unsigned char)part[kept] & 0xc0) == 0x80)
+		kept--; /* not within a UTF-8 character */
+	return asprintf(&ret, "infer/%s/out/%.*s%.*s~%016" PRIx64 "%s", ep->name, (int)(part - path), path,
+			kept, part, hash, suffix) < 0
+		       ? NULL
+		       : ret;
+}
+
+/* --- answers --- */
+
+static double ms(int64_t ns)
+{
+	return round((double)ns / 1e3) / 1e3;
+}
+
+static double digits(double x, double scale)
+{
+	return round(x * scale) / scale;
+}
+
+static const char *label_text(const struct endpoint *ep, int label)
+{
+	return label >= 0 && label < ep->n_labels ? ep->labels[label] : "?";
+}
+
+static void add_computed(cJSON *json, const struct instance *inst, const struct instance_verdict *v)
+{
+	const struct endpoint *ep = inst->task->ep;
+	const struct submodel *m = &ep->submodels[v->submodel];
+	const struct instance_answer *a = v->answer;
+	cJSON *top;
+
+	cJSON_AddNumberToObject(json, "slice", digits(m->slice, 1e4));
+	cJSON_AddStringToObject(json, "precision", m->precision);
+	if (a->failed) {
+		cJSON_AddNullToObject(json, "label");
+		cJSON_AddNullToObject(json, "score");
+		cJSON_AddArrayToObject(json, "top");
+		return;
+	}
+	cJSON_AddStringToObject(json, "label", label_text(ep, a->label));
+	cJSON_AddNumberToObject(json, "score", digits(a->score, 1e6));
+	top = cJSON_AddArrayToObject(json, "top");
+	for (int i = 0; top && i < a->n_top && i < MAX_TOP; i++) {
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(item, "label", label_text(ep, a->top[i]));
+		cJSON_AddNumberToObject(item, "score", digits(a->top_score[i], 1e6));
+		cJSON_AddItemToArray(top, item);
+	}
+}
+
+cJSON *result_answer(const struct instance *inst, const struct instance_verdict *v, enum result_status status,
+		     int64_t now)
+{
+	const struct task *task = inst->task;
+	const struct err *err = v->answer ? &v->answer->err : &v->err;
+	cJSON *json = cJSON_CreateObject();
+	char text[512];
+
+	if (!json)
+		return NULL;
+	cJSON_AddStringToObject(json, "file", inst->path);
+	cJSON_AddStringToObject(json, "task", task->id);
+	cJSON_AddStringToObject(json, "model", task->ep->spec.model);
+	cJSON_AddNumberToObject(json, "version", task->ep->version);
+	if (v->answer) {
+		add_computed(json, inst, v);
+		cJSON_AddNumberToObject(json, "queued_ms", ms(inst->started - task->submitted));
+		cJSON_AddNumberToObject(json, "compute_ms", ms(v->compute_ns));
+	} else {
+		static const char *const nothing[] = {"slice", "precision", "label", "score"};
+
+		for (size_t i = 0; i < sizeof(nothing) / sizeof(nothing[0]); i++)
+			cJSON_AddNullToObject(json, nothing[i]);
+		cJSON_AddArrayToObject(json, "top");
+		cJSON_AddNumberToObject(json, "queued_ms", ms(now - task->submitted));
+		cJSON_AddNullToObject(json, "compute_ms");
+	}
+	cJSON_AddNumberToObject(json, "finished_ms", ms(now - task->submitted));
+	if (task->due == INT64_MAX)
+		cJSON_AddNullToObject(json, "deadline_ms");
+	else
+		cJSON_AddNumberToObject(json, "deadline_ms", ms(task->due - task->submitted));
+	cJSON_AddStringToObject(json, "status", names[status]);
+	if (status == RESULT_DROPPED || status == RESULT_FAILED)
+		cJSON_AddStringToObject(json, "error", err_format(err, text, sizeof(text)));
+	else
+		cJSON_AddNullToObject(json, "error");
+	return json;
+}
+
+void result_set_status(cJSON *answer, enum result_status status)
+{
+	cJSON_ReplaceItemInObjectCaseSensitive(answer, "status", cJSON_CreateString(names[status]));
+}
+
+void result_print(struct buf *ret, const cJSON *json)
+{
+	char *text = cJSON_Print(json);
+
+	if (!text) {
+		ret->failed = true;
+		return;
+	}
+	buf_adds(ret, text);
+	buf_adds(ret, "\n");
+	cJSON_free(text);
+}
+
+/* --- results.csv --- */
+
+static void csv_text(struct buf *ret, const char *text)
+{
+	if (!strpbrk(text, ",\"\r\n")) {
+		buf_adds(ret, text);
+		return;
+	}
+	buf_adds(ret, "\"");
+	for (; *text; text++)
+		buf_add(ret, *text == '"' ? "\"\"" : text, *text == '"' ? 2 : 1);
+	buf_adds(ret, "\"");
+}
+
+void result_row(struct buf *ret, const cJSON *answer)
+{
+	static const char *const columns[] = {"file",        "status",      "label",     "score",
+					      "slice",       "precision",   "queued_ms", "compute_ms",
+					      "finished_ms", "deadline_ms", "task",      "error"};
+
+	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
+		const cJSON *item = cJSON_GetObjectItemCaseSensitive(answer, columns[i]);
+
+		if (i)
+			buf_adds(ret, ",");
+		if (cJSON_IsString(item))
+			csv_text(ret, item->valuestring);
+		else if (cJSON_IsNumber(item))
+			buf_addf(ret, "%.10g", item->valuedouble);
+	}
+	buf_adds(ret, "\n");
+}
+
+/* Lengths of the first field as it is written, and of the whole line with its newline; quoted fields may hold
+ * newlines. */
+static size_t csv_line(const char *text, size_t len, size_t *ret_field)
+{
+	bool quoted = false, field = true;
+	size_t i;
+
+	*ret_field = 0;
+	for (i = 0; i < len; i++) {
+		if (text[i] == '"')
+			quoted = !quoted;
+		if (!quoted && field && (text[i] == ',' || text[i] == '\n')) {
+			*ret_field = i;
+			field = false;
+		}
+		if (!quoted && text[i] == '\n')
+			return i + 1;
+	}
+	if (field)
+		*ret_field = len;
+	return len;
+}
+
+struct file_name { /* a first field */
+	struct table_node node;
+	char text[];
+};
+
+static void free_name(void *data, struct table_node *node)
+{
+	(void)data;
+	free(list_entry(node, struct file_name, node));
+}
+
+static struct file_name *name_new(const char *text, size_t len)
+{
+	struct file_name *name = calloc(1, sizeof(*name) + len + 1);
+
+	if (name)
+		memcpy(name->text, text, len);
+	return name;
+}
+
+static void add_names(struct table *names_seen, const struct task *task, struct buf *ret)
+{
+	for (size_t i = 0; i < task->n_rows; i++) {
+		const char *line = task->rows.data + task->row[i].at;
+		struct file_name *name;
+		size_t field;
+
+		csv_line(line, task->row[i].len, &field);
+		name = name_new(line, field);
+		if (!name || (!table_find(names_seen, name->text) &&
+			      table_add(names_seen, &name->node, name->text) < 0)) {
+			free(name);
+			ret->failed = true;
+			return;
+		}
+		if (!name->node.name)
+			free(name);
+	}
+}
+
+static void add_old(struct buf *ret, const char *old, size_t old_len, const struct table *seen)
+{
+	size_t header = strlen(RESULTS_HEADER), field, len;
+
+	if (old_len < header || memcmp(old, RESULTS_HEADER, header) != 0)
+		return;
+	for (size_t at = header; at < old_len; at += len) {
+		struct file_name *name;
+
+		len = csv_line(old + at, old_len - at, &field);
+		name = name_new(old + at, field);
+		if (!name) {
+			ret->failed = true;
+			return;
+		}
+		if (old[at + len - 1] == '\n' && !table_find(seen, name->text))
+			buf_add(ret, old + at, len);
+		free(name);
+	}
+}
+
+void result_csv(struct buf *ret, const char *old, size_t old_len, struct task *const *tasks, size_t n)
+{
+	struct table seen = TABLE_INIT;
+
+	buf_adds(ret, RESULTS_HEADER);
+	if (old) {
+		for (size_t i = 0; i < n; i++)
+			add_names(&seen, tasks[i], ret);
+		add_old(ret, old, old_len, &seen);
+		table_each(&seen, free_name, NULL);
+		table_release(&seen);
+	}
+	for (size_t i = 0; i < n; i++)
+		for (size_t k = 0; k < tasks[i]->n_rows; k++)
+			buf_add(ret, tasks[i]->rows.data + tasks[i]->row[k].at, tasks[i]->row[k].len);
+}
+
+/* --- task.json and schedule.csv --- */
+
+double result_p_eff(const struct task *task)
+{
+	return task->total ? 100 * task->gained / task->total : 0;
+}
+
+static cJSON *schedule_json(struct task *const *tasks, size_t n)
+{
+	const struct endpoint *ep = tasks[0]->ep;
+	cJSON *list = cJSON_CreateArray();
+
+	for (int i = 0; list && i < ep->n_submodels; i++) {
+		const struct submodel *m = &ep->submodels[i];
+		cJSON *item = cJSON_CreateObject();
+		int64_t planned = 0, real = 0;
+
+		for (size_t k = 0; k < n; k++) {
+			planned += tasks[k]->n_planned[i];
+			real += tasks[k]->n_real[i];
+		}
+		cJSON_AddNumberToObject(item, "slice", digits(m->slice, 1e4));
+		cJSON_AddStringToObject(item, "precision", m->precision);
+		cJSON_AddNumberToObject(item, "accuracy", digits(100 * m->accuracy, 1e4));
+		cJSON_AddNumberToObject(item, "planned", (double)planned);
+		cJSON_AddNumberToObject(item, "real", (double)real);
+		cJSON_AddItemToArray(list, item);
+	}
+	return list;
+}
+
+void result_task(struct buf *ret, struct task *const *tasks, size_t n)
+{
+	const struct task *first = tasks[0];
+	struct {
+		double total, ok, late, dropped, failed, gained, planned, solve;
+		int64_t finished;
+	} sum = {0};
+	bool has_deadline = false, met = true;
+	cJSON *json = cJSON_CreateObject(), *ids;
+
+	if (!json) {
+		ret->failed = true;
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		const struct task *t = tasks[i];
+
+		sum.total += t->total;
+		sum.ok += t->ok;
+		sum.late += t->late;
+		sum.dropped += t->dropped;
+		sum.failed += t->failed;
+		sum.gained += t->gained;
+		sum.planned += t->planned_p_eff * t->total;
+		sum.solve += (double)t->solve_ns / 1e3;
+		if (t->finished - first->submitted > sum.finished)
+			sum.finished = t->finished - first->submitted;
+		has_deadline |= t->due != INT64_MAX;
+		met &= t->late + t->dropped == 0;
+	}
+	cJSON_AddStringToObject(json, "task", first->id);
+	if (n > 1) { /* tasks of one directory whose lives overlapped */
+		ids = cJSON_AddArrayToObject(json, "tasks");
+		for (size_t i = 0; ids && i < n; i++)
+			cJSON_AddItemToArray(ids, cJSON_CreateString(tasks[i]->id));
+	}
+	cJSON_AddStringToObject(json, "model", first->ep->spec.model);
+	cJSON_AddNumberToObject(json, "version", first->ep->version);
+	cJSON_AddNumberToObject(json, "instances", sum.total);
+	cJSON_AddNumberToObject(json, "ok", sum.ok);
+	cJSON_AddNumberToObject(json, "late", sum.late);
+	cJSON_AddNumberToObject(json, "dropped", sum.dropped);
+	cJSON_AddNumberToObject(json, "failed", sum.failed);
+	cJSON_AddNumberToObject(json, "submitted", digits((double)first->submitted_wall / 1e9, 1e3));
+	if (first->due != INT64_MAX)
+		cJSON_AddNumberToObject(json, "deadline_ms", ms(first->due - first->submitted));
+	else
+		cJSON_AddNullToObject(json, "deadline_ms");
+	cJSON_AddNumberToObject(json, "finished_ms", ms(sum.finished));
+	if (has_deadline)
+		cJSON_AddBoolToObject(json, "deadline_met", met);
+	else
+		cJSON_AddNullToObject(json, "deadline_met");
+	cJSON_AddNumberToObject(json, "effective_accuracy",
+				sum.total > 0 ? digits(100 * sum.gained / sum.total, 1e4) : 0);
+	cJSON_AddNumberToObject(json, "planned_effective_accuracy",
+				sum.total > 0 ? digits(100 * sum.planned / sum.total, 1e4) : 0);
+	cJSON_AddItemToObject(json, "schedule", schedule_json(tasks, n));
+	if (first->planned)
+		cJSON_AddStringToObject(json, "method", plan_method_name(first->method));
+	else
+		cJSON_AddNullToObject(json, "method");
+	cJSON_AddNumberToObject(json, "solve_us", digits(sum.solve, 10));
+	result_print(ret, json);
+	cJSON_Delete(json);
+}
+
+void result_schedule_header(struct buf *ret, const struct endpoint *ep)
+{
+	buf_adds(ret, "task,N,D_ms");
+	for (int i = 0; i < ep->n_submodels; i++)
+		buf_addf(ret, ",n_%g_%s", digits(ep->submodels[i].slice, 1e4), ep->submodels[i].precision);
+	buf_adds(ret, ",planned_p_eff,real_p_eff,method,solve_us,late,dropped\n");
+}
+
+void result_schedule_row(struct buf *ret, const struct task *task)
+{
+	csv_text(ret, task->id);
+	buf_addf(ret, ",%" PRIu32 ",", task->total);
+	if (task->due != INT64_MAX)
+		buf_addf(ret, "%.10g", ms(task->due - task->submitted));
+	for (int i = 0; i < task->ep->n_submodels; i++)
+		buf_addf(ret, ",%" PRId64, task->n_real[i]);
+	buf_addf(ret, ",%.4f,%.4f,%s,%.1f,%" PRIu32 ",%" PRIu32 "\n", 100 * task->planned_p_eff,
+		 result_p_eff(task), task->planned ? plan_method_name(task->method) : "",
+		 (double)task->solve_ns / 1e3, task->late, task->dropped);
+}
+
+void result_slices(struct buf *ret, const struct endpoint *ep)
+{
+	buf_adds(ret, "slice,precision,accuracy,ms,ms_one\n");
+	for (int i = 0; i < ep->n_submodels; i++) {
+		const struct submodel *m = &ep->submodels[i];
+
+		buf_addf(ret, "%g,%s,%.4f,%.4f,%.4f\n", digits(m->slice, 1e4), m->precision,
+			 100 * m->accuracy, (double)m->time_ns / 1e6, (double)m->time_one_ns / 1e6);
+	}
+}

@@ -1,0 +1,249 @@
+#include "sched/spec.h"
+#include "sched/loop.h"
+
+#include <cjson/cJSON.h>
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SETTLE_S 3600
+#define MAX_VERSION  1000000000
+
+static int parse_model(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	const char *name = value->valuestring;
+
+	if (!cJSON_IsString(value) || !*name || strlen(name) >= MAX_NAME || strchr(name, '/') || *name == '.')
+		return err_set(err, ERR_SPEC_VALUE,
+			       "\"model\" must be the name of a directory below models/");
+	strcpy(spec->model, name);
+	return 0;
+}
+
+static int parse_version(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	double number = cJSON_IsNumber(value) ? value->valuedouble : 0;
+	char *end = NULL;
+
+	if (cJSON_IsString(value) && strcmp(value->valuestring, "latest") == 0) {
+		spec->version = 0;
+		return 0;
+	}
+	if (cJSON_IsString(value) && strspn(value->valuestring, "0123456789") == strlen(value->valuestring))
+		number = strtod(value->valuestring, &end);
+	if (!(number >= 1 && number <= MAX_VERSION) || number != floor(number))
+		return err_set(err, ERR_SPEC_VALUE, "\"version\" must be \"latest\" or a number from 1");
+	spec->version = (int)number;
+	return 0;
+}
+
+static int parse_batch(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	if (!cJSON_IsNumber(value) || !(value->valuedouble >= 1 && value->valuedouble <= MAX_BATCH) ||
+	    value->valuedouble != floor(value->valuedouble))
+		return err_set(err, ERR_SPEC_VALUE, "\"batch\" must be a whole number from 1 to %d",
+			       MAX_BATCH);
+	spec->batch = (int)value->valuedouble;
+	return 0;
+}
+
+/* A text that deadline_parse understands, or a number of seconds. */
+static int parse_time(struct deadline *ret, const cJSON *value, const char *key, struct err *err)
+{
+	char number[32];
+	const char *text = value->valuestring;
+
+	if (cJSON_IsNumber(value)) {
+		snprintf(number, sizeof(number), "%.6f", value->valuedouble);
+		text = number;
+	} else if (!cJSON_IsString(value)) {
+		return err_set(err, ERR_SPEC_VALUE, "\"%s\" must be a text such as \"5s\"", key);
+	}
+	if (deadline_parse(ret, text, strlen(text), NULL) < 0)
+		return err_set(err, ERR_SPEC_VALUE, "\"%s\": \"%s\" is not a time such as 5, 5s, 800ms, 2m",
+			       key, text);
+	return 0;
+}
+
+static int parse_deadline(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	if (cJSON_IsNull(value)) {
+		spec->deadline = (struct deadline){0};
+		return 0;
+	}
+	return parse_time(&spec->deadline, value, "deadline", err);
+}
+
+static int parse_explain(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	const cJSON *item;
+
+	if (!cJSON_IsArray(value))
+		return err_set(err, ERR_SPEC_VALUE, "\"explain\" must be a list such as [\"gradcam\"]");
+	cJSON_ArrayForEach(item, value)
+	{
+		if (!cJSON_IsString(item) || strcmp(item->valuestring, "gradcam") != 0)
+			return err_set(err, ERR_SPEC_VALUE, "\"explain\" knows \"gradcam\" only");
+	}
+	spec->gradcam = cJSON_GetArraySize(value) > 0;
+	return 0;
+}
+
+static int parse_settling(int64_t *ret, const cJSON *value, const char *key, struct err *err)
+{
+	static const char *const zeros[] = {"0", "0s", "0ms", "0m"};
+	struct deadline time = {0};
+	int r;
+
+	if (cJSON_IsNumber(value) && value->valuedouble == 0) {
+		*ret = 0;
+		return 0;
+	}
+	for (size_t i = 0; cJSON_IsString(value) && i < sizeof(zeros) / sizeof(zeros[0]); i++)
+		if (strcmp(value->valuestring, zeros[i]) == 0) {
+			*ret = 0;
+			return 0;
+		}
+	r = parse_time(&time, value, key, err);
+	if (r < 0)
+		return r;
+	if (time.absolute || time.ns > MAX_SETTLE_S * NS_PER_S)
+		return err_set(err, ERR_SPEC_VALUE, "\"%s\" must be at most one hour", key);
+	*ret = time.ns;
+	return 0;
+}
+
+static int parse_settle(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	return parse_settling(&spec->settle_ns, value, "settle", err);
+}
+
+static int parse_settle_batch(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	return parse_settling(&spec->settle_batch_ns, value, "settle_batch", err);
+}
+
+static const struct key {
+	const char *name;
+	int (*parse)(struct infer_spec *spec, const cJSON *value, struct err *err);
+} keys[] = {
+	{"model", parse_model},
+	{"version", parse_version},
+	{"batch", parse_batch},
+	{"deadline", parse_deadline},
+	{"explain", parse_explain},
+	{"settle", parse_settle},
+	{"settle_batch", parse_settle_batch},
+};
+#define N_KEYS (sizeof(keys) / sizeof(keys[0]))
+
+/* Brackets or a string are still open, or nothing is there yet: more writes may complete it. */
+static bool cut_short(const char *json, size_t len)
+{
+	bool in_string = false, any = false;
+	long depth = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (in_string) {
+			if (json[i] == '\\')
+				i++;
+			else if (json[i] == '"')
+				in_string = false;
+			continue;
+		}
+		if (!strchr(" \t\r\n", json[i]))
+			any = true;
+		if (json[i] == '"')
+			in_string = true;
+		else if (json[i] == '{' || json[i] == '[')
+			depth++;
+		else if (json[i] == '}' || json[i] == ']')
+			depth--;
+	}
+	return !any || in_string || depth > 0;
+}
+
+static int parse_keys(struct infer_spec *spec, const cJSON *json, struct err *err)
+{
+	bool seen[N_KEYS] = {false};
+	const cJSON *item;
+	size_t k;
+	int r;
+
+	cJSON_ArrayForEach(item, json)
+	{
+		for (k = 0; k < N_KEYS && strcmp(item->string, keys[k].name) != 0; k++)
+			;
+		if (k == N_KEYS)
+			return err_set(err, ERR_SPEC_KEY,
+				       "\"%.64s\"; known are model version batch deadline explain settle "
+				       "settle_batch",
+				       item->string);
+		if (seen[k])
+			return err_set(err, ERR_SPEC_VALUE, "\"%s\" is there twice", keys[k].name);
+		seen[k] = true;
+		r = keys[k].parse(spec, item, err);
+		if (r < 0)
+			return r;
+	}
+	if (!*spec->model)
+		return err_set(err, ERR_SPEC_MISSING, "\"model\"");
+	return 0;
+}
+
+int infer_spec_parse(struct infer_spec *ret, const char *json, size_t len, struct err *err)
+{
+	struct infer_spec spec = {.batch = 32, .settle_ns = -1, .settle_batch_ns = -1};
+	const char *end = NULL;
+	cJSON *tree;
+	int r;
+
+	if (len > SPEC_MAX_LEN)
+		return err_set(err, ERR_SPEC_VALUE, "more than %d bytes", SPEC_MAX_LEN);
+	if (len && memchr(json, '\0', len))
+		return err_set(err, ERR_JSON_SYNTAX, "a NUL byte");
+	tree = len ? cJSON_ParseWithLengthOpts(json, len, &end, false) : NULL;
+	if (!tree) {
+		if (cut_short(json, len)) {
+			err_set(err, ERR_JSON_SYNTAX, "it ends too early");
+			return -EAGAIN;
+		}
+		return err_set(err, ERR_JSON_SYNTAX, "at byte %zu",
+			       end && end >= json && end <= json + len ? (size_t)(end - json) : 0);
+	}
+	while (end < json + len && strchr(" \t\r\n", *end))
+		end++;
+	if (end < json + len) {
+		r = err_set(err, ERR_JSON_SYNTAX, "something follows at byte %zu", (size_t)(end - json));
+		goto out;
+	}
+	if (!cJSON_IsObject(tree)) {
+		r = err_set(err, ERR_SPEC_VALUE, "the spec must be an object: {\"model\":\"NAME\"}");
+		goto out;
+	}
+	r = parse_keys(&spec, tree, err);
+	if (r == 0)
+		*ret = spec;
+out:
+	cJSON_Delete(tree);
+	return r;
+}
+
+static const char *const words[] = {
+	[INFER_START] = "start", [INFER_STOP] = "stop", [INFER_RELOAD] = "reload"};
+
+int infer_word_parse(enum infer_word *ret, const char *text, size_t len, struct err *err)
+{
+	if (len && text[len - 1] == '\n')
+		len--;
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strlen(words[i]) == len && memcmp(words[i], text, len) == 0) {
+			*ret = (enum infer_word)i;
+			return 0;
+		}
+	return err_set(err, ERR_BAD_CTL, "\"%.*s\"; known are start stop reload", len < 32 ? (int)len : 32,
+		       text);
+}

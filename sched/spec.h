@@ -1,0 +1,37 @@
+/*
+ * Private to sched: infer/APP/spec.json and the words of its ctl. One table (spec.c) has the keys; all but
+ * "model" have defaults:
+ *
+ *	model		the name below models/
+ *	version		"latest", or a number
+ *	batch		instances of a mini-batch, S: 1 to 1024; 32
+ *	deadline	as user.deadline would be; none: best accuracy
+ *	explain		[] or ["gradcam"]
+ *	settle		loose files that arrive within it form one task: "50ms", 0 = each at once
+ *	settle_batch	a batch directory that was quiet for it is submitted: "1s"
+ */
+#ifndef SCHED_SPEC_H
+#define SCHED_SPEC_H
+
+#include "sched/sched.h"
+
+#define MAX_NAME     256 /* of a directory entry, NUL included */
+#define MAX_BATCH    1024
+#define SPEC_MAX_LEN 65536
+
+struct infer_spec {
+	char model[MAX_NAME];
+	int version; /* 0: latest */
+	int batch;
+	struct deadline deadline;
+	bool gradcam;
+	int64_t settle_ns, settle_batch_ns; /* -1: the daemon's option */
+};
+
+/* -EINVAL with the reason, -EAGAIN when the text is JSON cut short; ret is untouched then. */
+int infer_spec_parse(struct infer_spec *ret, const char *json, size_t len, struct err *err);
+
+enum infer_word { INFER_START, INFER_STOP, INFER_RELOAD };
+int infer_word_parse(enum infer_word *ret, const char *text, size_t len, struct err *err);
+
+#endif

@@ -1,0 +1,261 @@
+#include "sched/internal.h"
+
+#include "engine/base/log.h"
+
+#include <cjson/cJSON.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EVENTS_MAX (1 << 18)         /* bytes; half of it goes when it is full */
+#define STATUS_NS  (200 * NS_PER_MS) /* at most 5 a second (DESIGN section 1) */
+#define LOOK_NS    NS_PER_S
+
+void status_release(struct status *status)
+{
+	buf_release(&status->events);
+	buf_release(&status->last_status);
+	buf_release(&status->last_metrics);
+}
+
+static void status_line(void *data, struct table_node *node)
+{
+	const struct endpoint *ep = list_entry(node, struct endpoint, node);
+	const struct stats *st = &ep->stats;
+
+	buf_addf(data,
+		 "infer/%s %s model=%s/%d queued=%zu ok=%" PRIu64 " late=%" PRIu64 " dropped=%" PRIu64
+		 " failed=%" PRIu64 "\n",
+		 ep->name, endpoint_state_name(ep->state), *ep->spec.model ? ep->spec.model : "-",
+		 ep->version, ep->instances.count, st->ok, st->late, st->dropped, st->failed);
+}
+
+/* The label's value as the text exposition format wants it: \, " and newline escaped. */
+static void metric(struct buf *ret, const char *name, const struct endpoint *ep, const char *more,
+		   double value)
+{
+	buf_addf(ret, "%s{endpoint=\"", name);
+	for (const char *p = ep->name; *p; p++) {
+		if (*p == '\n')
+			buf_adds(ret, "\\n");
+		else if (*p == '\\' || *p == '"')
+			buf_addf(ret, "\\%c", *p);
+		else
+			buf_add(ret, p, 1);
+	}
+	buf_addf(ret, "\"%s} %.10g\n", more, value);
+}
+
+struct family {
+	const char *name, *type, *help;
+	void (*add)(struct buf *ret, const struct family *family, const struct endpoint *ep);
+};
+
+static void add_answers(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	metric(ret, f->name, ep, ",status=\"ok\"", (double)ep->stats.ok);
+	metric(ret, f->name, ep, ",status=\"late\"", (double)ep->stats.late);
+	metric(ret, f->name, ep, ",status=\"dropped\"", (double)ep->stats.dropped);
+	metric(ret, f->name, ep, ",status=\"failed\"", (double)ep->stats.failed);
+}
+
+static void add_tasks(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	metric(ret, f->name, ep, "", (double)ep->stats.tasks);
+}
+
+static void add_queue(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	metric(ret, f->name, ep, "", (double)ep->instances.count);
+}
+
+static void add_running(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	metric(ret, f->name, ep, "", ep->state == ENDPOINT_RUNNING);
+}
+
+static void add_latency(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	metric(ret, f->name, ep, ",quantile=\"0.5\"", stats_quantile_ms(&ep->stats, 0.5) / 1e3);
+	metric(ret, f->name, ep, ",quantile=\"0.9\"", stats_quantile_ms(&ep->stats, 0.9) / 1e3);
+	metric(ret, f->name, ep, ",quantile=\"0.99\"", stats_quantile_ms(&ep->stats, 0.99) / 1e3);
+}
+
+static void add_throughput(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	metric(ret, f->name, ep, "", stats_throughput(&ep->stats, loop_now(ep->s->loop)));
+}
+
+static void add_accuracy(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	double all = (double)(ep->stats.ok + ep->stats.late + ep->stats.dropped + ep->stats.failed);
+
+	metric(ret, f->name, ep, "", all > 0 ? ep->stats.gained / all : 0);
+}
+
+static void add_deaths(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	metric(ret, f->name, ep, "", (double)ep->stats.worker_deaths);
+}
+
+static const struct family families[] = {
+	{"inferfs_answers_total", "counter", "Instances answered, by status", add_answers},
+	{"inferfs_tasks_total", "counter", "Tasks that ended", add_tasks},
+	{"inferfs_queue_length", "gauge", "Instances without an answer", add_queue},
+	{"inferfs_endpoint_running", "gauge", "1 while the endpoint runs", add_running},
+	{"inferfs_latency_seconds", "summary", "Submission to visible answer", add_latency},
+	{"inferfs_throughput", "gauge", "Answers a second over the last 10 s", add_throughput},
+	{"inferfs_effective_accuracy", "gauge", "Accuracy times share in time, 0 to 1", add_accuracy},
+	{"inferfs_worker_deaths_total", "counter", "Times the endpoint's worker died", add_deaths},
+};
+
+struct family_of {
+	struct buf *ret;
+	const struct family *family;
+};
+
+static void add_family(void *data, struct table_node *node)
+{
+	struct family_of *of = data;
+
+	of->family->add(of->ret, of->family, list_entry(node, struct endpoint, node));
+}
+
+static void print_metrics(struct sched *s, struct buf *ret)
+{
+	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+		struct family_of of = {ret, &families[i]};
+
+		buf_addf(ret, "# HELP %s %s\n# TYPE %s %s\n", families[i].name, families[i].help,
+			 families[i].name, families[i].type);
+		table_each(&s->endpoints, add_family, &of);
+	}
+	buf_addf(ret,
+		 "# HELP inferfs_publish_seconds Mean time of one publication\n"
+		 "# TYPE inferfs_publish_seconds gauge\ninferfs_publish_seconds %.9g\n",
+		 s->outbox.cost_ns / 1e9);
+}
+
+/* Publishes `text` unless it is what was published last; `last` takes it over. */
+static void publish(struct sched *s, const char *path, struct buf *text, struct buf *last)
+{
+	int r = buf_status(text);
+
+	if (r == 0 && last->data && text->len == last->len &&
+	    memcmp(text->data, last->data, text->len) == 0) {
+		buf_release(text);
+		return;
+	}
+	if (r == 0)
+		r = s->ops->publish(s->host, path, text->data ? text->data : "", text->len, 0, 0, NULL, 0,
+				    NULL, NULL);
+	if (r < 0 && !s->stopping)
+		log_error("%s: publishing: %s", path, strerror(-r));
+	buf_release(last);
+	*last = *text;
+	*text = BUF_INIT;
+}
+
+static void publish_all(void *data)
+{
+	struct sched *s = data;
+	struct status *st = &s->status;
+	struct buf text = BUF_INIT;
+
+	jobs_status(s->jobs, &text);
+	table_each(&s->endpoints, status_line, &text);
+	if (!text.len)
+		buf_adds(&text, "no jobs, no endpoints\n");
+	publish(s, "status", &text, &st->last_status);
+	print_metrics(s, &text);
+	jobs_metrics(s->jobs, &text);
+	publish(s, "metrics", &text, &st->last_metrics);
+	if (st->events_changed) {
+		int r = s->ops->publish(s->host, "events", st->events.data, st->events.len, 0, 0, NULL, 0,
+					NULL, NULL);
+
+		st->events_changed = r < 0;
+	}
+	/* Jobs move on without telling; so does the throughput. */
+	st->soon = false;
+	st->timer = loop_timer_at(s->loop, loop_now(s->loop) + LOOK_NS, publish_all, s);
+}
+
+void status_changed(struct sched *s)
+{
+	struct status *st = &s->status;
+
+	if (st->soon)
+		return;
+	loop_timer_cancel(s->loop, st->timer);
+	st->timer = loop_timer_at(s->loop, loop_now(s->loop) + STATUS_NS, publish_all, s);
+	st->soon = st->timer != NULL;
+}
+
+void status_event(struct sched *s, const char *event, const char *name, const char *what, int64_t count)
+{
+	struct buf *events = &s->status.events;
+	cJSON *json = cJSON_CreateObject();
+	char *line = NULL;
+
+	if (json) {
+		cJSON_AddNumberToObject(json, "time", (double)(loop_wall(s->loop) / NS_PER_MS) / 1e3);
+		cJSON_AddStringToObject(json, "event", event);
+		cJSON_AddStringToObject(json, "name", name);
+		cJSON_AddStringToObject(json, "what", what);
+		if (count >= 0)
+			cJSON_AddNumberToObject(json, "count", (double)count);
+		line = cJSON_PrintUnformatted(json);
+	}
+	cJSON_Delete(json);
+	if (!line)
+		return; /* an event less; the log has the reason for the shortage */
+	if (events->len > EVENTS_MAX) {
+		struct buf rest = BUF_INIT;
+		const char *half = strchr(events->data + EVENTS_MAX / 2, '\n');
+
+		if (half)
+			buf_adds(&rest, half + 1);
+		buf_release(events);
+		*events = rest;
+	}
+	buf_addf(events, "%s\n", line);
+	cJSON_free(line);
+	s->status.events_changed = true;
+	status_changed(s);
+}
+
+void status_answer(struct sched *s, struct endpoint *ep, enum result_status status, double gain,
+		   int64_t latency_ns)
+{
+	struct stats *st = &ep->stats;
+
+	switch (status) {
+	case RESULT_OK:
+		st->ok++;
+		st->gained += gain;
+		break;
+	case RESULT_LATE:
+		st->late++;
+		break;
+	case RESULT_DROPPED:
+		st->dropped++;
+		break;
+	case RESULT_FAILED:
+		st->failed++;
+		break;
+	}
+	if (status == RESULT_OK || status == RESULT_LATE)
+		stats_answer(st, loop_now(s->loop), latency_ns);
+	endpoint_publish_stats(ep);
+	status_changed(s);
+}
+
+void status_task(struct sched *s, const struct task *task)
+{
+	task->ep->stats.tasks++;
+	endpoint_schedule_row(task->ep, task);
+	status_event(s, "task", task->ep->name, task->id, task->total);
+}

@@ -1,0 +1,57 @@
+/*
+ * Private to sched: what survives a crash. The scheduler's keys (numbers are 10 digits, so that they sort):
+ *
+ *	n/APP/SEQ	 the last task number that was given; the next submission puts its own and deletes this
+ *	t/APP/SEQ	 a task, from its submission until its task.json is out
+ *	p/APP/SEQ/NO	 an instance that has no answer yet; goes in the write batch that publishes the answer …
+ *	r/APP/SEQ/NO[l]	 … which puts the instance's row of results.csv ("l": renewed as late); goes with task.json
+ *	x/APP/SEQ/NO	 a picture that is to be made; goes when it is published
+ *
+ * Every key is put once and deleted once. A task number is never used again, also not when the endpoint was
+ * removed and made anew.
+ */
+#ifndef SCHED_STORE_H
+#define SCHED_STORE_H
+
+#include "engine/base/buf.h"
+#include "sched/host.h"
+
+struct sched;
+struct endpoint;
+struct task;
+struct instance;
+
+/* Host ops and the bytes they point to, growing. */
+struct opset {
+	struct host_op *ops; /* key and value are offsets into bytes until opset_ops */
+	size_t n, size;
+	struct buf bytes;
+};
+#define OPSET_INIT ((struct opset){0})
+void opset_release(struct opset *set);
+void opset_add(struct opset *set, enum host_op_type type, uint64_t ino, const char *key, const void *value,
+	       size_t value_len);
+/* The ops, borrowed until the next change; NULL when memory ran out (then nothing must be written). */
+const struct host_op *opset_ops(struct opset *set);
+/* Commits and clears; an empty set is nothing to do. */
+int opset_commit(struct opset *set, struct sched *s);
+
+#define KEY_SIZE 320
+enum key_kind { KEY_NUMBER = 'n', KEY_TASK = 't', KEY_PENDING = 'p', KEY_ROW = 'r', KEY_PICTURE = 'x' };
+/* "t/APP/0000000017"; with no ≥ 0 also "/0000000003"; suffix may be "". */
+void key_format(char key[KEY_SIZE], enum key_kind kind, const char *app, uint32_t seq, int64_t no,
+		const char *suffix);
+
+/* A new task with all instances of its queue, and their user.state. Large ones in several commits: a
+ * crash between them leaves instances that were never submitted, which recovery finds by walking in/. */
+int store_submit(struct task *task);
+/* An instance moves from one submitted task to a new one. */
+int store_split(struct task *from, uint32_t old_no, struct task *to, struct instance *inst);
+
+/* Reads all keys and makes the tasks, queued instances and pictures they tell of; then walks infer/ for
+ * instances without an answer. */
+int store_recover(struct sched *s);
+/* Deletes all keys of an endpoint that was removed, but its number. */
+int store_forget(struct sched *s, const char *app);
+
+#endif

@@ -1,0 +1,156 @@
+/*
+ * Private to sched: instances, batches and tasks (DESIGN section 2).
+ *
+ * An instance is a file below in/. Its life, and who moves it on:
+ *
+ *	WRITING ──complete──▶ COMPLETE ──submit──▶ QUEUED ──dispatch──▶ RUNNING ──answer──▶ (publication) ─▶ freed
+ *	   ▲                     │                   │  ▲──worker died──────┘
+ *	   └──opened again───────┘                   └──removed, no time: answered at once
+ *	WRITING, COMPLETE ──removed──▶ freed, unanswered: it was never submitted
+ *
+ * Invariants: 1. an instance is in endpoint->instances under its path until it is answered, removed or (while it
+ * runs) its file is written anew; 2. its link is in batch->writing, batch->ready, task->queue or (RUNNING) no list;
+ * 3. a task counts in `open` every instance of it whose answer is not visible yet, and ends when that is 0.
+ *
+ * A batch is a directory below in/; the one called "" is in/ itself and has the loose files. Instances of one
+ * submission with a deadline of their own make a task of their own for each different deadline.
+ */
+#ifndef SCHED_TASK_H
+#define SCHED_TASK_H
+
+/* Files: submit.c (what happened in the tree → tasks), task.c (tasks, answers, their end). */
+
+#include "engine/base/buf.h"
+#include "sched/executor.h"
+#include "sched/list.h"
+#include "sched/plan/plan.h"
+#include "sched/sched.h"
+#include "sched/spec.h"
+#include "sched/table.h"
+
+struct endpoint;
+struct loop_timer;
+
+enum instance_state { INSTANCE_IS_WRITING, INSTANCE_IS_COMPLETE, INSTANCE_IS_QUEUED, INSTANCE_IS_RUNNING };
+
+struct instance {
+	struct table_node node;
+	struct list link;
+	struct batch *batch;
+	struct task *task; /* from its submission */
+	uint64_t ino;
+	uint32_t no; /* within its task */
+	enum instance_state state;
+	bool named;          /* in endpoint->instances */
+	uint8_t tries;       /* mini-batches that ended with the worker's death */
+	uint16_t limit;      /* of the next mini-batch it is in: bisecting; 0: none */
+	struct deadline own; /* user.deadline of the file */
+	int64_t started;     /* loop_now */
+	char path[];         /* relative to in/ */
+};
+
+struct batch {
+	struct table_node node; /* of endpoint->batches */
+	struct endpoint *ep;
+	struct list ready;   /* COMPLETE instances */
+	struct list writing; /* WRITING ones */
+	uint32_t n_ready, n_writing;
+	int64_t last_event;
+	struct loop_timer *settle; /* submits when it is quiet (a directory) or the window is over (in/) */
+	/* A deadline was set, or it was renamed in, while files were open for writing: submitted as soon as they are
+	 * closed, counted from then (close(2) returns before the kernel sends RELEASE). */
+	struct loop_timer *closing;
+	int64_t asked_at;
+	bool removed; /* the directory went; freed with its last task */
+	bool fresh;   /* made while we watched and not submitted yet: what lies in out/ is of an older one */
+	bool deadline_known; /* else user.deadline of the directory must be read */
+	struct deadline deadline;
+	struct list tasks;    /* unfinished, by submission */
+	struct list finished; /* tasks that wait for the others of this directory */
+	char name[MAX_NAME];
+};
+
+enum deadline_source { DEADLINE_NONE, DEADLINE_SPEC, DEADLINE_IN, DEADLINE_BATCH, DEADLINE_FILE };
+
+struct row { /* of results.csv, with its newline, in task->rows */
+	uint32_t no;
+	bool renewed; /* the key's suffix */
+	size_t at, len;
+};
+
+struct task {
+	struct endpoint *ep;
+	struct batch *batch;
+	struct list batch_link;
+	struct list link; /* of the dispatcher, while instances are queued */
+	struct task *
+		split; /* the last task that instances with moved deadlines went to; borrowed, checked by seq */
+	uint32_t split_seq;
+	uint32_t seq;
+	char id[MAX_NAME + 12];
+	int64_t submitted_wall, submitted; /* loop_wall, loop_now */
+	struct deadline deadline;
+	enum deadline_source source;
+	int64_t due; /* loop_now; INT64_MAX: none */
+	struct list queue;
+	uint32_t n_queued, n_running, open, next_no;
+
+	uint32_t total, ok, late, dropped, failed;
+	double gained;   /* Σ p_i of instances that were in time */
+	double expected; /* Σ p_i of all that were handed to the executor */
+	bool planned;
+	double planned_p_eff;
+	int64_t n_planned[MAX_SUBMODELS], n_real[MAX_SUBMODELS];
+	enum plan_method method;
+	int64_t solve_ns;
+	int64_t finished; /* loop_now of the last answer's publication */
+
+	struct buf rows;
+	struct row *row; /* (n_rows) */
+	size_t n_rows, rows_size;
+};
+
+struct instance_verdict {
+	const struct instance_answer *answer; /* NULL: dropped, or failed before it ran */
+	struct err err;                       /* of these */
+	bool dropped;
+	int submodel; /* with answer */
+	int64_t compute_ns;
+};
+
+/* --- what happened in the tree --- */
+void task_instance_event(struct endpoint *ep, enum instance_event event, const char *path, uint64_t ino);
+void task_deadline_event(struct endpoint *ep, const char *path, uint64_t ino, const char *text);
+void task_batch_event(struct endpoint *ep, enum batch_event event, const char *path, uint64_t ino);
+
+/* --- for recovery, and between task.c and submit.c --- */
+struct batch *batch_get(struct endpoint *ep, const char *path, bool create); /* of an instance's path */
+void batch_release_unused(struct batch *batch); /* frees it when it is removed and has nothing left */
+bool batch_is_loose(const struct batch *batch); /* in/ itself */
+/* The deadline that a task of this batch has now, read where needed: batch, in/, spec. */
+enum deadline_source batch_deadline(struct batch *batch, struct deadline *ret);
+int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submitted_wall);
+void task_set_deadline(struct task *task, const struct deadline *deadline, enum deadline_source source);
+/* Moves a submitted task's deadline; or one instance's, which then goes to a task of its own. */
+void task_move_deadline(struct task *task, const struct deadline *deadline, enum deadline_source source);
+void task_move_instance(struct instance *inst, const struct deadline *deadline, enum deadline_source source);
+struct instance *instance_new(struct batch *batch, const char *path, uint64_t ino); /* WRITING, named */
+void instance_queue(struct instance *inst, struct task *task); /* numbers it when it has no task yet */
+bool instance_name_waits(const char *path);                    /* .hidden, ~, .tmp, .part: some part of it */
+int task_recover_row(struct task *task, uint32_t no, bool renewed, const char *status, double gain,
+		     const char *text);
+void task_recovered(
+	struct task *task); /* all its instances are queued: hands it to the dispatcher, or ends it */
+
+/* --- for the dispatcher --- */
+/* Gives an instance (out of every list) its one answer and frees it; task's `open` falls when it is visible. */
+void instance_answer(struct instance *inst, const struct instance_verdict *verdict);
+void task_drop_instance(struct instance *inst, enum err_code code); /* a queued one */
+void task_drop_queued(struct task *task, enum err_code code);
+void instance_free(struct instance *inst);
+
+/* Everything of an endpoint that was removed; nothing is published. Mini-batches that run are kept. */
+void task_forget_all(struct endpoint *ep);
+void task_free(struct task *task);
+
+#endif

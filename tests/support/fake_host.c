@@ -1,0 +1,800 @@
+#include "tests/support/fake_host.h"
+
+#include <cjson/cJSON.h>
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct fake_xattr {
+	struct fake_xattr *next;
+	char *name, *value;
+};
+
+struct fake_node {
+	struct table_node node;
+	char *path, *content; /* content NULL: a directory */
+	size_t len;
+	uint64_t ino;
+	struct fake_xattr *xattrs;
+	bool gone;
+	int times;
+	int64_t visible_at;
+};
+
+struct fake_key {
+	struct table_node node;
+	char *key, *value;
+	size_t value_len;
+	bool deleted;
+};
+
+struct fake_publication {
+	struct list link;
+	char *path, *content;
+	size_t len;
+	bool is_result;
+	struct host_op *ops;
+	size_t n_ops;
+	void (*done)(void *data, int r);
+	void *data;
+};
+
+static void *copy_of(const void *data, size_t len)
+{
+	char *copy = malloc(len + 1);
+
+	memcpy(copy, data ? data : "", len);
+	copy[len] = '\0';
+	return copy;
+}
+
+/* --- the tree --- */
+
+static struct fake_node *find_node(struct fake_host *h, const char *path)
+{
+	struct table_node *node = table_find(&h->nodes, path);
+
+	return node ? list_entry(node, struct fake_node, node) : NULL;
+}
+
+static struct fake_node *make_node(struct fake_host *h, const char *path, bool is_dir)
+{
+	struct fake_node *node = find_node(h, path);
+	const char *slash = strrchr(path, '/');
+
+	if (node)
+		return node;
+	if (slash) {
+		char *parent = strndup(path, slash - path);
+
+		make_node(h, parent, true);
+		free(parent);
+	}
+	node = calloc(1, sizeof(*node));
+	node->path = strdup(path);
+	node->content = is_dir ? NULL : strdup("");
+	if ((h->n_inos & (h->n_inos - 1)) == 0)
+		h->by_ino = realloc(h->by_ino, (h->n_inos ? 2 * h->n_inos : 1) * sizeof(struct fake_node *));
+	h->by_ino[h->n_inos++] = node;
+	node->ino = h->n_inos;
+	table_add(&h->nodes, &node->node, node->path);
+	return node;
+}
+
+static struct fake_node *node_of(struct fake_host *h, uint64_t ino)
+{
+	return ino && ino <= h->n_inos && !h->by_ino[ino - 1]->gone ? h->by_ino[ino - 1] : NULL;
+}
+
+static void set_xattr(struct fake_node *node, const char *name, const char *value, size_t len)
+{
+	struct fake_xattr **p = &node->xattrs, *x;
+
+	while (*p && strcmp((*p)->name, name) != 0)
+		p = &(*p)->next;
+	x = *p;
+	if (!x) {
+		if (!value)
+			return;
+		x = *p = calloc(1, sizeof(*x));
+		x->name = strdup(name);
+	}
+	free(x->value);
+	x->value = copy_of(value, value ? len : 0);
+	if (!value) {
+		*p = x->next;
+		free(x->name);
+		free(x->value);
+		free(x);
+	}
+}
+
+static const char *get_xattr(const struct fake_node *node, const char *name)
+{
+	for (const struct fake_xattr *x = node ? node->xattrs : NULL; x; x = x->next)
+		if (strcmp(x->name, name) == 0)
+			return x->value;
+	return NULL;
+}
+
+uint64_t fake_put(struct fake_host *h, const char *path, const char *content)
+{
+	struct fake_node *node = make_node(h, path, false);
+
+	free(node->content);
+	node->content = strdup(content);
+	node->len = strlen(content);
+	return node->ino;
+}
+
+static bool below(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return strncmp(path, dir, len) == 0 && (path[len] == '/' || !path[len]);
+}
+
+void fake_remove(struct fake_host *h, const char *path)
+{
+	for (uint64_t i = 0; i < h->n_inos; i++) {
+		struct fake_node *node = h->by_ino[i];
+
+		if (!node->gone && below(node->path, path)) {
+			table_remove(&h->nodes, &node->node);
+			node->gone = true;
+		}
+	}
+}
+
+void fake_move(struct fake_host *h, const char *from, const char *to)
+{
+	for (uint64_t i = 0; i < h->n_inos; i++) {
+		struct fake_node *node = h->by_ino[i];
+		char *path;
+
+		if (node->gone || !below(node->path, from))
+			continue;
+		table_remove(&h->nodes, &node->node);
+		if (asprintf(&path, "%s%s", to, node->path + strlen(from)) < 0)
+			abort();
+		free(node->path);
+		node->path = path;
+		table_add(&h->nodes, &node->node, path);
+	}
+}
+
+void fake_setxattr(struct fake_host *h, const char *path, const char *name, const char *value)
+{
+	set_xattr(make_node(h, path, true), name, value, value ? strlen(value) : 0);
+}
+
+uint64_t fake_ino(struct fake_host *h, const char *path)
+{
+	struct fake_node *node = find_node(h, path);
+
+	return node ? node->ino : 0;
+}
+
+const char *fake_content(struct fake_host *h, const char *path)
+{
+	struct fake_node *node = find_node(h, path);
+
+	return node ? node->content : NULL;
+}
+
+const char *fake_xattr(struct fake_host *h, const char *path, const char *name)
+{
+	return get_xattr(find_node(h, path), name);
+}
+
+int fake_times(struct fake_host *h, const char *path)
+{
+	struct fake_node *node = find_node(h, path);
+
+	return node ? node->times : 0;
+}
+
+int64_t fake_visible_at(struct fake_host *h, const char *path)
+{
+	struct fake_node *node = find_node(h, path);
+
+	return node ? node->visible_at : -1;
+}
+
+/* --- keys and ops --- */
+
+/* Counts down to the crash; true: it is dead. */
+static bool step(struct fake_host *h)
+{
+	if (h->calls_left > 0 && --h->calls_left == 0)
+		h->dead = true;
+	return h->dead;
+}
+
+static void apply(struct fake_host *h, const struct host_op *op)
+{
+	char *key = copy_of(op->key, op->key_len);
+	struct table_node *found = table_find(&h->keys, key);
+	struct fake_key *k = found ? list_entry(found, struct fake_key, node) : NULL;
+	struct fake_node *node;
+
+	switch (op->type) {
+	case HOST_PUT:
+		if (k) {
+			fprintf(stderr, "key put twice: %s\n", key);
+			h->key_faults++;
+			break;
+		}
+		k = calloc(1, sizeof(*k));
+		k->key = key;
+		k->value = copy_of(op->value, op->value_len);
+		k->value_len = op->value_len;
+		table_add(&h->keys, &k->node, k->key);
+		return;
+	case HOST_DEL:
+		if (!k || k->deleted) {
+			fprintf(stderr, "key deleted and not there: %s\n", key);
+			h->key_faults++;
+		} else {
+			k->deleted = true; /* stays in the table: it must not be put again */
+		}
+		break;
+	case HOST_STATE:
+		node = node_of(h, op->ino);
+		if (node)
+			set_xattr(node, key, op->value, op->value_len);
+		break;
+	}
+	free(key);
+}
+
+static int fake_commit(void *host, const struct host_op *ops, size_t n)
+{
+	struct fake_host *h = host;
+
+	if (h->commit_error)
+		return h->commit_error;
+	if (step(h))
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		apply(h, &ops[i]);
+	return 0;
+}
+
+struct key_scan {
+	struct fake_key **keys;
+	size_t n;
+	const char *prefix;
+	size_t prefix_len;
+};
+
+static void collect_key(void *data, struct table_node *node)
+{
+	struct key_scan *scan = data;
+	struct fake_key *k = list_entry(node, struct fake_key, node);
+
+	if (!k->deleted && strncmp(k->key, scan->prefix, scan->prefix_len) == 0) {
+		if ((scan->n & (scan->n - 1)) == 0)
+			scan->keys =
+				realloc(scan->keys, (scan->n ? 2 * scan->n : 1) * sizeof(struct fake_key *));
+		scan->keys[scan->n++] = k;
+	}
+}
+
+static int by_key(const void *a, const void *b)
+{
+	return strcmp((*(struct fake_key *const *)a)->key, (*(struct fake_key *const *)b)->key);
+}
+
+static int fake_scan(void *host, const void *prefix, size_t prefix_len,
+		     int (*fn)(void *data, const void *key, size_t key_len, const void *value,
+			       size_t value_len),
+		     void *data)
+{
+	struct fake_host *h = host;
+	struct key_scan scan = {.prefix = prefix, .prefix_len = prefix_len};
+
+	table_each(&h->keys, collect_key, &scan);
+	if (scan.n)
+		qsort(scan.keys, scan.n, sizeof(*scan.keys), by_key);
+	for (size_t i = 0; i < scan.n; i++)
+		if (fn(data, scan.keys[i]->key, strlen(scan.keys[i]->key), scan.keys[i]->value,
+		       scan.keys[i]->value_len))
+			break;
+	free(scan.keys);
+	return 0;
+}
+
+size_t fake_count_keys(struct fake_host *h, const char *prefix)
+{
+	struct key_scan scan = {.prefix = prefix, .prefix_len = strlen(prefix)};
+
+	table_each(&h->keys, collect_key, &scan);
+	free(scan.keys);
+	return scan.n;
+}
+
+/* --- publications --- */
+
+static void publication_free(struct fake_publication *p)
+{
+	list_remove(&p->link);
+	for (size_t i = 0; i < p->n_ops; i++) {
+		free((void *)p->ops[i].key);
+		free((void *)p->ops[i].value);
+	}
+	free(p->ops);
+	free(p->path);
+	free(p->content);
+	free(p);
+}
+
+static void start_first(struct fake_host *h);
+
+static void make_visible(struct fake_host *h, struct fake_publication *p)
+{
+	struct fake_node *node = make_node(h, p->path, false);
+
+	free(node->content);
+	node->content = p->content;
+	node->len = p->len;
+	p->content = NULL;
+	if (p->is_result && !node->times++)
+		node->visible_at = loop_now(h->loop);
+	for (size_t i = 0; i < p->n_ops; i++)
+		apply(h, &p->ops[i]);
+}
+
+static void first_ends(void *data)
+{
+	struct fake_host *h = data;
+	struct fake_publication *p = list_entry(h->queue.next, struct fake_publication, link);
+	int r = p->is_result ? h->publish_error : 0;
+
+	h->timer = NULL;
+	h->n_published += p->is_result;
+	if (h->dead || (step(h) && h->dead))
+		return;
+	if (r == 0 && !p->content) /* an unpublication */
+		fake_remove(h, p->path);
+	else if (r == 0)
+		make_visible(h, p);
+	list_remove(&p->link);
+	start_first(h);
+	if (p->done)
+		p->done(p->data, r);
+	publication_free(p);
+}
+
+static void start_first(struct fake_host *h)
+{
+	int64_t takes = 0; /* status files cost nothing here */
+
+	if (h->timer || list_empty(&h->queue))
+		return;
+	if (list_entry(h->queue.next, struct fake_publication, link)->is_result)
+		takes = h->slow_ns && h->n_published == h->slow_at ? h->slow_ns : h->publish_ns;
+	h->timer = loop_timer_at(h->loop, loop_now(h->loop) + takes, first_ends, h);
+}
+
+static void enqueue(struct fake_host *h, struct fake_publication *p)
+{
+	list_append(&h->queue, &p->link);
+	start_first(h);
+}
+
+static int fake_publish(void *host, const char *path, const void *content, size_t len, unsigned flags,
+			uint64_t owner_ino, const struct host_op *ops, size_t n_ops,
+			void (*done)(void *data, int r), void *data)
+{
+	struct fake_host *h = host;
+	struct fake_publication *p;
+
+	(void)owner_ino;
+	if (step(h))
+		return 0;
+	p = calloc(1, sizeof(*p));
+	list_init(&p->link);
+	p->is_result = flags & HOST_RESULT;
+	p->path = strdup(path);
+	p->content = copy_of(content, len);
+	p->len = len;
+	p->ops = calloc(n_ops ? n_ops : 1, sizeof(*ops));
+	for (size_t i = 0; i < n_ops; i++) {
+		p->ops[i] = ops[i];
+		p->ops[i].key = copy_of(ops[i].key, ops[i].key_len);
+		p->ops[i].value = copy_of(ops[i].value, ops[i].value_len);
+	}
+	p->n_ops = n_ops;
+	p->done = done;
+	p->data = data;
+	enqueue(h, p);
+	return 0;
+}
+
+static int fake_unpublish(void *host, const char *path)
+{
+	struct fake_host *h = host;
+	struct fake_publication *p;
+
+	if (step(h))
+		return 0;
+	p = calloc(1, sizeof(*p));
+	list_init(&p->link);
+	p->path = strdup(path);
+	enqueue(h, p);
+	return 0;
+}
+
+static int fake_symlink(void *host, const char *path, const char *target)
+{
+	(void)host;
+	(void)path;
+	(void)target;
+	return 0;
+}
+
+/* --- reading --- */
+
+static int fake_read(void *host, uint64_t ino, size_t max, void **ret, size_t *ret_len)
+{
+	struct fake_node *node = node_of(host, ino);
+
+	if (!node || !node->content)
+		return node ? -EISDIR : -ESTALE;
+	if (node->len > max)
+		return -EFBIG;
+	*ret = copy_of(node->content, node->len);
+	*ret_len = node->len;
+	return 0;
+}
+
+static int fake_open(void *host, uint64_t ino, int *ret_fd, uint64_t *ret_len)
+{
+	struct fake_node *node = node_of(host, ino);
+	int fd;
+
+	if (!node || !node->content)
+		return -ESTALE;
+	fd = memfd_create("fake", MFD_CLOEXEC);
+	if (fd < 0 || write(fd, node->content, node->len) != (ssize_t)node->len)
+		abort();
+	*ret_fd = fd;
+	*ret_len = node->len;
+	return 0;
+}
+
+static struct host_entry entry_of(const struct fake_node *node, const char *path)
+{
+	return (struct host_entry){
+		.path = path, .ino = node->ino, .size = node->len, .is_dir = !node->content};
+}
+
+static int fake_lookup(void *host, const char *path, struct host_entry *ret)
+{
+	struct fake_node *node = find_node(host, path);
+
+	if (!node)
+		return -ENOENT;
+	*ret = entry_of(node, path);
+	return 0;
+}
+
+static int fake_walk(void *host, const char *path, int (*fn)(void *data, const struct host_entry *e),
+		     void *data)
+{
+	struct fake_host *h = host;
+	size_t len = strlen(path);
+	int r = 0;
+
+	if (!find_node(h, path))
+		return -ENOENT;
+	for (uint64_t i = 0; i < h->n_inos && r == 0; i++) {
+		struct fake_node *node = h->by_ino[i];
+
+		if (!node->gone && strncmp(node->path, path, len) == 0 && node->path[len] == '/') {
+			struct host_entry e = entry_of(node, node->path + len + 1);
+
+			r = fn(data, &e);
+		}
+	}
+	return r;
+}
+
+static int fake_getxattr(void *host, uint64_t ino, const char *name, char *value, size_t size)
+{
+	const char *text = get_xattr(node_of(host, ino), name);
+
+	if (!text)
+		return -ENODATA;
+	if (strlen(text) >= size)
+		return -ERANGE;
+	strcpy(value, text);
+	return (int)strlen(text);
+}
+
+static int fake_state_open(void *host, const char *name, int flags, int *ret_fd)
+{
+	(void)host;
+	(void)name;
+	(void)flags;
+	(void)ret_fd;
+	return -ENOENT;
+}
+
+static int fake_state_put(void *host, const char *name, int fd, uint64_t len)
+{
+	(void)host;
+	(void)name;
+	(void)fd;
+	(void)len;
+	return -EIO;
+}
+
+static int fake_state_remove(void *host, const char *name)
+{
+	(void)host;
+	(void)name;
+	return 0;
+}
+
+const struct host_ops fake_host_ops = {
+	.commit = fake_commit,
+	.scan = fake_scan,
+	.publish = fake_publish,
+	.unpublish = fake_unpublish,
+	.symlink = fake_symlink,
+	.read = fake_read,
+	.open = fake_open,
+	.lookup = fake_lookup,
+	.walk = fake_walk,
+	.getxattr = fake_getxattr,
+	.state_open = fake_state_open,
+	.state_put = fake_state_put,
+	.state_remove = fake_state_remove,
+};
+
+/* --- the host --- */
+
+void fake_host_init(struct fake_host *h, struct loop *loop)
+{
+	*h = (struct fake_host){.loop = loop, .calls_left = -1};
+	list_init(&h->queue);
+}
+
+void fake_host_crash(struct fake_host *h)
+{
+	loop_timer_cancel(h->loop, h->timer);
+	h->timer = NULL;
+	list_each(link, &h->queue) publication_free(list_entry(link, struct fake_publication, link));
+	h->dead = false;
+	h->calls_left = -1;
+}
+
+static void free_key(void *data, struct table_node *node)
+{
+	struct fake_key *k = list_entry(node, struct fake_key, node);
+
+	(void)data;
+	free(k->key);
+	free(k->value);
+	free(k);
+}
+
+void fake_host_release(struct fake_host *h)
+{
+	fake_host_crash(h);
+	for (uint64_t i = 0; i < h->n_inos; i++) {
+		struct fake_node *node = h->by_ino[i];
+
+		while (node->xattrs)
+			set_xattr(node, node->xattrs->name, NULL, 0);
+		free(node->path);
+		free(node->content);
+		free(node);
+	}
+	free(h->by_ino);
+	table_release(&h->nodes);
+	table_each(&h->keys, free_key, NULL);
+	table_release(&h->keys);
+}
+
+/* --- a world around one endpoint --- */
+
+#define IN "infer/app/in/"
+
+static void make_sched(struct world *w)
+{
+	if (sched_new_on(&w->s, &fake_host_ops, &w->host, &w->options, w->loop) < 0)
+		abort();
+}
+
+void world_init(struct world *w, const char *model_json, const char *spec_json)
+{
+	*w = (struct world){.options = {.settle_ns = 50 * NS_PER_MS,
+					.settle_batch_ns = NS_PER_S,
+					.worker_threads = 1,
+					.null_backend = true}};
+	if (loop_new(&w->loop, true) < 0)
+		abort();
+	fake_host_init(&w->host, w->loop);
+	make_node(&w->host, "infer/app/in", true);
+	make_node(&w->host, "infer/app/out", true);
+	make_node(&w->host, "models/m/1", true);
+	fake_put(&w->host, "models/m/1/model.json", model_json);
+	fake_put(&w->host, "models/m/1/weights.safetensors", "");
+	fake_put(&w->host, "infer/app/spec.json", spec_json);
+	make_sched(w);
+	sched_begin(w->s);
+	world_run(w, 1);
+}
+
+void world_crash(struct world *w)
+{
+	sched_free(w->s);
+	w->s = NULL;
+	fake_host_crash(&w->host);
+	/* What was posted to the dead scheduler is gone with it; nothing else posts to this loop. */
+}
+
+void world_restart(struct world *w)
+{
+	make_sched(w);
+	sched_begin(w->s);
+}
+
+void world_release(struct world *w)
+{
+	sched_free(w->s);
+	fake_host_release(&w->host);
+	loop_free(w->loop);
+}
+
+void world_run(struct world *w, int64_t ms)
+{
+	loop_fake_advance(w->loop, loop_now(w->loop) + ms * NS_PER_MS);
+}
+
+int64_t world_ms(const struct world *w)
+{
+	return loop_now(w->loop) / NS_PER_MS;
+}
+
+static char *in_path(const char *path)
+{
+	char *whole;
+
+	if (asprintf(&whole, "%s%s", *path ? IN : "infer/app/in", path) < 0)
+		abort();
+	return whole;
+}
+
+/* Messages are run at once, so that a crash finds none of them in the loop. */
+static void deliver(struct world *w)
+{
+	world_run(w, 0);
+}
+
+void world_open(struct world *w, const char *path, const char *content)
+{
+	char *whole = in_path(path);
+	uint64_t ino = fake_put(&w->host, whole, content);
+
+	sched_post_instance(w->s, "app", INSTANCE_WRITING, path, ino);
+	free(whole);
+	deliver(w);
+}
+
+void world_close(struct world *w, const char *path)
+{
+	char *whole = in_path(path);
+
+	sched_post_instance(w->s, "app", INSTANCE_COMPLETE, path, fake_ino(&w->host, whole));
+	free(whole);
+	deliver(w);
+}
+
+void world_put(struct world *w, const char *path, const char *content)
+{
+	world_open(w, path, content);
+	world_close(w, path);
+}
+
+void world_remove(struct world *w, const char *path)
+{
+	char *whole = in_path(path);
+	uint64_t ino = fake_ino(&w->host, whole);
+
+	fake_remove(&w->host, whole);
+	sched_post_instance(w->s, "app", INSTANCE_REMOVED, path, ino);
+	free(whole);
+	deliver(w);
+}
+
+void world_mkdir(struct world *w, const char *path)
+{
+	char *whole = in_path(path);
+
+	make_node(&w->host, whole, true);
+	sched_post_batch(w->s, "app", BATCH_MADE, path, fake_ino(&w->host, whole));
+	free(whole);
+	deliver(w);
+}
+
+void world_deadline(struct world *w, const char *path, const char *text)
+{
+	char *whole = in_path(path);
+
+	fake_setxattr(&w->host, whole, "user.deadline", text);
+	sched_post_deadline(w->s, "app", path, fake_ino(&w->host, whole), text);
+	free(whole);
+	deliver(w);
+}
+
+static cJSON *json_of(struct world *w, const char *file)
+{
+	char *whole;
+	const char *text;
+
+	if (asprintf(&whole, "infer/app/%s", file) < 0)
+		abort();
+	text = fake_content(&w->host, whole);
+	free(whole);
+	return text ? cJSON_Parse(text) : NULL;
+}
+
+double world_number(struct world *w, const char *file, const char *key)
+{
+	cJSON *json = json_of(w, file);
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
+	double ret = cJSON_IsNumber(item) ? item->valuedouble : cJSON_IsBool(item) ? cJSON_IsTrue(item) : NAN;
+
+	cJSON_Delete(json);
+	return ret;
+}
+
+const char *world_text(struct world *w, const char *file, const char *key)
+{
+	static char text[1024];
+	cJSON *json = json_of(w, file);
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
+	bool there = cJSON_IsString(item);
+
+	if (there)
+		snprintf(text, sizeof(text), "%s", item->valuestring);
+	cJSON_Delete(json);
+	return there ? text : NULL;
+}
+
+const char *world_status(struct world *w, const char *path)
+{
+	char file[4400];
+
+	snprintf(file, sizeof(file), "out/%s.json", path);
+	return world_text(w, file, "status");
+}
+
+double world_stat(struct world *w, const char *key)
+{
+	return world_number(w, "stats.json", key);
+}
+
+int world_answered_once(struct world *w, const char *path)
+{
+	char *in = in_path(path), *out;
+	const char *state = fake_xattr(&w->host, in, "user.state"), *status = world_status(w, path);
+	int ok;
+
+	if (asprintf(&out, "infer/app/out/%s.json", path) < 0)
+		abort();
+	ok = status && fake_times(&w->host, out) == 1 &&
+	     (!fake_ino(&w->host, in) || (state && strcmp(state, status) == 0));
+	free(in);
+	free(out);
+	return ok;
+}
