@@ -154,6 +154,12 @@ int train_spec_parse(struct train_spec **ret, const char *json, size_t len, stru
 			    end && end >= json && (size_t)(end - json) <= len ? (size_t)(end - json) : 0);
 		goto out;
 	}
+	while (end < json + len && strchr(" \t\r\n", *end) && *end)
+		end++;
+	if (end < json + len) {
+		r = err_set(err, ERR_JSON_SYNTAX, "something follows at byte %zu", (size_t)(end - json));
+		goto out;
+	}
 	*spec = (struct train_spec){.n_rates = 4, .rates = {0.25f, 0.5f, 0.75f, 1}, .flip = -1};
 	r = spec_keys(root, "", keys, err);
 	for (size_t i = 0; i < N_KNOBS && r == 0; i++) {

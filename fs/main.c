@@ -3,6 +3,7 @@
  */
 #include "fs/command.h"
 #include "sched/plan/plan.h"
+#include "sched/worker/worker.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -21,6 +22,7 @@ static const struct command {
 } commands[] = {
 	{"plan", "show what would be scheduled", plan_main},
 	{"wait", "wait until a path exists", wait_main},
+	{"worker", "decode, train, infer for the daemon, which starts it", worker_main},
 	{"--version", "print the version", version_main},
 };
 
