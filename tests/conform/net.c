@@ -390,6 +390,7 @@ static void test_repeatable(void **state)
 			loss_cross_entropy(logits, labels, BATCH, CLASSES, 0, dlogits);
 			assert_int_equal(session_backward(wide, dlogits, BATCH), 0);
 			assert_int_equal(session_backward(wide, dlogits, BATCH), -EINVAL);
+			session_forward_float(wide, x.data, BATCH, logits);
 			session_forward_float(small, x.data, BATCH, logits);
 			assert_int_equal(session_backward(wide, dlogits, BATCH), -EINVAL);
 			loss_cross_entropy(logits, labels, BATCH, CLASSES, 0, dlogits);
@@ -511,24 +512,70 @@ static void test_saliency(void **state)
 	net_free(net);
 }
 
+/* The saliency of a deeper mlp against central differences of the logit in every pixel. */
+static void test_saliency_numeric(void **state)
+{
+	enum { PIXELS = 36 };
+	struct guarded x = inputs(2);
+
+	(void)state;
+	for (size_t b = 0; backend_at(b); b++) {
+		struct net *net = make(2, nets[2].width, GROUPS);
+		struct session *s = start(net, backend_at(b)->name, 0.75f, false, true);
+		float logits[BATCH * CLASSES], heat[BATCH * PIXELS], slope[PIXELS], max = 0;
+		static const int labels[BATCH] = {3, 1, 2, 0};
+
+		assert_int_equal(session_forward_float(s, x.data, BATCH, logits), 0);
+		for (int round = 0; round < 2; round++)
+			assert_int_equal(session_gradcam(s, labels, BATCH, heat), 0);
+		for (int i = 0; i < PIXELS; i++) {
+			float old = x.data[i];
+			const float h = 0x1p-8f;
+
+			x.data[i] = old + h;
+			session_forward_float(s, x.data, 1, logits);
+			slope[i] = logits[labels[0]];
+			x.data[i] = old - h;
+			session_forward_float(s, x.data, 1, logits);
+			slope[i] = fabsf(slope[i] - logits[labels[0]]);
+			x.data[i] = old;
+			max = fmaxf(max, slope[i]);
+		}
+		for (int i = 0; i < PIXELS; i++)
+			assert_float_equal(heat[i], slope[i] / max, 0.05);
+		session_free(s);
+		net_free(net);
+	}
+	guarded_free(&x, "x");
+}
+
 static void test_gradcam_backends_agree(void **state)
 {
-	struct net *net = make(0, nets[0].width, GROUPS);
-	struct guarded x = inputs(0);
-	float heat[2][BATCH * 5 * 5], logits[BATCH * CLASSES];
 	static const int labels[BATCH] = {0, 1, 2, 3};
 
 	(void)state;
-	for (size_t b = 0; b < 2; b++) {
-		struct session *s = start(net, backend_at(b)->name, 0.5f, false, true);
+	for (size_t which = 0; which < N_NETS; which++) {
+		struct net *net = make(which, nets[which].width, GROUPS);
+		struct guarded x = inputs(which), heat[2];
+		float logits[BATCH * CLASSES];
+		int h, w;
 
-		assert_int_equal(session_forward_float(s, x.data, 3, logits), 0);
-		assert_int_equal(session_gradcam(s, labels, 3, heat[b]), 0);
-		session_free(s);
+		for (size_t b = 0; b < 2; b++) {
+			struct session *s = start(net, backend_at(b)->name, 0.5f, false, true);
+
+			session_gradcam_shape(s, &h, &w);
+			heat[b] = guarded_new((size_t)(3 * h * w));
+			assert_int_equal(session_forward_float(s, x.data, 3, logits), 0);
+			for (int round = 0; round < 2; round++)
+				assert_int_equal(session_gradcam(s, labels, 3, heat[b].data), 0);
+			session_free(s);
+		}
+		compare(nets[which].name, heat[0].data, heat[1].data, heat[0].n, TOLERANCE, MEAN_TOLERANCE);
+		for (size_t b = 0; b < 2; b++)
+			guarded_free(&heat[b], "heat");
+		net_free(net);
+		guarded_free(&x, "x");
 	}
-	compare("gradcam", heat[0], heat[1], 3 * 25, TOLERANCE, MEAN_TOLERANCE);
-	net_free(net);
-	guarded_free(&x, "x");
 }
 
 static void test_unsupported(void **state)
@@ -654,6 +701,7 @@ int main(void)
 		cmocka_unit_test(test_repeatable),
 		cmocka_unit_test(test_gradcam),
 		cmocka_unit_test(test_saliency),
+		cmocka_unit_test(test_saliency_numeric),
 		cmocka_unit_test(test_gradcam_backends_agree),
 		cmocka_unit_test(test_unsupported),
 	};
