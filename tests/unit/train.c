@@ -1,0 +1,323 @@
+/* Training learns, repeats itself bit for bit, and goes on after a stop as if there had been none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "engine/base/rng.h"
+#include "engine/train.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NET  "\"net\":{\"arch\":\"resnet\",\"depth\":8,\"width\":8,\"groups\":4}"
+#define SPEC "{\"dataset\":\"d\"," NET ",\"batch\":50,\"slices\":[0.25,0.5,1],\"seed\":3,\"flip\":true,"
+
+/* Two classes of 12×12 noise with a bright blob in the upper or the lower half. */
+static struct dataset *blobs(void)
+{
+	struct buf images = BUF_INIT, labels = BUF_INIT, json = BUF_INIT;
+	struct rng rng = rng_init(1, 1);
+	struct dataset_scan *scan;
+	struct dataset *ds;
+	int fd = memfd_create("blobs", MFD_CLOEXEC);
+
+	for (int split = 0; split < 2; split++) {
+		int n = split ? 200 : 1000;
+
+		buf_clear(&images);
+		buf_clear(&labels);
+		buf_add(&images, (uint8_t[]){0, 0, 8, 3, 0, 0, n >> 8, n & 255, 0, 0, 0, 12, 0, 0, 0, 12},
+			16);
+		buf_add(&labels, (uint8_t[]){0, 0, 8, 1, 0, 0, n >> 8, n & 255}, 8);
+		for (int i = 0; i < n; i++) {
+			int label = (int)rng_below(&rng, 2), cy = (label ? 7 : 1) + (int)rng_below(&rng, 3),
+			    cx = (int)rng_below(&rng, 9);
+
+			buf_add(&labels, &(uint8_t){(uint8_t)label}, 1);
+			for (int y = 0; y < 12; y++)
+				for (int x = 0; x < 12; x++) {
+					bool blob = y >= cy && y < cy + 3 && x >= cx && x < cx + 3;
+					uint8_t v = (uint8_t)(rng_below(&rng, 100) + (blob ? 60 : 0));
+
+					buf_add(&images, &v, 1);
+				}
+		}
+		if (split == 0)
+			assert_int_equal(dataset_scan_new(&scan, &(struct dataset_scan_options){0}, NULL), 0);
+		assert_int_equal(
+			dataset_scan_file(scan, split ? "test-images-idx3-ubyte" : "train-images-idx3-ubyte",
+					  images.data, images.len, NULL),
+			0);
+		assert_int_equal(
+			dataset_scan_file(scan, split ? "test-labels-idx1-ubyte" : "train-labels-idx1-ubyte",
+					  labels.data, labels.len, NULL),
+			0);
+	}
+	assert_int_equal(dataset_scan_finish(scan, fd, &json, NULL), 0);
+	assert_int_equal(dataset_open(&ds, fd, NULL), 0);
+	dataset_scan_free(scan);
+	close(fd);
+	buf_release(&images), buf_release(&labels), buf_release(&json);
+	return ds;
+}
+
+struct run {
+	int epochs, stop_after, steps;
+	double percent, accuracy;
+	struct buf checkpoint, weights;
+};
+
+static int on_progress(void *data, const struct train_progress *p)
+{
+	struct run *run = data;
+
+	assert_true(p->percent >= run->percent && p->percent <= 100);
+	run->percent = p->percent;
+	run->steps++;
+	return 0;
+}
+
+static int on_epoch(void *data, const struct train_epoch *e)
+{
+	struct run *run = data;
+
+	run->epochs = e->epoch;
+	run->accuracy = e->val_accuracy[0];
+	assert_true(isfinite(e->train_loss));
+	return run->stop_after == e->epoch;
+}
+
+static int on_checkpoint(void *data, const void *bytes, size_t len)
+{
+	struct run *run = data;
+
+	buf_clear(&run->checkpoint);
+	buf_add(&run->checkpoint, bytes, len);
+	return 0;
+}
+
+/* Trains by the spec, from a checkpoint if there is one; run->weights gets the model. */
+static int train(const struct dataset *ds, const char *json, struct run *run, const struct buf *from,
+		 double accuracy[3])
+{
+	static const struct train_hooks hooks = {on_progress, on_epoch, on_checkpoint};
+	struct buf b[3] = {BUF_INIT, BUF_INIT, BUF_INIT};
+	struct err err = ERR_INIT;
+	struct train_spec *spec;
+	struct train *t;
+	int r = train_spec_parse(&spec, json, strlen(json), &err);
+
+	if (r < 0)
+		fail_msg("%s", err.detail);
+	r = train_new(&t, spec, ds, from ? from->data : NULL, from ? from->len : 0, &hooks, run, &err);
+	if (r == 0) {
+		r = train_run(t, &err);
+		assert_int_equal(model_save(train_model(t), &b[0], &run->weights, &b[1], &b[2], NULL), 0);
+		for (int i = 0; i < 3 && accuracy; i++)
+			assert_int_equal(train_evaluate(train_model(t), ds, DATASET_TEST,
+							model_info(train_model(t))->rates[i], 64,
+							&accuracy[i], NULL),
+					 0);
+		if (r == 0)
+			assert_non_null(strstr(b[2].data, ",test_accuracy\n"));
+		train_free(t);
+	}
+	train_spec_free(spec);
+	for (int i = 0; i < 3; i++)
+		buf_release(&b[i]);
+	return r;
+}
+
+static void run_release(struct run *run)
+{
+	buf_release(&run->checkpoint);
+	buf_release(&run->weights);
+}
+
+static void learns(void **state)
+{
+	static const char *const specs[] = {SPEC "\"epochs\":8}", SPEC
+					    "\"epochs\":8,\"optimizer\":\"adamw\",\"ema\":0.99,\"clip\":5,"
+					    "\"distill\":0.5,\"smoothing\":0.1,\"erase\":3}"};
+	struct dataset *ds = blobs();
+
+	(void)state;
+	for (int k = 0; k < 2; k++) {
+		struct run run = {0};
+		double accuracy[3];
+
+		assert_int_equal(train(ds, specs[k], &run, NULL, accuracy), 0);
+		assert_int_equal(run.epochs, 8);
+		assert_int_equal(run.steps, 8 * 18); /* 900 training images, 50 a batch */
+		for (int i = 0; i < 3; i++)
+			if (accuracy[i] < 0.95)
+				fail_msg("spec %d, slice %d: %.3f", k, i, accuracy[i]);
+		run_release(&run);
+	}
+	dataset_close(ds);
+}
+
+static void repeats_and_resumes(void **state)
+{
+	static const char *const specs[] = {
+		SPEC "\"epochs\":3,\"threads\":1}",
+		SPEC "\"epochs\":3,\"threads\":1,\"optimizer\":\"adamw\",\"ema\":0.9}"};
+	struct dataset *ds = blobs();
+
+	(void)state;
+	for (int k = 0; k < 2; k++) {
+		struct run whole = {0}, again = {0}, first = {.stop_after = 1}, rest = {0};
+
+		assert_int_equal(train(ds, specs[k], &whole, NULL, NULL), 0);
+		assert_int_equal(train(ds, specs[k], &again, NULL, NULL), 0);
+		assert_int_equal(whole.weights.len, again.weights.len);
+		assert_memory_equal(whole.weights.data, again.weights.data, whole.weights.len);
+		assert_int_equal(train(ds, specs[k], &first, NULL, NULL), -ECANCELED);
+		assert_int_equal(first.epochs, 1);
+		assert_memory_not_equal(first.weights.data, whole.weights.data, whole.weights.len);
+		assert_int_equal(train(ds, specs[k], &rest, &first.checkpoint, NULL), 0);
+		assert_int_equal(rest.steps, 2 * 18);
+		assert_memory_equal(rest.weights.data, whole.weights.data, whole.weights.len);
+		/* A finished run's checkpoint: nothing is left to do. */
+		struct run done = {0};
+		assert_int_equal(train(ds, specs[k], &done, &whole.checkpoint, NULL), 0);
+		assert_int_equal(done.steps, 0);
+		assert_memory_equal(done.weights.data, whole.weights.data, whole.weights.len);
+		run_release(&whole), run_release(&again), run_release(&first), run_release(&rest);
+		run_release(&done);
+	}
+	dataset_close(ds);
+}
+
+static void checkpoint_hostile(void **state)
+{
+	struct dataset *ds = blobs();
+	struct run run = {.stop_after = 1}, none = {0};
+	struct buf cut = BUF_INIT;
+
+	(void)state;
+	assert_int_equal(train(ds, SPEC "\"epochs\":2}", &run, NULL, NULL), -ECANCELED);
+	assert_int_equal(train(ds, SPEC "\"epochs\":3}", &none, &run.checkpoint, NULL), -EBADMSG);
+	for (size_t n = 0; n < run.checkpoint.len; n += run.checkpoint.len / 20) {
+		buf_clear(&cut);
+		buf_add(&cut, run.checkpoint.data, n);
+		if (!n)
+			buf_adds(&cut, "\0");
+		cut.len = n;
+		if (n)
+			assert_int_equal(train(ds, SPEC "\"epochs\":2}", &none, &cut, NULL), -EBADMSG);
+	}
+	assert_int_equal(none.steps, 0);
+	buf_release(&cut);
+	run_release(&run);
+	dataset_close(ds);
+}
+
+static void budget_ends(void **state)
+{
+	struct dataset *ds = blobs();
+	struct run run = {0};
+	struct timespec a, b;
+
+	(void)state;
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	assert_int_equal(train(ds, SPEC "\"budget\":\"1.5s\"}", &run, NULL, NULL), 0);
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	assert_true(run.epochs >= 1);
+	assert_true(b.tv_sec - a.tv_sec >= 1 && b.tv_sec - a.tv_sec < 30);
+	run_release(&run);
+	dataset_close(ds);
+}
+
+static void diverges(void **state)
+{
+	struct dataset *ds = blobs();
+	struct run run = {0};
+
+	(void)state;
+	assert_int_equal(train(ds,
+			       "{\"dataset\":\"d\",\"net\":{\"arch\":\"mlp\",\"hidden\":[16]},\"lr\":100,"
+			       "\"weight_decay\":10,\"warmup\":0,\"epochs\":20}",
+			       &run, NULL, NULL),
+			 -EDOM);
+	run_release(&run);
+	dataset_close(ds);
+}
+
+static void specs(void **state)
+{
+	static const struct {
+		const char *json, *says;
+	} bad[] = {
+		{"", ""},
+		{"{", ""},
+		{"{}", "dataset"},
+		{"{\"dataset\":7}", "text"},
+		{"{\"dataset\":\"../x\"}", "name"},
+		{"{\"dataset\":\"d\",\"epoch\":3}", "did you mean \"epochs\""},
+		{"{\"dataset\":\"d\",\"epochs\":0}", "epochs"},
+		{"{\"dataset\":\"d\",\"epochs\":1.5}", "epochs"},
+		{"{\"dataset\":\"d\",\"lr\":\"0.1\"}", "lr"},
+		{"{\"dataset\":\"d\",\"lr\":0.1,\"lr\":0.2}", "twice"},
+		{"{\"dataset\":\"d\",\"flip\":1}", "flip"},
+		{"{\"dataset\":\"d\",\"optimizer\":\"lion\"}", "adamw"},
+		{"{\"dataset\":\"d\",\"slices\":[0.5]}", "end in 1"},
+		{"{\"dataset\":\"d\",\"slices\":[0.5,0.25,1]}", "ascend"},
+		{"{\"dataset\":\"d\",\"input\":\"2x3x4\"}", "input"},
+		{"{\"dataset\":\"d\",\"input\":\"3x32x32 \"}", "input"},
+		{"{\"dataset\":\"d\",\"budget\":\"8 parsecs\"}", "budget"},
+		{"{\"dataset\":\"d\",\"budget\":-1}", "budget"},
+		{"{\"dataset\":\"d\",\"net\":{\"arch\":\"resnet\",\"depth\":9}}", "6n+2"},
+	};
+	const char *good =
+		"{\"dataset\":\"d\",\"model\":\"m\",\"budget\":\"2m\",\"input\":\"3x16x20\",\"lr\":0.25}";
+	struct train_spec *spec, *again;
+	struct buf a = BUF_INIT, b = BUF_INIT;
+	int c, h, w;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct err err = ERR_INIT;
+		int r = train_spec_parse(&spec, bad[i].json, strlen(bad[i].json), &err);
+
+		if (r != -EINVAL || !strstr(err.detail, bad[i].says))
+			fail_msg("%s: %d %s", bad[i].json, r, err.detail);
+	}
+	assert_int_equal(train_spec_parse(&spec, good, strlen(good), NULL), 0);
+	assert_string_equal(train_spec_dataset(spec), "d");
+	assert_string_equal(train_spec_model(spec), "m");
+	train_spec_input(spec, &c, &h, &w);
+	assert_true(c == 3 && h == 16 && w == 20);
+	/* What is written back is a spec that says the same. */
+	assert_int_equal(train_spec_to_json(spec, &a), 0);
+	assert_non_null(strstr(a.data, "\"budget\":\t120"));
+	assert_int_equal(train_spec_parse(&again, a.data, a.len, NULL), 0);
+	assert_int_equal(train_spec_to_json(again, &b), 0);
+	assert_string_equal(a.data, b.data);
+	train_spec_free(spec);
+	train_spec_free(again);
+	buf_release(&a);
+	buf_release(&b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(specs),
+		cmocka_unit_test(learns),
+		cmocka_unit_test(repeats_and_resumes),
+		cmocka_unit_test(checkpoint_hostile),
+		cmocka_unit_test(budget_ends),
+		cmocka_unit_test(diverges),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
