@@ -40,6 +40,7 @@ void parcel_free(struct parcel *p)
 	list_remove(&p->link);
 	loop_timer_cancel(p->ep->s->loop, p->retry);
 	free(p->path);
+	free(p->data);
 	buf_release(&p->content);
 	opset_release(&p->ops);
 	endpoint_unref(p->ep);

@@ -36,7 +36,7 @@ struct parcel {
 	struct opset ops;
 	/* When it is visible, or will never be since the endpoint went (visible false). May be NULL. */
 	void (*done)(struct parcel *p, bool visible);
-	void *data;
+	void *data;     /* malloc'd, freed with the parcel unless `done` takes it and sets NULL */
 	size_t row;     /* the caller's */
 	int64_t due;    /* the caller's */
 	bool in_time;   /* the caller's */

@@ -296,8 +296,10 @@ int sched_new(struct sched **ret, const struct host_ops *ops, void *host, const 
 
 void sched_begin(struct sched *s)
 {
-	int r = store_recover(s);
+	int r;
 
+	status_recover(s);
+	r = store_recover(s);
 	if (r < 0)
 		log_error("recovering tasks: %s", strerror(-r));
 	r = jobs_start(s->jobs);

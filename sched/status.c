@@ -20,6 +20,20 @@ void status_release(struct status *status)
 	buf_release(&status->last_metrics);
 }
 
+/* The last run's events belong on: tail -f goes on over a restart. */
+void status_recover(struct sched *s)
+{
+	struct host_entry e;
+	void *old = NULL;
+	size_t len = 0;
+
+	if (s->ops->lookup(s->host, "events", &e) == 0 && !e.is_dir &&
+	    s->ops->read(s->host, e.ino, 2 * EVENTS_MAX, &old, &len) == 0 && len &&
+	    ((char *)old)[len - 1] == '\n')
+		buf_add(&s->status.events, old, len);
+	free(old);
+}
+
 static void status_line(void *data, struct table_node *node)
 {
 	const struct endpoint *ep = list_entry(node, struct endpoint, node);

@@ -20,6 +20,7 @@ struct status {
 	bool soon; /* the timer is for something new */
 };
 
+void status_recover(struct sched *s);
 void status_release(struct status *status);
 /* One line of `events`: {"time","event","name","what","count"}; count < 0: left out. */
 void status_event(struct sched *s, const char *event, const char *name, const char *what, int64_t count);

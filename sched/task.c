@@ -407,7 +407,6 @@ static int renew(struct parcel *old, struct answer *a)
 	p->owner_ino = old->owner_ino;
 	p->row = old->row;
 	p->done = answer_visible;
-	p->data = a;
 	a->status = RESULT_LATE;
 	a->gain = 0;
 	a->renewed = true;
@@ -418,6 +417,7 @@ static int renew(struct parcel *old, struct answer *a)
 	if (r < 0)
 		goto out;
 	ep->stats.renewed++;
+	p->data = a;
 	outbox_send(p);
 	p = NULL;
 out:
@@ -429,14 +429,13 @@ out:
 static void answer_visible(struct parcel *p, bool visible)
 {
 	struct answer *a = p->data;
-	struct task *task = a->task;
+	struct task *task = a->task; /* not there any more when it is not visible */
 	struct sched *s = p->ep->s;
 	int64_t now = loop_now(s->loop);
 
-	if (!visible) { /* the endpoint is gone, and its tasks with it */
-		free(a);
-		return;
-	}
+	if (!visible)
+		return; /* the endpoint is gone, and its tasks with it */
+	p->data = NULL;
 	if (a->status == RESULT_OK && now > task->due && renew(p, a) == 0)
 		return;
 	count(task, a->status, a->gain);

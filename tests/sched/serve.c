@@ -540,6 +540,7 @@ static void test_endpoint_gone(void **state)
 	/* Made again: numbers go on. */
 	fake_put(&w.host, "infer/app/spec.json", SPEC);
 	sched_post_endpoint_spec(w.s, "app", SPEC, strlen(SPEC));
+	world_run(&w, 1);
 	world_crash(&w);
 	world_restart(&w);
 	world_put(&w, "x.png", "1");
@@ -581,6 +582,11 @@ static void test_status_files(void **state)
 	assert_non_null(strstr(fake_content(&w.host, "infer/app/schedule.csv"),
 			       "task,N,D_ms,n_0.25_f32,n_1_f32,planned_p_eff,real_p_eff,method,solve_us,late,"
 			       "dropped\napp-000001,1,300,0,1,90.0000,90.0000,"));
+	world_crash(&w);
+	world_restart(&w);
+	world_run(&w, 500);
+	assert_non_null(strstr(fake_content(&w.host, "events"), "\"what\":\"app-000001\",\"count\":1}\n"));
+	assert_non_null(strstr(fake_content(&w.host, "infer/app/schedule.csv"), "\napp-000001,1,300,"));
 	for (int i = 0; i < 6000; i++) {
 		char path[32];
 
