@@ -2,6 +2,7 @@
  * The inferfs command: one table of subcommands.
  */
 #include "fs/command.h"
+#include "engine/bench.h"
 #include "sched/plan/plan.h"
 #include "sched/worker/worker.h"
 
@@ -20,6 +21,7 @@ static const struct command {
 	const char *name, *help;
 	int (*main)(int argc, char **argv);
 } commands[] = {
+	{"bench", "print what the engine reaches on this device", bench_main},
 	{"plan", "show what would be scheduled", plan_main},
 	{"wait", "wait until a path exists", wait_main},
 	{"worker", "decode, train, infer for the daemon, which starts it", worker_main},

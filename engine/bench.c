@@ -1,0 +1,271 @@
+#include "engine/bench.h"
+
+#include "engine/backend.h"
+#include "engine/model_private.h"
+#include "engine/session.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+enum { MAX_LIST = 8, MAX_BATCH = 4096, MAX_REPEAT = 10000 };
+
+struct bench {
+	const char *net, *backend;
+	int channels, height, width, classes;
+	int n_rates, n_batches;
+	double rates[MAX_LIST], batches[MAX_LIST];
+	int repeat, threads;
+	bool train;
+};
+
+static const char usage[] =
+	"usage: inferfs bench [OPTIONS]\n"
+	"Times one network's slices on this device and prints CSV; peak_rss is in MiB.\n"
+	"  --net JSON      the network, as \"net\" of a job's spec.json; an architecture's name alone will "
+	"do\n"
+	"                  ({\"arch\":\"resnet\",\"depth\":20,\"width\":16,\"groups\":8})\n"
+	"  --input CxHxW   shape of an image (1x28x28)\n"
+	"  --classes N     (10)\n"
+	"  --slices R,…    slice rates (0.25,0.5,0.75,1)\n"
+	"  --batch N,…     instances of a mini-batch (1,32)\n"
+	"  --repeat N      runs of which the median is taken (20)\n"
+	"  --threads N     0: all (0)\n"
+	"  --backend NAME  onednn or ref (onednn)\n"
+	"  --train         a training step, forward and backward, instead of inference\n";
+
+static double seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+static int compare_times(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Numbers in min … max with commas between; how many, or -EINVAL. */
+static int parse_list(const char *text, double min, double max, double *ret)
+{
+	int n = 0;
+
+	for (;;) {
+		char *end;
+		double value = strtod(text, &end);
+
+		if (end == text || !(value >= min && value <= max) || n == MAX_LIST)
+			return -EINVAL;
+		ret[n++] = value;
+		if (!*end)
+			return n;
+		if (*end != ',')
+			return -EINVAL;
+		text = end + 1;
+	}
+}
+
+static int parse_int(const char *text, int min, int max, int *ret)
+{
+	double value;
+
+	if (parse_list(text, min, max, &value) != 1 || value != (int)value)
+		return -EINVAL;
+	*ret = (int)value;
+	return 0;
+}
+
+static int parse_input(const char *text, struct bench *b)
+{
+	char end;
+
+	return sscanf(text, "%dx%dx%d%c", &b->channels, &b->height, &b->width, &end) == 3 ? 0 : -EINVAL;
+}
+
+/* 0, 1 for --help, or -EINVAL after saying what is wrong. */
+static int parse_options(struct bench *b, int argc, char **argv)
+{
+	static const struct option options[] = {{"net", required_argument, NULL, 'n'},
+						{"input", required_argument, NULL, 'i'},
+						{"classes", required_argument, NULL, 'c'},
+						{"slices", required_argument, NULL, 's'},
+						{"batch", required_argument, NULL, 'b'},
+						{"repeat", required_argument, NULL, 'r'},
+						{"threads", required_argument, NULL, 't'},
+						{"backend", required_argument, NULL, 'B'},
+						{"train", no_argument, NULL, 'T'},
+						{"help", no_argument, NULL, 'h'},
+						{0}};
+	int opt, index = 0, r;
+
+	while ((opt = getopt_long(argc, argv, "h", options, &index)) != -1) {
+		r = 0;
+		switch (opt) {
+		case 'n':
+			b->net = optarg;
+			break;
+		case 'i':
+			r = parse_input(optarg, b);
+			break;
+		case 'c':
+			r = parse_int(optarg, 1, 65536, &b->classes);
+			break;
+		case 's':
+			r = b->n_rates = parse_list(optarg, 0.001, 1, b->rates);
+			break;
+		case 'b':
+			r = b->n_batches = parse_list(optarg, 1, MAX_BATCH, b->batches);
+			break;
+		case 'r':
+			r = parse_int(optarg, 1, MAX_REPEAT, &b->repeat);
+			break;
+		case 't':
+			r = parse_int(optarg, 0, 1024, &b->threads);
+			break;
+		case 'B':
+			b->backend = optarg;
+			r = backend_find(optarg) ? 0 : -EINVAL;
+			break;
+		case 'T':
+			b->train = true;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return 1;
+		default:
+			fputs(usage, stderr);
+			return -EINVAL;
+		}
+		if (r < 0) {
+			fprintf(stderr, "inferfs bench: --%s: \"%s\" can't be used\n", options[index].name,
+				optarg);
+			return -EINVAL;
+		}
+	}
+	if (optind != argc) {
+		fputs(usage, stderr);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* One mini-batch. */
+static int run_once(struct session *s, const struct bench *b, int n, const uint8_t *pixels, const int *labels,
+		    float *logits, float *dlogits)
+{
+	int r = session_forward(s, pixels, n, logits);
+
+	if (r < 0 || !b->train)
+		return r;
+	loss_cross_entropy(logits, labels, n, b->classes, 0, dlogits);
+	return session_backward(s, dlogits, n);
+}
+
+static int bench_slice(struct model *model, const struct bench *b, float rate, int n, struct err *err)
+{
+	struct session_options options = {
+		.rate = rate, .batch = n, .training = b->train, .threads = b->threads};
+	size_t pixel_count = (size_t)n * (size_t)(b->channels * b->height * b->width);
+	uint8_t *pixels = malloc(pixel_count);
+	float *logits = calloc((size_t)n * (size_t)b->classes * 2, sizeof(*logits));
+	int *labels = calloc((size_t)n, sizeof(*labels));
+	double *times = calloc((size_t)b->repeat, sizeof(*times)), median, flops;
+	struct session *s = NULL;
+	struct rusage usage_now;
+	int r = -ENOMEM;
+
+	if (!pixels || !logits || !labels || !times) {
+		err_set(err, ERR_NO_MEMORY, "a mini-batch of %d", n);
+		goto out;
+	}
+	for (size_t i = 0; i < pixel_count; i++)
+		pixels[i] = (uint8_t)(i * 2654435761u >> 13);
+	r = session_new(&s, model, backend_find(b->backend), &options, err);
+	for (int i = -2; r == 0 && i < b->repeat; i++) { /* two to warm up */
+		double start = seconds();
+
+		if (b->train)
+			params_changed(&model->net->params);
+		r = run_once(s, b, n, pixels, labels, logits, logits + (size_t)n * (size_t)b->classes);
+		if (i >= 0)
+			times[i] = seconds() - start;
+	}
+	if (r < 0)
+		goto out;
+	qsort(times, (size_t)b->repeat, sizeof(*times), compare_times);
+	median = times[b->repeat / 2];
+	flops = (double)model_flops(model, rate) * n * (b->train ? 3 : 1);
+	getrusage(RUSAGE_SELF, &usage_now);
+	printf("%g,f32,%d,%.3f,%.0f,%.1f,%.1f\n", (double)rate, n, median * 1e3, n / median,
+	       flops / median * 1e-9, (double)usage_now.ru_maxrss / 1024);
+	fflush(stdout);
+out:
+	session_free(s);
+	free(pixels);
+	free(logits);
+	free(labels);
+	free(times);
+	return r;
+}
+
+int bench_main(int argc, char **argv)
+{
+	struct bench b = {.net = "resnet",
+			  .backend = "onednn",
+			  .channels = 1,
+			  .height = 28,
+			  .width = 28,
+			  .classes = 10,
+			  .n_rates = 4,
+			  .rates = {0.25, 0.5, 0.75, 1},
+			  .n_batches = 2,
+			  .batches = {1, 32},
+			  .repeat = 20};
+	struct model_info info = {0};
+	struct err err = ERR_INIT;
+	struct model *model = NULL;
+	char net[256], text[512];
+	int r = parse_options(&b, argc, argv);
+
+	if (r != 0)
+		return r < 0 ? 2 : 0;
+	if (strchr(b.net, '{') == NULL) {
+		snprintf(net, sizeof(net),
+			 strcmp(b.net, "resnet") == 0
+				 ? "{\"arch\":\"%.64s\",\"depth\":20,\"width\":16,\"groups\":8}"
+				 : "{\"arch\":\"%.64s\"}",
+			 b.net);
+		b.net = net;
+	}
+	info.channels = b.channels;
+	info.height = b.height;
+	info.width = b.width;
+	info.classes = b.classes;
+	for (int c = 0; c < 4; c++) {
+		info.mean[c] = 0.5f;
+		info.std[c] = 0.25f;
+	}
+	info.n_rates = 1;
+	info.rates[0] = 1;
+	r = model_new(&model, b.net, &info, 1, &err);
+	if (r == 0)
+		puts("slice,precision,batch,ms_median,images_per_s,gflops,peak_rss");
+	for (int k = 0; r == 0 && k < b.n_batches; k++)
+		for (int i = 0; r == 0 && i < b.n_rates; i++)
+			r = bench_slice(model, &b, (float)b.rates[i], (int)b.batches[k], &err);
+	model_free(model);
+	if (r < 0) {
+		fprintf(stderr, "inferfs bench: %s\n",
+			err.code ? err_format(&err, text, sizeof(text)) : strerror(-r));
+		return 1;
+	}
+	return 0;
+}
