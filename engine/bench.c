@@ -36,7 +36,8 @@ static const char usage[] =
 	"  --repeat N      runs of which the median is taken (20)\n"
 	"  --threads N     0: all (0)\n"
 	"  --backend NAME  onednn or ref (onednn)\n"
-	"  --train         a training step, forward and backward, instead of inference\n";
+	"  --train         a training step, forward and backward, instead of inference\n"
+	"Workers run with OMP_WAIT_POLICY=passive; set it for figures like theirs.\n";
 
 static double seconds(void)
 {

@@ -7,6 +7,7 @@
 #include "sched/worker/worker.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int version_main(int argc, char **argv)
@@ -30,6 +31,13 @@ static const struct command {
 
 int main(int argc, char **argv)
 {
+	/*
+	 * For the workers that this process starts: OpenMP threads that wait must sleep. By default libgomp's spin, and where
+	 * two workers, the mount and its clients share the cores they burn the time of the thread they wait for
+	 * (measured on 2 busy cores: a mini-batch of 32 in 727 ms spinning, 14 ms sleeping; idle, one instance costs
+	 * 0.2 ms more).
+	 */
+	setenv("OMP_WAIT_POLICY", "passive", 0);
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].main(argc - 1, argv + 1);
