@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 int workspace_new(struct workspace **ret)
 {
@@ -31,6 +32,9 @@ int workspace_area_need(struct workspace_area *area, size_t size)
 
 	if (size <= area->size)
 		return 0;
+	/* the kernel would promise it and kill the process later */
+	if (size / (size_t)sysconf(_SC_PAGESIZE) >= (size_t)sysconf(_SC_PHYS_PAGES))
+		return -ENOMEM;
 	base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (base == MAP_FAILED)
 		return -ENOMEM;
