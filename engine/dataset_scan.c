@@ -472,13 +472,14 @@ static int settle_classes(struct dataset_scan *scan)
 	}
 	for (int i = 0; i < n; i++)
 		order[i] = &scan->classes[i];
-	if (n_folder) /* IDX alone stays in numeric order */
+	if (n_folder && n) /* IDX alone stays in numeric order */
 		qsort(order, n, sizeof(*order), by_name);
 	for (int i = 0; i < n; i++) {
 		sorted[i] = *order[i];
 		number[order[i] - scan->classes] = i;
 	}
-	memcpy(scan->classes, sorted, n * sizeof(*sorted));
+	if (n)
+		memcpy(scan->classes, sorted, n * sizeof(*sorted));
 	for (size_t i = 0; i < scan->n_items; i++) {
 		struct dataset_item *item = &scan->items[i];
 
@@ -545,9 +546,11 @@ int dataset_scan_finish(struct dataset_scan *scan, int cache_fd, struct buf *ret
 		r = err_set(err, ERR_NO_MEMORY, "sorting the classes");
 		goto out;
 	}
-	qsort(scan->items, scan->n_items, sizeof(*scan->items), by_class);
-	make_val(scan);
-	qsort(scan->items, scan->n_items, sizeof(*scan->items), by_key);
+	if (scan->n_items) {
+		qsort(scan->items, scan->n_items, sizeof(*scan->items), by_class);
+		make_val(scan);
+		qsort(scan->items, scan->n_items, sizeof(*scan->items), by_key);
+	}
 	while (used < scan->n_items && !scan->items[used].dropped)
 		used++;
 	index = malloc((used + 1) * sizeof(*index));

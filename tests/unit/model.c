@@ -170,6 +170,13 @@ static void hostile_files(void **state)
 		assert_int_equal(model_load(&back, b[0].data, n, b[1].data, b[1].len, &err), -EBADMSG);
 	for (size_t n = 0; n < b[1].len; n += 1 + n / 50)
 		assert_int_equal(model_load(&back, b[0].data, b[0].len, b[1].data, n, &err), -EBADMSG);
+	/* The same number of values in another shape. */
+	char *shape = memmem(b[1].data, b[1].len, "[3,32]", 6);
+	assert_non_null(shape);
+	memcpy(shape, "[32,3]", 6);
+	assert_int_equal(model_load(&back, b[0].data, b[0].len, b[1].data, b[1].len, &err), -EBADMSG);
+	assert_non_null(strstr(err.detail, "shape"));
+	memcpy(shape, "[3,32]", 6);
 	/* Weights of a model with more classes, then a value that is no number. */
 	wide.classes = 4;
 	assert_int_equal(model_new(&model, nets[0], &wide, 5, NULL), 0);
