@@ -250,6 +250,25 @@ static void test_slow_publication(void **state)
 	assert_true(task_number("b", "late") <= 32);
 }
 
+/* What was computed too late says so at once, and is published once. */
+static void test_late(void **state)
+{
+	char out[64];
+
+	(void)state;
+	executor_null_set_factor(w.s->ex, 10);
+	submit("b", 32, "100ms", "1");
+	world_run(&w, 3000);
+	assert_true(task_number("b", "late") == 32);
+	assert_true(task_number("b", "deadline_met") == 0);
+	assert_true(task_number("b", "effective_accuracy") == 0);
+	for (int i = 0; i < 32; i++) {
+		snprintf(out, sizeof(out), "b/%06d", i);
+		assert_true(world_answered_once(&w, out));
+		assert_string_equal(world_status(&w, out), "late");
+	}
+}
+
 /* One publication hangs over the deadline: what said ok is renewed as late. */
 static void test_renewed(void **state)
 {
@@ -336,17 +355,9 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_table3),
-		T(test_slow_down),
-		T(test_speed_up),
-		T(test_overload),
-		T(test_several),
-		T(test_bottleneck),
-		T(test_shared_minibatches),
-		T(test_slow_publication),
-		T(test_renewed),
-		T(test_worker_dies),
-		T(test_poison),
+		T(test_table3),  T(test_slow_down),  T(test_speed_up),           T(test_overload),
+		T(test_several), T(test_bottleneck), T(test_shared_minibatches), T(test_slow_publication),
+		T(test_late),    T(test_renewed),    T(test_worker_dies),        T(test_poison),
 		T(test_many),
 	};
 
