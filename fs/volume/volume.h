@@ -8,15 +8,16 @@
  *	vol_file_open(vol, attr.ino, O_RDWR, &f);
  *	vol_write(f, "x", 1, 0);
  *	vol_flush(f);			// from here the content survives kill -9
- *	vol_fsync(f);			// … and power loss
+ *	vol_fsync(f, false);		// … and power loss
  *	vol_file_close(f);
  *	volume_close(vol);
  *
  * Every function may be called from any thread and returns 0 (or a count) or a negative errno; what a
  * function changes is one atomic write batch. An inode number is never used twice; an unknown one is -ESTALE.
- * Permissions are the caller's business (the kernel checks them: default_permissions); sticky bits, types,
- *ENOTEMPTY, ELOOP of renames are checked here. Names: 1 to 255 bytes, no '/' and no NUL, not "." or ".."
- *(-EINVAL, -ENAMETOOLONG).
+ * Permissions and sticky bits are the caller's business (the kernel checks them: default_permissions); types,
+ * ENOTEMPTY and a directory that would go below itself (EINVAL) are checked here. Names: 1 to 255 bytes, no '/'
+ * and no NUL, not "." or ".." (-EINVAL, -ENAMETOOLONG). A damaged record is -EIO, a read-only volume -EROFS.
+ * RocksDB has threads: fork (to run in the background) before volume_open, not after it.
  */
 #ifndef FS_VOLUME_VOLUME_H
 #define FS_VOLUME_VOLUME_H
@@ -75,9 +76,11 @@ int vol_rmdir(struct volume *vol, uint64_t parent, const char *name, struct vol_
  * write batch. */
 int vol_rename(struct volume *vol, uint64_t parent, const char *name, uint64_t new_parent,
 	       const char *new_name, unsigned flags, int new_kind, const struct host_op *ops, size_t n_ops);
+/* Not of a directory (-EPERM), nor of a file whose last name is gone (-ENOENT). */
 int vol_link(struct volume *vol, uint64_t ino, uint64_t parent, const char *name, struct vol_attr *ret);
 int vol_readlink(struct volume *vol, uint64_t ino, char *ret, size_t size); /* NUL-terminated; length */
-/* Resolves a path relative to `from`, following symlinks that stay inside the volume. */
+/* Resolves a path relative to `from` (an empty one is `from` itself), following symlinks that stay inside the
+ * volume: -EXDEV for an absolute target and for ".." above the root, -ELOOP after 40. */
 int vol_resolve(struct volume *vol, uint64_t from, const char *path, struct vol_attr *ret);
 /* The name of a directory in its parent (for paths in events). */
 int vol_dir_name(struct volume *vol, uint64_t dir, char *ret, size_t size);
@@ -122,13 +125,14 @@ int vol_removexattr(struct volume *vol, uint64_t ino, const char *name);
  * file stays readable after its last unlink.
  */
 int vol_file_open(struct volume *vol, uint64_t ino, int flags, struct vol_file **ret);
-void vol_file_close(struct vol_file *f);
+void vol_file_close(struct vol_file *f); /* flushes; NULL is allowed. Frees the inode of an unlinked file */
 uint64_t vol_file_ino(const struct vol_file *f);
 ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset);
 ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t offset);
 int vol_flush(struct vol_file *f); /* what was written survives kill -9 */
 int vol_fsync(struct vol_file *f, bool data_only);
 int vol_fsync_dir(struct volume *vol, uint64_t dir);
+/* Modes: 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE [| KEEP_SIZE]; else -EOPNOTSUPP. */
 int vol_fallocate(struct vol_file *f, int mode, uint64_t offset, uint64_t length);
 int64_t vol_seek(struct vol_file *f, int64_t offset, int whence); /* SEEK_DATA, SEEK_HOLE */
 /* A read-only descriptor with exactly the content: the blob file when it is one, else a sealed memfd. */
