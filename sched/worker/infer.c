@@ -36,7 +36,7 @@
 struct endpoint {
 	struct endpoint *next;
 	uint32_t number;
-	int batch, classes, channels, height, width;
+	int batch, classes, channels, height, width, threads;
 	size_t image_size; /* C·H·W */
 	bool gradcam;
 	struct model *model;
@@ -157,7 +157,7 @@ static int set_labels(struct model *model, int classes, int fd, struct err *err)
 	return r < 0 ? err_set(err, ERR_BAD_MODEL, "labels.txt: %s", strerror(-r)) : 0;
 }
 
-static int endpoint_new(struct endpoint **ret, const struct wire_message *m, struct err *err)
+static int endpoint_new(struct endpoint **ret, const struct wire_message *m, int threads, struct err *err)
 {
 	const struct backend *backend = backend_find(BACKEND);
 	struct map json = {0}, weights = {0};
@@ -183,6 +183,7 @@ static int endpoint_new(struct endpoint **ret, const struct wire_message *m, str
 		goto out;
 	info = model_info(e->model);
 	e->number = m->load.endpoint;
+	e->threads = threads;
 	e->batch = (int)m->load.batch;
 	e->gradcam = m->load.gradcam;
 	e->classes = info->classes;
@@ -195,7 +196,9 @@ static int endpoint_new(struct endpoint **ret, const struct wire_message *m, str
 		r = set_labels(e->model, e->classes, m->fds[2], err);
 	for (int i = 0; r == 0 && i < e->n_slices; i++)
 		r = session_new(&e->sessions[i], e->model, backend,
-				&(struct session_options){.rate = info->rates[i], .batch = e->batch}, err);
+				&(struct session_options){
+					.rate = info->rates[i], .batch = e->batch, .threads = e->threads},
+				err);
 	if (r < 0)
 		goto out;
 	r = -ENOMEM;
@@ -453,7 +456,7 @@ static int on_load(struct infer *in, const struct wire_message *m)
 	int r;
 
 	unload(in, m->load.endpoint);
-	r = endpoint_new(&e, m, &err);
+	r = endpoint_new(&e, m, in->w->threads, &err);
 	if (r == 0)
 		r = profile(e, submodels);
 	if (r == 0) {
@@ -491,7 +494,8 @@ static int cam_session(struct endpoint *e, int slice, struct err *err)
 	return session_new(&e->cam, e->model, backend_find(BACKEND),
 			   &(struct session_options){.rate = model_info(e->model)->rates[slice],
 						     .batch = CAM_BATCH,
-						     .gradcam = true},
+						     .gradcam = true,
+						     .threads = e->threads},
 			   err);
 }
 
@@ -591,7 +595,7 @@ static int on_explain(struct infer *in, const struct wire_message *m)
 		r = -EPROTO;
 	if (r == 0)
 		r = wire_memfd_new("pictures", &answer.fds[0]);
-	/* A network without feature maps has no pictures: all lengths stay 0. */
+	/* What can't be explained has no pictures: all lengths stay 0. */
 	if (r == 0 && cam_session(e, (int)m->explain.submodel, &err) == 0)
 		for (int i = 0; i < n; i += CAM_BATCH)
 			explain_some(e, data + i, m->explain.wishes + i, answer.pictures.pictures + i,

@@ -1,0 +1,476 @@
+/*
+ * Real worker processes, all three kinds: a folder of images is scanned, trained on, served and explained; workers
+ * are killed and paused on the way. This program is its own worker: dirhost executes it as `worker KIND`.
+ */
+#include "engine/image.h"
+#include "sched/executor.h"
+#include "sched/jobs.h"
+#include "sched/worker/worker.h"
+#include "tests/dirhost.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <signal.h>
+
+#include <cmocka.h>
+
+#define SIDE      16
+#define PER_CLASS 32
+#define TIMEOUT_S 120
+
+struct fixture {
+	struct loop *loop;
+	struct dirhost host;
+	struct jobs *jobs;
+	struct sched_options options;
+	const char *job, *state;
+	int version, spawned;
+
+	struct executor *ex;
+	int loaded, died, done, eio, n_submodels;
+	struct submodel submodels[MAX_SUBMODELS];
+	char label[2][16];
+	struct instance_answer answers[8];
+	char *pictures;
+	uint64_t picture_len[8];
+};
+
+static uint32_t seed = 1;
+
+/* Class 0 is bright on the left, class 1 on the right. */
+static void make_png(struct buf *ret, int class)
+{
+	uint8_t pixels[SIDE * SIDE];
+	struct image image = {.height = SIDE, .width = SIDE, .channels = 1, .pixels = pixels};
+
+	for (int i = 0; i < SIDE * SIDE; i++) {
+		seed = seed * 1664525 + 1013904223;
+		pixels[i] = (uint8_t)((seed >> 26) + ((i % SIDE < SIDE / 2) == (class == 0) ? 180 : 0));
+	}
+	assert_int_equal(image_encode_png(ret, &image, NULL, 0), 0);
+}
+
+static void write_dataset(struct fixture *f)
+{
+	char path[128];
+
+	for (int i = 0; i < 2 * PER_CLASS; i++) {
+		struct buf png = BUF_INIT;
+
+		make_png(&png, i % 2);
+		snprintf(path, sizeof(path), "datasets/toy/train/%s/%d.png", i % 2 ? "right" : "left", i);
+		dirhost_write(&f->host, path, png.data, png.len);
+		buf_release(&png);
+	}
+	dirhost_write(&f->host, "datasets/toy/train/left/broken.png", "\x89PNG but no more", 16);
+}
+
+static void on_model(void *data, const char *model, int version)
+{
+	(void)model;
+	((struct fixture *)data)->version = version;
+}
+
+static const struct jobs_events job_events = {on_model};
+
+static void on_loaded(void *data, uint32_t endpoint, int r, const struct err *err,
+		      const struct submodel *submodels, int n, const char *const *labels, int n_labels)
+{
+	struct fixture *f = data;
+	char text[512];
+
+	assert_int_equal(endpoint, 7);
+	if (r < 0)
+		fail_msg("%s", err_format(err, text, sizeof(text)));
+	assert_int_equal(n_labels, 2);
+	snprintf(f->label[0], sizeof(f->label[0]), "%s", labels[0]);
+	snprintf(f->label[1], sizeof(f->label[1]), "%s", labels[1]);
+	memcpy(f->submodels, submodels, (size_t)n * sizeof(*submodels));
+	f->n_submodels = n;
+	f->loaded++;
+}
+
+static void on_done(void *data, const struct batch_done *done)
+{
+	struct fixture *f = data;
+	uint64_t sum = 0;
+
+	if (done->r < 0) {
+		f->eio++;
+		return;
+	}
+	if (done->answers)
+		memcpy(f->answers, done->answers, (size_t)done->n * sizeof(*done->answers));
+	if (done->picture_fd >= 0) {
+		for (int i = 0; i < done->n; i++)
+			sum += f->picture_len[i] = done->picture_len[i];
+		free(f->pictures);
+		f->pictures = malloc(sum + 1);
+		assert_int_equal(wire_pread(done->picture_fd, f->pictures, sum, 0), 0);
+	}
+	assert_true(done->compute_ns > 0);
+	f->done++;
+}
+
+static void on_died(void *data)
+{
+	((struct fixture *)data)->died++;
+}
+
+static const struct executor_events executor_events = {on_loaded, on_done, on_died};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->options = (struct sched_options){.settle_batch_ns = 20 * NS_PER_MS, .worker_threads = 2};
+	assert_int_equal(loop_new(&f->loop, false), 0);
+	dirhost_init(&f->host, f->loop);
+	assert_int_equal(jobs_new(&f->jobs, f->loop, &dirhost_ops, &f->host, &f->options, &job_events, f), 0);
+	assert_int_equal(jobs_start(f->jobs), 0);
+	write_dataset(f);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	if (f->ex)
+		f->ex->ops->free(f->ex);
+	jobs_free(f->jobs);
+	loop_free(f->loop);
+	dirhost_release(&f->host);
+	free(f->pictures);
+	free(f);
+	return 0;
+}
+
+static bool in_state(void *data)
+{
+	struct fixture *f = data;
+	char path[128], want[32], *text;
+	bool is;
+
+	snprintf(path, sizeof(path), "jobs/%s/state", f->job);
+	text = dirhost_text(&f->host, path);
+	snprintf(want, sizeof(want), "%s\n", f->state);
+	is = text && strcmp(text, want) == 0;
+	if (text && strcmp(text, "failed\n") == 0 && strcmp(f->state, "failed") != 0) {
+		snprintf(path, sizeof(path), "jobs/%s/error", f->job);
+		fail_msg("%s", dirhost_text(&f->host, path));
+	}
+	free(text);
+	return is;
+}
+
+static bool reaches(struct fixture *f, const char *job, const char *state)
+{
+	f->job = job;
+	f->state = state;
+	return dirhost_run_until(f->loop, in_state, f, TIMEOUT_S);
+}
+
+static void start_job(struct fixture *f, const char *job, const char *json)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "jobs/%s/spec.json", job);
+	dirhost_write(&f->host, path, json, strlen(json));
+	jobs_spec(f->jobs, job, json, strlen(json));
+}
+
+static void train(struct fixture *f, const char *job, const char *json)
+{
+	start_job(f, job, json);
+	assert_true(reaches(f, job, "done"));
+}
+
+static bool is_loaded(void *data)
+{
+	return ((struct fixture *)data)->loaded > 0;
+}
+
+static bool is_done(void *data)
+{
+	struct fixture *f = data;
+
+	return f->done > 0 || f->eio > 0;
+}
+
+static void load(struct fixture *f, const char *model)
+{
+	static const char *const names[] = {"model.json", "weights.safetensors", "labels.txt"};
+	char path[PATH_MAX], file[128];
+	int fds[3];
+
+	for (int i = 0; i < 3; i++) {
+		snprintf(file, sizeof(file), "models/%s/latest/%s", model, names[i]);
+		dirhost_path(&f->host, "tree", file, path);
+		fds[i] = open(path, O_RDONLY | O_CLOEXEC);
+		assert_true(fds[i] >= 0);
+	}
+	assert_int_equal(executor_worker_new(&f->ex, f->loop, &dirhost_ops, &f->host, 2, &executor_events, f),
+			 0);
+	assert_int_equal(f->ex->ops->load(f->ex, &(struct endpoint_load){.endpoint = 7,
+									 .batch = 8,
+									 .model_fd = fds[0],
+									 .weights_fd = fds[1],
+									 .labels_fd = fds[2],
+									 .gradcam = true}),
+			 0);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+	assert_true(dirhost_run_until(f->loop, is_loaded, f, TIMEOUT_S));
+}
+
+/* Four images, of classes 0 1 0 1, and garbage between them. */
+static void instances(struct buf pngs[4], struct instance_input in[5])
+{
+	for (int i = 0; i < 4; i++) {
+		pngs[i] = BUF_INIT;
+		make_png(&pngs[i], i % 2);
+	}
+	in[0] = (struct instance_input){100, pngs[0].data, pngs[0].len};
+	in[1] = (struct instance_input){101, pngs[1].data, pngs[1].len};
+	in[2] = (struct instance_input){102, "no image", 8};
+	in[3] = (struct instance_input){103, pngs[2].data, pngs[2].len};
+	in[4] = (struct instance_input){104, pngs[3].data, pngs[3].len};
+}
+
+/* A line "Key:\tvalue" of /proc/PID/status. */
+static long status_value(int pid, const char *key)
+{
+	char path[64], line[256];
+	long value = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		if (strncmp(line, key, strlen(key)) == 0 && line[strlen(key)] == ':')
+			value = strtol(line + strlen(key) + 1, NULL, 10);
+	if (file)
+		fclose(file);
+	return value;
+}
+
+static void check_confinement(int pid)
+{
+	char path[64];
+	struct dirent *de;
+	DIR *dir;
+
+	assert_int_equal(status_value(pid, "NoNewPrivs"), 1);
+	assert_in_range(status_value(pid, "VmRSS"), 1, 300 * 1024);
+	print_message("inference worker: %ld KiB resident\n", status_value(pid, "VmRSS"));
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((de = readdir(dir)))
+		assert_true(atoi(de->d_name) <= 3);
+	closedir(dir);
+}
+
+static void test_scan_train_serve_explain(void **state)
+{
+	static const int classes[] = {0, 1, -1, 0, 1};
+	struct fixture *f = *state;
+	struct instance_input in[5];
+	struct buf pngs[4];
+	struct image picture;
+	char *text;
+	int labels[5];
+	float scores[5];
+	int pid;
+
+	train(f, "conv",
+	      "{\"dataset\":\"toy\",\"epochs\":6,\"batch\":16,\"lr\":0.05,\"flip\":false,\"slices\":[0.5,1],"
+	      "\"net\":{\"arch\":\"resnet\",\"depth\":8,\"width\":8,\"groups\":4}}");
+	text = dirhost_text(&f->host, "datasets/toy/dataset.json");
+	assert_non_null(text);
+	assert_non_null(strstr(text, "broken.png"));
+	assert_non_null(strstr(text, "right"));
+	free(text);
+	text = dirhost_text(&f->host, "jobs/conv/model/slices.csv");
+	assert_non_null(text);
+	print_message("%s", text);
+	free(text);
+
+	load(f, "conv");
+	assert_int_equal(f->n_submodels, 2);
+	assert_true(f->submodels[0].slice == 0.5f && f->submodels[1].slice == 1);
+	for (int i = 0; i < 2; i++) {
+		assert_true(f->submodels[i].time_ns > 0 && f->submodels[i].time_one_ns > 0);
+		assert_true(f->submodels[i].accuracy > 0.8);
+		assert_string_equal(f->submodels[i].precision, "f32");
+	}
+	assert_string_equal(f->label[0], "left");
+	assert_string_equal(f->label[1], "right");
+	pid = f->host.last_pid;
+
+	instances(pngs, in);
+	for (int slice = 0; slice < 2; slice++) {
+		f->done = 0;
+		assert_int_equal(f->ex->ops->run(f->ex, 1, 7, slice, in, 5), 0);
+		assert_true(dirhost_run_until(f->loop, is_done, f, TIMEOUT_S));
+		for (int i = 0; i < 5; i++) {
+			assert_int_equal(f->answers[i].id, 100 + i);
+			assert_int_equal(f->answers[i].failed, i == 2);
+			if (i == 2)
+				continue;
+			assert_int_equal(f->answers[i].label, classes[i]);
+			assert_int_equal(f->answers[i].n_top, 2);
+			assert_true(f->answers[i].score == f->answers[i].top_score[0]);
+			assert_true(f->answers[i].score >= f->answers[i].top_score[1]);
+			assert_true(f->answers[i].top_score[0] + f->answers[i].top_score[1] > 0.999f);
+		}
+		assert_int_equal(f->answers[2].err.code, ERR_BAD_IMAGE);
+	}
+
+	for (int i = 0; i < 5; i++) {
+		labels[i] = classes[i] < 0 ? 0 : classes[i];
+		scores[i] = 0.75f;
+	}
+	f->done = 0;
+	assert_int_equal(f->ex->ops->explain(f->ex, 2, 7, 1, in, labels, scores, 5), 0);
+	assert_true(dirhost_run_until(f->loop, is_done, f, TIMEOUT_S));
+	assert_int_equal(f->picture_len[2], 0);
+	assert_true(f->picture_len[0] > 100 && f->picture_len[4] > 100);
+	assert_int_equal(image_decode(&picture, f->pictures + f->picture_len[0], f->picture_len[1], 0, NULL),
+			 0);
+	assert_true(picture.height >= 224 && picture.width == picture.height && picture.channels == 3);
+	image_release(&picture);
+	assert_non_null(memmem(f->pictures + f->picture_len[0], f->picture_len[1], "label\0right", 11));
+	assert_non_null(memmem(f->pictures, f->picture_len[0], "label\0left", 10));
+	assert_non_null(memmem(f->pictures, f->picture_len[0],
+			       "score\0"
+			       "0.75",
+			       10));
+	check_confinement(pid);
+
+	/* kill -9 with a batch outstanding: -EIO, and it works again soon. */
+	f->done = f->eio = f->loaded = 0;
+	assert_int_equal(kill(pid, SIGSTOP), 0);
+	assert_int_equal(f->ex->ops->run(f->ex, 3, 7, 0, in, 5), 0);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_true(dirhost_run_until(f->loop, is_loaded, f, TIMEOUT_S));
+	assert_int_equal(f->eio, 1);
+	assert_int_equal(f->died, 1);
+	f->eio = 0;
+	assert_int_equal(f->ex->ops->run(f->ex, 4, 7, 0, in, 5), 0);
+	assert_true(dirhost_run_until(f->loop, is_done, f, TIMEOUT_S));
+	assert_int_equal(f->done, 1);
+	assert_int_equal(f->answers[4].label, 1);
+	for (int i = 0; i < 4; i++)
+		buf_release(&pngs[i]);
+}
+
+/* A network without feature maps is served and explained too (by its input's gradient). */
+static void test_mlp(void **state)
+{
+	struct fixture *f = *state;
+	struct instance_input in[5];
+	struct buf pngs[4];
+
+	train(f, "dense",
+	      "{\"dataset\":\"toy\",\"epochs\":1,\"batch\":16,\"net\":{\"arch\":\"mlp\",\"hidden\":[16]}}");
+	load(f, "dense");
+	assert_int_equal(f->n_submodels, 4);
+	instances(pngs, in);
+	assert_int_equal(
+		f->ex->ops->explain(f->ex, 1, 7, 3, in, (const int[]){0, 1}, (const float[]){1, 1}, 2), 0);
+	assert_int_equal(f->ex->ops->run(f->ex, 2, 7, 3, in, 5), 0);
+	assert_true(dirhost_run_until(f->loop, is_done, f, TIMEOUT_S));
+	assert_true(f->picture_len[0] > 100 && f->picture_len[1] > 100);
+	for (int i = 0; i < 4; i++)
+		buf_release(&pngs[i]);
+}
+
+static bool has_checkpoint(void *data)
+{
+	return dirhost_exists(&((struct fixture *)data)->host, "state", "checkpoint/long");
+}
+
+static bool is_version_2(void *data)
+{
+	return ((struct fixture *)data)->version == 2;
+}
+
+static bool is_started_again(void *data)
+{
+	struct fixture *f = data;
+
+	return f->host.spawned > f->spawned;
+}
+
+/* metrics.csv without the column of seconds. */
+static char *curve(struct fixture *f, const char *job)
+{
+	char path[128], *text, *out;
+	size_t n = 0;
+
+	snprintf(path, sizeof(path), "jobs/%s/metrics.csv", job);
+	text = dirhost_text(&f->host, path);
+	assert_non_null(text);
+	out = calloc(1, strlen(text) + 1);
+	for (char *p = text; *p; p++) {
+		if (*p == ',' && (p == text || memchr(text, '\n', (size_t)(p - text)))) {
+			char *line = p;
+
+			while (line > text && line[-1] != '\n')
+				line--;
+			if (memchr(line, ',', (size_t)(p - line)) == NULL) /* the first comma of its line */
+				p += 1 + strcspn(p + 1, ",");
+		}
+		out[n++] = *p;
+	}
+	free(text);
+	return out;
+}
+
+/* Killed after an epoch, then paused and resumed: the same curve as in one go. */
+static void test_same_curve(void **state)
+{
+#define SPEC                                                                \
+	"{\"dataset\":\"toy\",\"epochs\":5,\"batch\":8,\"slices\":[0.5,1]," \
+	"\"net\":{\"arch\":\"resnet\",\"depth\":8,\"width\":8,\"groups\":4}"
+	struct fixture *f = *state;
+	char *one, *cut, *text;
+
+	train(f, "once", SPEC "}");
+	start_job(f, "long", SPEC ",\"model\":\"once\"}");
+	assert_true(dirhost_run_until(f->loop, has_checkpoint, f, TIMEOUT_S));
+	assert_int_equal(kill(f->host.last_pid, SIGKILL), 0);
+	f->spawned = f->host.spawned;
+	assert_true(dirhost_run_until(f->loop, is_started_again, f, TIMEOUT_S));
+	jobs_ctl(f->jobs, "long", "pause");
+	assert_true(reaches(f, "long", "paused"));
+	jobs_ctl(f->jobs, "long", "resume");
+	assert_true(reaches(f, "long", "done"));
+	text = dirhost_text(&f->host, "jobs/long/log");
+	assert_non_null(strstr(text, "the worker closed its socket"));
+	assert_non_null(strstr(text, "paused"));
+	free(text);
+	one = curve(f, "once");
+	cut = curve(f, "long");
+	assert_string_equal(one, cut);
+	assert_true(dirhost_run_until(f->loop, is_version_2, f, TIMEOUT_S));
+	free(one);
+	free(cut);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_scan_train_serve_explain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_mlp, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_same_curve, setup, teardown),
+	};
+
+	if (argc == 3 && strcmp(argv[1], "worker") == 0)
+		return worker_main(argc - 1, argv + 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
