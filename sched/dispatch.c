@@ -571,8 +571,10 @@ out:
 	if (in)
 		release_inputs(in, mb ? mb->n : 0);
 	minibatch_free(mb);
-	if (r == -EAGAIN)
+	if (r == -EAGAIN || r == -ENOTCONN) {
 		ep->ready = false; /* `loaded` comes again */
+		r = -EAGAIN;
+	}
 	return r;
 }
 
@@ -724,7 +726,7 @@ static void next_pictures(struct sched *s)
 	}
 	for (int i = mb->n; i-- > 0;)
 		list_prepend(&d->pictures, &mb->picture[i]->link);
-	if (r == -EAGAIN)
+	if (r == -EAGAIN || r == -ENOTCONN)
 		mb->ep->ready = false;
 	else
 		look_again_at(s, mb->handed + RUN_AGAIN_NS);
@@ -853,14 +855,12 @@ void dispatch_done(void *data, const struct batch_done *done)
 	} else if (mb->explains) {
 		pictures_done(s, mb, done);
 	} else if (done->r < 0) {
-		/* The second of two that died together was still waiting: its predecessor was answered with -EIO
-		 * at this same moment. */
-		blame(mb, d->last_death != now || d->last_death_id + 1 != mb->id);
-		d->last_death = now;
-		d->last_death_id = mb->id;
+		/* The first that is answered so ran; the other one of the same death still waited. */
+		blame(mb, !d->dying);
 	} else {
 		answers_done(mb, done);
 	}
+	d->dying = done->r < 0;
 	minibatch_free(mb);
 	dispatch_kick(s);
 }

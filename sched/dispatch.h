@@ -34,8 +34,7 @@ struct dispatch {
 	int n_out;
 	uint64_t next_id;
 	int64_t last_done;
-	int64_t last_death; /* loop_now, and which mini-batch it was answered for */
-	uint64_t last_death_id;
+	bool dying; /* a mini-batch was answered with -EIO, and `died` or another answer did not come yet */
 	struct loop_timer *timer, *kick;
 	uint64_t n_queued; /* instances, over all tasks */
 };

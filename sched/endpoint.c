@@ -357,6 +357,7 @@ void endpoint_died(void *data)
 {
 	struct sched *s = data;
 
+	s->dispatch.dying = false;
 	table_each(&s->endpoints, worker_died, NULL);
 	status_event(s, "worker died", "", "", -1);
 }

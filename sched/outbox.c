@@ -72,7 +72,7 @@ static bool is_hopeless(int r)
 static void settle(struct parcel *p, bool visible)
 {
 	if (p->done)
-		p->done(p, visible);
+		p->done(p, visible && !p->ep->gone);
 	parcel_free(p);
 }
 
@@ -81,7 +81,7 @@ static void settle_hopeless(void *data)
 	struct parcel *p = data;
 
 	p->retry = NULL;
-	settle(p, !p->ep->gone);
+	settle(p, true);
 }
 
 static void failed(struct parcel *p, int r)

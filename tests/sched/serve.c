@@ -531,12 +531,18 @@ static void test_endpoint_gone(void **state)
 		snprintf(path, sizeof(path), "b/%02d.png", i);
 		world_put(&w, path, "1");
 	}
+	w.host.publish_ns = 20 * NS_PER_MS;
 	world_deadline(&w, "b", "10s");
-	world_run(&w, 10);
-	fake_remove(&w.host, "infer/app");
+	world_run(&w, 130); /* one answer is visible, three are on their way, two mini-batches run */
+	assert_non_null(fake_content(&w.host, "infer/app/out/b/00.png.json"));
+	assert_null(fake_content(&w.host, "infer/app/out/b/01.png.json"));
 	sched_post_endpoint_gone(w.s, "app");
+	world_run(&w, 0);
+	fake_host_refuse(&w.host, "infer/app"); /* as fs does when the directory is gone */
+	fake_remove(&w.host, "infer/app");
 	assert_all_done();
-	assert_null(fake_content(&w.host, "infer/app/out/b/00.png.json"));
+	assert_null(fake_content(&w.host, "infer/app/out/b/01.png.json"));
+	w.host.publish_ns = 0;
 	/* Made again: numbers go on. */
 	fake_put(&w.host, "infer/app/spec.json", SPEC);
 	sched_post_endpoint_spec(w.s, "app", SPEC, strlen(SPEC));

@@ -37,7 +37,7 @@ struct fake_publication {
 	struct list link;
 	char *path, *content;
 	size_t len;
-	bool is_result;
+	bool is_result, refused;
 	struct host_op *ops;
 	size_t n_ops;
 	void (*done)(void *data, int r);
@@ -354,7 +354,7 @@ static void first_ends(void *data)
 {
 	struct fake_host *h = data;
 	struct fake_publication *p = list_entry(h->queue.next, struct fake_publication, link);
-	int r = p->is_result ? h->publish_error : 0;
+	int r = p->refused ? -ENOENT : p->is_result ? h->publish_error : 0;
 
 	h->timer = NULL;
 	h->n_published += p->is_result;
@@ -386,6 +386,18 @@ static void enqueue(struct fake_host *h, struct fake_publication *p)
 {
 	list_append(&h->queue, &p->link);
 	start_first(h);
+}
+
+/* Below a directory that is no more. */
+void fake_host_refuse(struct fake_host *h, const char *dir)
+{
+	list_each(link, &h->queue)
+	{
+		struct fake_publication *p = list_entry(link, struct fake_publication, link);
+
+		if (below(p->path, dir))
+			p->refused = true;
+	}
 }
 
 static int fake_publish(void *host, const char *path, const void *content, size_t len, unsigned flags,
