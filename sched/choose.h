@@ -1,0 +1,50 @@
+/*
+ * Private to the dispatcher: which instances run next, on which sub-model.
+ */
+#ifndef SCHED_CHOOSE_H
+#define SCHED_CHOOSE_H
+
+#include "sched/list.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct endpoint;
+struct instance;
+struct picture;
+struct sched;
+struct task;
+
+#define LOOK_AHEAD 256 /* tasks; bounds the work of one choice */
+
+struct minibatch {
+	uint64_t id;
+	struct endpoint *ep;
+	int submodel, n;
+	bool explains;
+	int64_t handed, expected; /* loop_now; ns */
+	struct instance **inst;   /* (n) */
+	struct picture **picture; /* (n), when it explains */
+};
+
+/* What is planned for together: instances of one endpoint with about the same deadline. */
+struct group {
+	struct task *first;
+	uint64_t n;         /* instances */
+	int64_t due, until; /* of the first, of the last that belongs to it */
+};
+
+struct choice {
+	int submodel, k;
+	bool shared; /* tasks after the group may fill the mini-batch */
+};
+
+/* When the executor is free for another mini-batch, as far as is known. */
+int64_t executor_free_at(struct sched *s);
+/* From `first` on in its list (dispatch.due or dispatch.free). */
+struct group group_of(struct list *list, struct task *first, int64_t now);
+/* False: nothing that could be in time. `start` is executor_free_at. */
+bool choose_due(struct sched *s, const struct group *group, int64_t start, struct choice *ret);
+void choose_free(struct sched *s, const struct group *group, struct choice *ret);
+
+#endif
