@@ -5,6 +5,9 @@
 #ifndef FS_COMMAND_H
 #define FS_COMMAND_H
 
+int mount_main(int argc, char **argv);
+int umount_main(int argc, char **argv);
+int fsck_main(int argc, char **argv);
 int wait_main(int argc, char **argv);
 
 #endif

@@ -18,19 +18,44 @@ static int version_main(int argc, char **argv)
 	return 0;
 }
 
+static int help_main(int argc, char **argv);
+
 static const struct command {
 	const char *name, *help;
 	int (*main)(int argc, char **argv);
 } commands[] = {
+	{"mount", "mount a tree", mount_main},
+	{"umount", "unmount it and wait for its daemon", umount_main},
 	{"bench", "print what the engine reaches on this device", bench_main},
 	{"plan", "show what would be scheduled", plan_main},
 	{"wait", "wait until a path exists", wait_main},
+	{"fsck", "check a state directory", fsck_main},
 	{"worker", "decode, train, infer for the daemon, which starts it", worker_main},
 	{"--version", "print the version", version_main},
+	{"--help", "print this", help_main},
 };
+#define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void usage(FILE *to)
+{
+	fprintf(to, "usage: inferfs COMMAND …\n");
+	for (size_t i = 0; i < N_COMMANDS; i++)
+		fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].help);
+	fprintf(to, "inferfs COMMAND --help tells more.\n");
+}
+
+static int help_main(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	usage(stdout);
+	return 0;
+}
 
 int main(int argc, char **argv)
 {
+	const char *slash = strrchr(argv[0], '/');
+
 	/*
 	 * For the workers that this process starts: OpenMP threads that wait must sleep. By default libgomp's spin, and where
 	 * two workers, the mount and its clients share the cores they burn the time of the thread they wait for
@@ -38,9 +63,11 @@ int main(int argc, char **argv)
 	 * 0.2 ms more).
 	 */
 	setenv("OMP_WAIT_POLICY", "passive", 0);
-	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
+	if (strcmp(slash ? slash + 1 : argv[0], "mount.inferfs") == 0)
+		return mount_main(argc, argv);
+	for (size_t i = 0; argc > 1 && i < N_COMMANDS; i++)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].main(argc - 1, argv + 1);
-	fprintf(stderr, "usage: inferfs COMMAND …\n");
+	usage(stderr);
 	return 2;
 }

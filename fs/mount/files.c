@@ -1,0 +1,119 @@
+#include "fs/mount/private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static struct tree_file *handle(const struct fuse_file_info *fi)
+{
+	return (struct tree_file *)(uintptr_t)fi->fh;
+}
+
+static void fill_info(struct fuse_file_info *fi, struct tree_file *file)
+{
+	fi->fh = (uintptr_t)file;
+	/* Contents change only through the kernel: what it has cached stays true over opens. */
+	fi->keep_cache = 1;
+	fi->direct_io = tree_uncached(file);
+	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
+}
+
+void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct tree_caller caller = req_caller(req);
+	struct tree *tree = req_tree(req);
+	struct tree_file *file;
+	struct fuse_entry_param e;
+	struct vol_attr attr;
+	int r;
+
+	r = tree_create(tree, &caller, parent, name, &(struct vol_new){.mode = S_IFREG | (mode & 07777)},
+			&attr);
+	if (r == 0)
+		r = tree_open(tree, attr.ino, fi->flags & ~O_TRUNC, true, &file);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	fill_info(fi, file);
+	entry_from_attr(&e, &attr);
+	if (fuse_reply_create(req, &e, fi) == -ENOENT) /* the caller was interrupted: no RELEASE will come */
+		tree_release(file);
+}
+
+void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct tree_file *file;
+	int r = tree_open(req_tree(req), ino, fi->flags, false, &file);
+
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	fill_info(fi, file);
+	if (fuse_reply_open(req, fi) == -ENOENT)
+		tree_release(file);
+}
+
+void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
+{
+	void *buf = io_buffer();
+	ssize_t n;
+
+	(void)ino;
+	n = buf ? vol_read(tree_vol_file(handle(fi)), buf, size < MAX_IO ? size : MAX_IO, off) : -ENOMEM;
+	if (n < 0)
+		fuse_reply_err(req, -n);
+	else
+		fuse_reply_buf(req, buf, n);
+}
+
+void do_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
+	      struct fuse_file_info *fi)
+{
+	ssize_t n = tree_write(handle(fi), data, size, off);
+
+	(void)ino;
+	if (n < 0)
+		fuse_reply_err(req, -n);
+	else
+		fuse_reply_write(req, n);
+}
+
+void do_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	fuse_reply_err(req, -tree_flush(handle(fi)));
+}
+
+void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	(void)ino;
+	tree_release(handle(fi));
+	fuse_reply_err(req, 0);
+}
+
+void do_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *fi)
+{
+	(void)ino;
+	fuse_reply_err(req, -vol_fsync(tree_vol_file(handle(fi)), data_only));
+}
+
+void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
+		  struct fuse_file_info *fi)
+{
+	(void)ino;
+	fuse_reply_err(req, -tree_fallocate(handle(fi), mode, off, length));
+}
+
+void do_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
+{
+	int64_t r = vol_seek(tree_vol_file(handle(fi)), off, whence);
+
+	(void)ino;
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_lseek(req, r);
+}

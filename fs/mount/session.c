@@ -1,0 +1,206 @@
+/*
+ * The life of a mount. The FUSE loop has a thread of its own with its workers; the caller's thread waits for
+ * signals, so that everything that ends a mount is done in one place and in order: the scheduler and the
+ * publisher stop while the tree still answers, then the loop ends, then the volume is closed.
+ */
+#include "fs/mount/mount.h"
+
+#include "engine/base/log.h"
+#include "fs/mount/private.h"
+#include "fs/state.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+struct mounted {
+	struct fuse_session *se;
+	const struct mount_options *options;
+	pthread_t main, loop;
+};
+
+static void *loop_thread(void *arg)
+{
+	struct mounted *m = arg;
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	int r = -ENOMEM;
+
+	if (config) {
+		fuse_loop_cfg_set_max_threads(config, m->options->threads);
+		/* All are kept: one that ends costs more than one that waits. */
+		fuse_loop_cfg_set_idle_threads(config, m->options->threads);
+		fuse_loop_cfg_set_clone_fd(config, m->options->clone_fd);
+		r = fuse_session_loop_mt(m->se, config);
+		fuse_loop_cfg_destroy(config);
+	}
+	if (r < 0)
+		log_error("the FUSE loop ended: %s", strerror(-r));
+	pthread_kill(m->main, SIGUSR2);
+	return NULL;
+}
+
+static int make_session(struct mounted *m, struct tree *tree, const char *state_dir, const char *mnt,
+			struct err *err)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	char *opts = NULL, name[4200];
+	int r = -ENOMEM;
+
+	snprintf(name, sizeof(name), "fsname=%s", state_dir);
+	if (fuse_opt_add_opt(&opts, "subtype=inferfs,default_permissions") < 0 ||
+	    fuse_opt_add_opt_escaped(&opts, name) < 0 ||
+	    (m->options->allow_other && fuse_opt_add_opt(&opts, "allow_other") < 0) ||
+	    fuse_opt_add_arg(&args, "inferfs") < 0 || fuse_opt_add_arg(&args, "-o") < 0 ||
+	    fuse_opt_add_arg(&args, opts) < 0) {
+		err_set(err, ERR_NO_MEMORY, "mounting");
+		goto out;
+	}
+	m->se = fuse_session_new(&args, &mount_ops, sizeof(mount_ops), tree);
+	if (!m->se) {
+		r = err_set(err, ERR_IO, "libfuse refuses the session");
+		goto out;
+	}
+	if (fuse_session_mount(m->se, mnt) != 0) {
+		r = err_set(err, ERR_IO, "mounting on %s: the kernel or fusermount3 refuses (said above)",
+			    mnt);
+		goto out;
+	}
+	r = 0;
+out:
+	free(opts);
+	fuse_opt_free_args(&args);
+	return r;
+}
+
+/* Until something ends the mount. */
+static void wait_for_end(const sigset_t *signals)
+{
+	int sig;
+
+	for (;;) {
+		if (sigwait(signals, &sig) != 0)
+			continue;
+		if (sig == SIGUSR1) {
+			unsigned mask = __atomic_load_n(&log_trace_mask, __ATOMIC_RELAXED);
+
+			log_trace_set(mask ? 0 : ~0u);
+			log_info("trace is %s", mask ? "off" : "on");
+			continue;
+		}
+		if (sig == SIGUSR2)
+			log_info("unmounted");
+		else
+			log_info("%s: unmounting", strsignal(sig));
+		return;
+	}
+}
+
+static void *wake(void *path)
+{
+	access(path, F_OK);
+	free(path);
+	return NULL;
+}
+
+/*
+ * The loop's threads sleep in read(2): a request that only we can answer wakes one, which sees the flag. Should
+ * the last of them have gone already, that request ends when the connection is closed; so it is made by a
+ * thread that nobody waits for.
+ */
+static void end_loop(struct mounted *m, const char *mnt)
+{
+	pthread_t thread;
+	char *path;
+
+	fuse_session_exit(m->se);
+	if (asprintf(&path, "%s/.inferfs-pub.wake", mnt) >= 0) {
+		if (pthread_create(&thread, NULL, wake, path) == 0)
+			pthread_detach(thread);
+		else
+			free(path);
+	}
+	pthread_join(m->loop, NULL);
+}
+
+int mount_run(const char *state_dir, const char *mnt, const struct mount_options *options,
+	      void (*ready)(void *data), void *data, struct err *err)
+{
+	const struct sched_options sched_options = {.settle_ns = options->settle_ns,
+						    .settle_batch_ns = options->settle_batch_ns,
+						    .worker_threads = options->worker_threads,
+						    .null_backend = options->null_backend};
+	struct mounted m = {.options = options, .main = pthread_self()};
+	struct volume *vol = NULL;
+	struct glue *glue = NULL;
+	struct tree *tree = NULL;
+	struct rlimit files;
+	bool mounted = false;
+	sigset_t signals;
+	int r;
+
+	/* Before any thread exists, so that all inherit it and only this one ever sees them. */
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, SIGUSR1);
+	sigaddset(&signals, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* each file that users have open may need one */
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+	umask(0); /* modes of new files come with the kernel's requests, masked there */
+	log_trace_set(options->trace ? ~0u : 0);
+
+	r = volume_open(&vol, state_dir, 0, err);
+	if (r < 0)
+		goto out;
+	r = state_write_pid(state_dir, err);
+	if (r < 0)
+		goto out;
+	r = glue_new(&glue, vol, state_dir, &sched_options, err);
+	if (r < 0)
+		goto out;
+	r = tree_new(&tree, vol, glue, err);
+	if (r < 0)
+		goto out;
+	r = make_session(&m, tree, state_dir, mnt, err);
+	if (r < 0)
+		goto out;
+	mounted = true;
+	r = -pthread_create(&m.loop, NULL, loop_thread, &m);
+	if (r < 0) {
+		err_set(err, ERR_NO_MEMORY, "starting a thread");
+		goto out;
+	}
+	r = glue_start(glue, mnt);
+	if (r < 0) {
+		err_set(err, ERR_IO, "starting the scheduler: %s", strerror(-r));
+	} else {
+		log_info("%s is mounted on %s", state_dir, mnt);
+		ready(data);
+		wait_for_end(&signals);
+		glue_stop(glue);
+	}
+	end_loop(&m, mnt);
+out:
+	if (mounted)
+		fuse_session_unmount(m.se);
+	if (m.se)
+		fuse_session_destroy(m.se);
+	tree_free(tree);
+	glue_free(glue);
+	if (vol) {
+		state_remove_pid(state_dir);
+		volume_close(vol);
+	}
+	return r;
+}

@@ -1,0 +1,417 @@
+/*
+ * Open files. Every inode that is open for writing has one open_node, however many handles there are: it
+ * counts them, knows whether anything was changed, and keeps the name for the event at the end. FLUSH proves
+ * nothing (a shell flushes before it writes, a fork in mid-write), so the end is the last RELEASE.
+ *
+ * Locks: tree->open_lock guards the table and the fields of open_node; text_lock is held around
+ * read-check-write of a small text, and is taken first.
+ */
+#include "fs/node/node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct open_node {
+	struct open_node *next;
+	uint64_t ino;
+	unsigned writers;  /* handles */
+	bool changed;      /* content changed since the first of them was opened; atomic read */
+	bool gone;         /* the last name was unlinked */
+	uint8_t kind;      /* atomic read */
+	struct place *dir; /* NULL: not known */
+	char name[256];
+	pthread_mutex_t text_lock;
+};
+
+struct tree_file {
+	struct tree *tree;
+	struct vol_file *vf;
+	struct open_node *open; /* NULL: read-only */
+	uint8_t kind;           /* when it was opened */
+};
+
+static struct open_node **bucket(struct tree *tree, uint64_t ino)
+{
+	struct open_node **at = &tree->open_nodes[ino % OPEN_BUCKETS];
+
+	while (*at && (*at)->ino != ino)
+		at = &(*at)->next;
+	return at;
+}
+
+static bool has_events(const struct node_type *type)
+{
+	return type->writing || type->complete || type->check;
+}
+
+int node_find(struct tree *tree, const struct vol_attr *attr, struct node *ret, char *name)
+{
+	struct place *dir;
+	int r = place_find(tree, attr, &dir, name);
+
+	if (r < 0)
+		return r;
+	*ret = (struct node){.tree = tree,
+			     .dir = dir,
+			     .name = name,
+			     .ino = attr->ino,
+			     .kind = attr->kind,
+			     .is_dir = S_ISDIR(attr->mode)};
+	return 0;
+}
+
+/* A copy for hooks, which run without the lock; place_unref(ret->dir) when done. */
+static int snapshot(struct tree *tree, struct open_node *open, struct node *ret, char *name)
+{
+	struct vol_attr attr;
+	bool known, gone;
+	int r = 0;
+
+	pthread_mutex_lock(&tree->open_lock);
+	gone = open->gone;
+	known = open->dir;
+	if (known && !gone) {
+		strcpy(name, open->name);
+		*ret = (struct node){.tree = tree,
+				     .dir = place_ref(open->dir),
+				     .name = name,
+				     .ino = open->ino,
+				     .kind = open->kind};
+	}
+	pthread_mutex_unlock(&tree->open_lock);
+	if (gone)
+		return -ENOENT;
+	if (!known) {
+		r = vol_getattr(tree->vol, open->ino, &attr);
+		return r < 0 ? r : node_find(tree, &attr, ret, name);
+	}
+	/* A directory on the way may have moved since. */
+	if (ret->dir->epoch != __atomic_load_n(&tree->epoch, __ATOMIC_ACQUIRE)) {
+		struct place *fresh;
+
+		if (place_get(tree, ret->dir->ino, &fresh) == 0) {
+			place_unref(ret->dir);
+			ret->dir = fresh;
+		}
+	}
+	return r;
+}
+
+static void mark_changed(struct tree *tree, struct open_node *open)
+{
+	const struct node_type *type;
+	char name[256];
+	struct node node;
+	bool first;
+
+	if (__atomic_load_n(&open->changed, __ATOMIC_RELAXED))
+		return;
+	pthread_mutex_lock(&tree->open_lock);
+	first = !open->changed;
+	__atomic_store_n(&open->changed, true, __ATOMIC_RELAXED);
+	type = node_type(open->kind);
+	pthread_mutex_unlock(&tree->open_lock);
+	if (first && type->writing && snapshot(tree, open, &node, name) == 0) {
+		type->writing(&node);
+		place_unref(node.dir);
+	}
+}
+
+static int open_get(struct tree *tree, const struct vol_attr *attr, struct open_node **ret)
+{
+	struct open_node **at, *open, *new = NULL;
+	struct node node = {0};
+	char name[256];
+
+	new = calloc(1, sizeof(*new));
+	if (!new)
+		return -ENOMEM;
+	if (has_events(node_type(attr->kind)) && node_find(tree, attr, &node, name) == 0) {
+		new->dir = node.dir;
+		strcpy(new->name, name);
+	}
+	new->ino = attr->ino;
+	new->kind = attr->kind;
+	pthread_mutex_init(&new->text_lock, NULL);
+	pthread_mutex_lock(&tree->open_lock);
+	at = bucket(tree, attr->ino);
+	open = *at;
+	if (!open) {
+		*at = open = new;
+		new = NULL;
+	}
+	open->writers++;
+	pthread_mutex_unlock(&tree->open_lock);
+	if (new) {
+		place_unref(new->dir);
+		pthread_mutex_destroy(&new->text_lock);
+		free(new);
+	}
+	*ret = open;
+	return 0;
+}
+
+/* One handle less. complete: tell, if that was the last and something had changed. */
+static void open_put(struct tree *tree, struct open_node *open, bool complete)
+{
+	const struct node_type *type;
+	struct open_node **at;
+	char name[256];
+	struct node node;
+
+	pthread_mutex_lock(&tree->open_lock);
+	at = bucket(tree, open->ino);
+	if (--open->writers) {
+		pthread_mutex_unlock(&tree->open_lock);
+		return;
+	}
+	*at = open->next;
+	type = node_type(open->kind);
+	pthread_mutex_unlock(&tree->open_lock);
+	if (complete && open->changed && type->complete && snapshot(tree, open, &node, name) == 0) {
+		type->complete(&node);
+		place_unref(node.dir);
+	}
+	place_unref(open->dir);
+	pthread_mutex_destroy(&open->text_lock);
+	free(open);
+}
+
+bool handles_moved(struct tree *tree, uint64_t ino, struct place *dir, const char *name, uint8_t kind)
+{
+	struct place *old = NULL;
+	struct open_node *open;
+
+	pthread_mutex_lock(&tree->open_lock);
+	open = *bucket(tree, ino);
+	if (open) {
+		old = open->dir;
+		open->dir = place_ref(dir);
+		strcpy(open->name, name);
+		__atomic_store_n(&open->kind, kind, __ATOMIC_RELAXED);
+		__atomic_store_n(&open->changed, true, __ATOMIC_RELAXED);
+	}
+	pthread_mutex_unlock(&tree->open_lock);
+	place_unref(old);
+	return open;
+}
+
+void handles_unlinked(struct tree *tree, uint64_t ino, bool last)
+{
+	struct place *old = NULL;
+	struct open_node *open;
+
+	pthread_mutex_lock(&tree->open_lock);
+	open = *bucket(tree, ino);
+	if (open) {
+		open->gone = last;
+		old = open->dir; /* another link's name is looked for when it is needed */
+		open->dir = NULL;
+	}
+	pthread_mutex_unlock(&tree->open_lock);
+	place_unref(old);
+}
+
+bool handles_changed(struct tree *tree, uint64_t ino)
+{
+	struct open_node *open;
+
+	pthread_mutex_lock(&tree->open_lock);
+	open = *bucket(tree, ino);
+	if (open)
+		__atomic_store_n(&open->changed, true, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&tree->open_lock);
+	return open;
+}
+
+int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct tree_file **ret)
+{
+	struct tree_file *file = calloc(1, sizeof(*file));
+	bool writable = (flags & O_ACCMODE) != O_RDONLY;
+	int mode = flags & O_ACCMODE, r;
+	struct vol_attr attr;
+
+	if (!file)
+		return -ENOMEM;
+	r = vol_getattr(tree->vol, ino, &attr);
+	if (r < 0)
+		goto fail;
+	file->tree = tree;
+	file->kind = attr.kind;
+	if (writable) {
+		r = open_get(tree, &attr, &file->open);
+		if (r < 0)
+			goto fail;
+		if (node_type(attr.kind)->flags & NODE_TEXT) /* the check reads it */
+			mode = O_RDWR;
+	}
+	/* The kernel works out the offsets of O_APPEND and has done what the other flags ask for. */
+	r = vol_file_open(tree->vol, ino, mode | (writable ? flags & O_TRUNC : 0), &file->vf);
+	if (r < 0)
+		goto fail;
+	if (writable && (created || flags & O_TRUNC))
+		mark_changed(tree, file->open);
+	*ret = file;
+	return 0;
+fail:
+	if (file->open)
+		open_put(tree, file->open, false);
+	free(file);
+	return r;
+}
+
+void tree_release(struct tree_file *file)
+{
+	vol_file_close(file->vf); /* first: whoever hears of the end reads the whole content */
+	if (file->open)
+		open_put(file->tree, file->open, true);
+	free(file);
+}
+
+struct vol_file *tree_vol_file(struct tree_file *file)
+{
+	return file->vf;
+}
+
+bool tree_uncached(const struct tree_file *file)
+{
+	return node_type(file->kind)->flags & NODE_WORD;
+}
+
+/* The content as it would be with `data` at `offset`; malloc'd, NUL-terminated. */
+static int overlay(struct tree_file *file, const void *data, size_t size, uint64_t offset, char **ret,
+		   size_t *ret_len)
+{
+	struct vol_attr attr;
+	ssize_t n;
+	size_t len;
+	char *text;
+	int r;
+
+	r = vol_getattr(file->tree->vol, file->open->ino, &attr);
+	if (r < 0)
+		return r;
+	if (offset + size > NODE_TEXT_MAX || attr.size > NODE_TEXT_MAX)
+		return -EFBIG;
+	len = offset + size > attr.size ? offset + size : attr.size;
+	text = calloc(1, len + 1);
+	if (!text)
+		return -ENOMEM;
+	n = attr.size ? vol_read(file->vf, text, attr.size, 0) : 0;
+	if (n < 0) {
+		free(text);
+		return n;
+	}
+	memcpy(text + offset, data, size);
+	*ret = text;
+	*ret_len = len;
+	return 0;
+}
+
+static ssize_t write_text(struct tree_file *file, const struct node_type *type, const void *data, size_t size,
+			  uint64_t offset)
+{
+	struct tree *tree = file->tree;
+	struct node node = {0};
+	char name[256], *text = NULL;
+	size_t len = 0;
+	ssize_t n = 0;
+	int r;
+
+	r = snapshot(tree, file->open, &node, name);
+	if (r == -ENOENT) /* unlinked: nobody will read it as a spec */
+		return vol_write(file->vf, data, size, offset);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&file->open->text_lock);
+	if (type->flags & NODE_WORD) {
+		r = size > NODE_TEXT_MAX ? -EFBIG : 0;
+		text = r < 0 ? NULL : strndup(data, size);
+		len = text ? strlen(text) : 0;
+		if (r == 0 && !text)
+			r = -ENOMEM;
+		if (r == 0 && len != size)
+			r = -EINVAL;
+	} else {
+		r = overlay(file, data, size, offset, &text, &len);
+	}
+	if (r == 0)
+		r = type->check(&node, text, len, false);
+	if (r == 0 && type->flags & NODE_WORD) {
+		r = vol_setattr(tree->vol, node.ino, &(struct vol_attr){0}, VOL_SET_SIZE,
+				&(struct vol_attr){0});
+		offset = 0;
+	}
+	if (r == 0) {
+		n = vol_write(file->vf, data, size, offset);
+		if (n < 0)
+			r = n;
+	}
+	if (r == 0) {
+		mark_changed(tree, file->open);
+		if (type->wrote)
+			r = type->wrote(&node, text, len);
+	}
+	pthread_mutex_unlock(&file->open->text_lock);
+	place_unref(node.dir);
+	free(text);
+	return r < 0 ? r : n;
+}
+
+ssize_t tree_write(struct tree_file *file, const void *data, size_t size, uint64_t offset)
+{
+	const struct node_type *type;
+	ssize_t n;
+
+	if (!file->open)
+		return -EBADF;
+	type = node_type(__atomic_load_n(&file->open->kind, __ATOMIC_RELAXED));
+	if (type->flags & NODE_TEXT)
+		return write_text(file, type, data, size, offset);
+	n = vol_write(file->vf, data, size, offset);
+	if (n >= 0)
+		mark_changed(file->tree, file->open);
+	return n;
+}
+
+int tree_flush(struct tree_file *file)
+{
+	const struct node_type *type;
+	struct node node;
+	char name[256], *text;
+	size_t len;
+	int r;
+
+	if (!file->open)
+		return 0;
+	r = vol_flush(file->vf);
+	type = node_type(__atomic_load_n(&file->open->kind, __ATOMIC_RELAXED));
+	if (r < 0 || !(type->flags & NODE_TEXT) || !__atomic_load_n(&file->open->changed, __ATOMIC_RELAXED) ||
+	    snapshot(file->tree, file->open, &node, name) < 0)
+		return r;
+	pthread_mutex_lock(&file->open->text_lock);
+	r = overlay(file, "", 0, 0, &text, &len);
+	if (r == 0) {
+		r = type->check(&node, text, len, true);
+		free(text);
+	}
+	pthread_mutex_unlock(&file->open->text_lock);
+	place_unref(node.dir);
+	return r;
+}
+
+int tree_fallocate(struct tree_file *file, int mode, uint64_t offset, uint64_t length)
+{
+	int r;
+
+	if (!file->open)
+		return -EBADF;
+	if (node_type(__atomic_load_n(&file->open->kind, __ATOMIC_RELAXED))->flags & NODE_TEXT)
+		return -EOPNOTSUPP;
+	r = vol_fallocate(file->vf, mode, offset, length);
+	if (r == 0)
+		mark_changed(file->tree, file->open);
+	return r;
+}

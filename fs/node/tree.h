@@ -1,0 +1,71 @@
+/*
+ * Private to fs: the tree of DESIGN section 1 over a volume. The volume knows names and bytes; the tree adds
+ * what a name means: its rules (what may be made, moved, removed where), its checks (a spec, a ctl word, a
+ * deadline are refused at the system call) and its events to the scheduler. It knows no FUSE; fs/mount
+ * translates requests into these calls, and the unit test calls them directly.
+ *
+ *	tree_new(&tree, vol, glue, &err);	// makes README, datasets/ … in a fresh volume
+ *	tree_create(tree, &caller, parent, "a", &new, &attr);
+ *	tree_open(tree, attr.ino, O_RDWR, false, &file);
+ *	tree_write(file, "x", 1, 0);
+ *	tree_release(file);
+ *	tree_free(tree);
+ *
+ * Any thread; 0, a count or a negative errno; nothing here waits for the publisher or the scheduler, and no
+ * lock is held when a call returns. Functions of the volume that need no rule are called on tree_volume().
+ */
+#ifndef FS_NODE_TREE_H
+#define FS_NODE_TREE_H
+
+#include "fs/glue.h"
+#include "fs/volume/volume.h"
+
+struct tree;
+struct tree_file;
+
+struct tree_caller {
+	uint32_t uid, gid;
+	pid_t tid; /* thread id: tells the publisher */
+};
+
+/* glue NULL: no events, no `error` files (unit tests). The glue must outlive the tree. */
+int tree_new(struct tree **ret, struct volume *vol, struct glue *glue, struct err *err);
+void tree_free(struct tree *tree); /* NULL is allowed */
+struct volume *tree_volume(struct tree *tree);
+
+/* -ENOENT also for the publisher's hidden names, unless it asks itself. */
+int tree_lookup(struct tree *tree, const struct tree_caller *caller, uint64_t parent, const char *name,
+		struct vol_attr *ret);
+/* As vol_readdir without hidden names; attributes are always there. */
+int tree_readdir(struct tree *tree, uint64_t dir, uint64_t cookie,
+		 int (*fn)(void *data, const char *name, uint64_t cookie, const struct vol_attr *attr),
+		 void *data);
+
+/* Files of every type, directories, symlinks. what->uid, gid and kind are filled in here. */
+int tree_create(struct tree *tree, const struct tree_caller *caller, uint64_t parent, const char *name,
+		const struct vol_new *what, struct vol_attr *ret);
+int tree_link(struct tree *tree, const struct tree_caller *caller, uint64_t ino, uint64_t parent,
+	      const char *name, struct vol_attr *ret);
+int tree_unlink(struct tree *tree, const struct tree_caller *caller, uint64_t parent, const char *name);
+/* Of an endpoint or a job: also removes what inferfs made in it; -ENOTEMPTY if a user's file is left. */
+int tree_rmdir(struct tree *tree, const struct tree_caller *caller, uint64_t parent, const char *name);
+int tree_rename(struct tree *tree, const struct tree_caller *caller, uint64_t parent, const char *name,
+		uint64_t new_parent, const char *new_name, unsigned flags);
+
+/* file may be NULL; it is the handle of an ftruncate. */
+int tree_setattr(struct tree *tree, uint64_t ino, struct tree_file *file, const struct vol_attr *attr,
+		 unsigned set, struct vol_attr *ret);
+int tree_setxattr(struct tree *tree, uint64_t ino, const char *name, const void *value, size_t size,
+		  int flags);
+int tree_removexattr(struct tree *tree, uint64_t ino, const char *name);
+
+/* flags as open(2); created: the inode was made by this very open. */
+int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct tree_file **ret);
+void tree_release(struct tree_file *file);
+struct vol_file *tree_vol_file(struct tree_file *file); /* for reads, fsync, seek */
+bool tree_uncached(const struct tree_file *file);       /* what is written is not what is read back: ctl */
+ssize_t tree_write(struct tree_file *file, const void *data, size_t size, uint64_t offset);
+int tree_flush(struct tree_file *file);
+int tree_fallocate(struct tree_file *file, int mode, uint64_t offset, uint64_t length);
+
+#endif
