@@ -72,14 +72,15 @@ enum node_event {
 };
 
 enum node_flags {
-	NODE_FIXED = 1,      /* can't be removed, renamed or moved: EPERM */
-	NODE_PINNED = 2,     /* can be removed, not renamed or moved: EPERM */
-	NODE_ONLY_DIRS = 4,  /* only mkdir and rmdir work in it: EPERM */
-	NODE_CLOSED = 8,     /* only inferfs makes or moves names in it: EPERM */
-	NODE_PLACED = 16,    /* events of an open file need its name: remembered at lookup */
-	NODE_TEXT = 32,      /* a small text whose whole content `check` judges at each write */
-	NODE_WORD = 64,      /* each write replaces the content */
-	NODE_OWNS_MADE = 128 /* rmdir removes what inferfs made in it */
+	NODE_FIXED = 1,     /* can't be removed, renamed or moved: EPERM */
+	NODE_PINNED = 2,    /* can be removed, not renamed or moved: EPERM */
+	NODE_ONLY_DIRS = 4, /* only mkdir and rmdir work in it: EPERM */
+	NODE_CLOSED = 8,    /* only inferfs makes or moves names in it: EPERM */
+	NODE_PLACED = 16,   /* events of an open file need its name: remembered at lookup */
+	NODE_TEXT = 32,     /* a small text whose whole content `check` judges at each write */
+	NODE_WORD = 64,     /* each write replaces the content */
+	NODE_OWNS_MADE =
+		128 /* rmdir removes what inferfs made in it: rm -r must not lose a race with answers */
 };
 
 /* Largest spec, ctl, .deadline; chosen. */

@@ -84,7 +84,7 @@ static const struct node_type types[NODE_KINDS] = {
 			  .flags = NODE_PLACED | NODE_TEXT | NODE_WORD,
 			  .check = ctl_check,
 			  .wrote = ctl_wrote},
-	[NODE_JOB_DIR] = {.name = "job directory"},
+	[NODE_JOB_DIR] = {.name = "job directory", .flags = NODE_OWNS_MADE},
 	[NODE_INFERS] = {.name = "infer", .flags = NODE_FIXED | NODE_ONLY_DIRS},
 	[NODE_APP] = {.name = "endpoint",
 		      .flags = NODE_PINNED | NODE_OWNS_MADE,
@@ -122,8 +122,8 @@ static const struct node_type types[NODE_KINDS] = {
 			   .went = deadline_went,
 			   .check = deadline_check,
 			   .wrote = deadline_wrote},
-	[NODE_OUT] = {.name = "out", .flags = NODE_PINNED},
-	[NODE_OUT_DIR] = {.name = "out directory"},
+	[NODE_OUT] = {.name = "out", .flags = NODE_PINNED | NODE_OWNS_MADE},
+	[NODE_OUT_DIR] = {.name = "out directory", .flags = NODE_OWNS_MADE},
 };
 
 const struct node_type *node_type(uint8_t kind)

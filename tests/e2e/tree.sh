@@ -148,6 +148,12 @@ echo i >infer/app/in/i.png
 rm -r infer/app
 [[ ! -e infer/app ]] || fail "rm -r"
 mkdir infer/app && rmdir infer/app
+mkdir -p infer/app/in/b
+echo '{"model":"none"}' >infer/app/spec.json
+for i in {1..300}; do echo "$i" >infer/app/in/b/$i.png; done
+setfattr -n user.deadline -v 100ms infer/app/in/b
+rm -r infer/app # while answers come
+[[ ! -e infer/app ]] || fail "rm -r under answers"
 
 echo "the command's own errors"
 expect "already mounted" "$INFERFS" mount "$DIR/other" "$MNT"
