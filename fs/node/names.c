@@ -10,8 +10,12 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
-#define RMDIR_TRIES 20 /* chosen; the publisher may add a file between our look and the removal */
+/* Chosen: the publisher may add a file between our look and the removal, for as long as the scheduler does not
+ * know; together at most 0.2 s. */
+#define RMDIR_TRIES    100
+#define RMDIR_PAUSE_NS 2000000
 
 static bool is_publisher(const struct tree *tree, const struct tree_caller *caller)
 {
@@ -203,6 +207,7 @@ int tree_rmdir(struct tree *tree, const struct tree_caller *caller, uint64_t par
 	struct vol_attr attr;
 	struct place *dir;
 	struct node node;
+	bool told = false;
 	int r;
 
 	r = place_get(tree, parent, &dir);
@@ -215,22 +220,29 @@ int tree_rmdir(struct tree *tree, const struct tree_caller *caller, uint64_t par
 	r = type->flags & NODE_FIXED ? -EPERM : may_change(tree, caller, dir, name, true);
 	if (r < 0)
 		goto out;
+	node = (struct node){
+		.tree = tree, .dir = dir, .name = name, .ino = attr.ino, .kind = attr.kind, .is_dir = true};
 	for (int i = 0; i < RMDIR_TRIES; i++) {
-		if (type->flags & NODE_OWNS_MADE && S_ISDIR(attr.mode)) {
+		r = 0;
+		if (type->flags & NODE_OWNS_MADE && S_ISDIR(attr.mode))
 			r = thing_remove_made(tree, attr.ino);
-			if (r < 0)
-				goto out;
-		}
-		r = vol_rmdir(tree->vol, parent, name, NULL);
-		if (r != -ENOTEMPTY || !(type->flags & NODE_OWNS_MADE))
+		if (r == 0)
+			r = vol_rmdir(tree->vol, parent, name, NULL);
+		else if (r != -EAGAIN)
+			goto out;
+		if ((r != -ENOTEMPTY && r != -EAGAIN) || !(type->flags & NODE_OWNS_MADE))
 			break;
+		/* Answers still come: let the scheduler know first, then try again. */
+		if (type->went && !told)
+			type->went(&node, NODE_REMOVED);
+		told = true;
+		nanosleep(&(struct timespec){.tv_nsec = RMDIR_PAUSE_NS}, NULL);
+		r = -ENOTEMPTY;
 	}
 	if (r < 0)
 		goto out;
 	place_forget(tree, attr.ino);
-	node = (struct node){
-		.tree = tree, .dir = dir, .name = name, .ino = attr.ino, .kind = attr.kind, .is_dir = true};
-	if (type->went)
+	if (type->went && !told)
 		type->went(&node, NODE_REMOVED);
 out:
 	place_unref(dir);

@@ -142,8 +142,9 @@ bool handles_changed(struct tree *tree, uint64_t ino);
 /* A name of the inode, for hooks that are called for the inode; name: 256 bytes; place_unref(ret->dir). */
 int node_find(struct tree *tree, const struct vol_attr *attr, struct node *ret, char *name);
 
-/* thing.c */
-int thing_remove_made(struct tree *tree, uint64_t dir); /* -ENOTEMPTY: something of the user's is there */
+/* thing.c. -ENOTEMPTY: something of the user's is there, nothing was removed; -EAGAIN: inferfs added to it
+ * meanwhile. */
+int thing_remove_made(struct tree *tree, uint64_t dir);
 
 /* fresh.c: README and the fixed directories, made or brought up to date */
 int fresh_tree(struct tree *tree, struct err *err);

@@ -113,7 +113,9 @@ int thing_remove_made(struct tree *tree, uint64_t dir)
 {
 	int r = visit(tree, dir, false);
 
-	return r < 0 ? r : visit(tree, dir, true);
+	if (r == 0)
+		r = visit(tree, dir, true) < 0 ? -EAGAIN : 0;
+	return r;
 }
 
 /* Made for the same user as the thing itself. */
