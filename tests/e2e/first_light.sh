@@ -33,14 +33,14 @@ echo "a job"
 mkdir jobs/small
 echo '{"dataset":"small","net":{"arch":"resnet","depth":8,"width":8},"epochs":3,"batch":32}' >jobs/small/spec.json
 eventually 120 grep -qE 'done|failed' jobs/small/state
-same done "$(cat jobs/small/state)" "state ($(cat jobs/small/error 2>/dev/null))"
+[[ ! -e jobs/small/error ]] || fail "$(cat jobs/small/error)"
+same done "$(cat jobs/small/state)"
 same 4 "$(tail -n +2 models/small/latest/slices.csv | wc -l)" slices
 same 1 "$(readlink models/small/latest)" latest
 [[ -s jobs/small/model/weights.safetensors ]] || fail "jobs/small/model leads nowhere"
 same 4 "$(wc -l <jobs/small/metrics.csv)" "lines of metrics.csv"
 grep -q '<svg' jobs/small/curves.svg
 same done "$(cat jobs/small/best/state)" "state of the trial"
-[[ ! -e jobs/small/error ]] || fail "error: $(cat jobs/small/error)"
 
 echo "an endpoint"
 mkdir infer/app
@@ -106,12 +106,18 @@ cp "$DIR"/test/*.png infer/app/in/b2/
 setfattr -n user.deadline -v 1ms infer/app/in/b2
 "$INFERFS" wait infer/app/out/b2/task.json --timeout 30s
 same 70 "$(ls infer/app/out/b2/*.png.json | wc -l)" answers
-same 0 "$(grep -l '"status": *"ok"' infer/app/out/b2/*.png.json | wc -l)" "in time after 1 ms"
+if grep -l '"status": *"ok"' infer/app/out/b2/*.png.json; then
+	fail "in time after 1 ms"
+fi
 
 echo "loose files"
 cp "$DIR/test/00001-2.png" infer/app/in/
 "$INFERFS" wait infer/app/out/00001-2.png.json --timeout 10s
-same 3 "$(wc -l <infer/app/schedule.csv | awk '{ print ($1 >= 4 ? 3 : $1 - 1) }')" "tasks in schedule.csv"
+tasks()
+{
+	[[ $(wc -l <infer/app/schedule.csv) -eq 4 ]] # the header and three tasks
+}
+eventually 5 tasks
 json infer/app/stats.json 'j' >/dev/null
 
 echo "what the tree says of itself"
