@@ -78,8 +78,7 @@ const struct backend *backend_find(const char *name);
 const struct backend *backend_at(size_t i); /* NULL beyond the last */
 
 /* Wrappers that all callers use. kernel_create: -EOPNOTSUPP with the op's and the backend's name when the
- * slot is empty.
- */
+ * slot is empty. */
 int kernel_create(struct kernel **ret, const struct backend *backend, const struct op_desc *desc,
 		  struct kernel *sibling, struct err *err);
 void kernel_destroy(struct kernel *k); /* NULL is fine */

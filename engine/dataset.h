@@ -14,10 +14,10 @@
  * Understood: ImageFolder (`[train|val|test/]CLASS/NAME.{png,jpg,jpeg}`) and IDX pairs
  * (`*-images-idx3-ubyte[.gz]` with `*-labels-idx1-ubyte[.gz]`; a name with `train` is the training split,
  * `t10k` or `test` the test split). Without a val split, a seeded tenth of each class of train becomes val.
- * A file that can't be used is listed in dataset.json with its reason and skipped; hidden files and those of
- * other kinds are only counted. `labels.txt` or `classes.txt` gives names to the classes, one a line, in
- * their order (IDX: numeric; folders: by name). The functions take bytes, not paths: the caller has the files.
- * The result depends on the files, not on the order they come in.
+ * A file that can't be used is listed in dataset.json with its reason and skipped; hidden files and those
+ * of other kinds are only counted. `labels.txt` or `classes.txt` gives names to the classes, one a line, in
+ * their order (IDX: numeric; folders: by name). The functions take bytes, not paths: the caller has the
+ * files. The result depends on the files, not on the order they come in.
  */
 #ifndef ENGINE_DATASET_H
 #define ENGINE_DATASET_H
@@ -54,7 +54,8 @@ int dataset_scan_file(struct dataset_scan *scan, const char *relpath, const void
 int dataset_scan_finish(struct dataset_scan *scan, int cache_fd, struct buf *ret_json, struct err *err);
 void dataset_scan_free(struct dataset_scan *scan);
 
-/* Maps a cache file read-only; the descriptor can be closed afterwards. -EBADMSG (BAD_CACHE) on any damage.
+/*
+ * Maps a cache file read-only; the descriptor can be closed afterwards. -EBADMSG (BAD_CACHE) on any damage.
  */
 int dataset_open(struct dataset **ret, int cache_fd, struct err *err);
 void dataset_close(struct dataset *ds);
@@ -64,8 +65,8 @@ struct dataset_shape {
 };
 struct dataset_shape dataset_shape(const struct dataset *ds);
 size_t dataset_count(const struct dataset *ds, enum dataset_split split);
-const uint8_t *dataset_image(const struct dataset *ds, enum dataset_split split,
-			     size_t i); /* (H, W, C), borrowed */
+/* (H, W, C), borrowed */
+const uint8_t *dataset_image(const struct dataset *ds, enum dataset_split split, size_t i);
 int dataset_label(const struct dataset *ds, enum dataset_split split, size_t i);
 const char *dataset_class(const struct dataset *ds, int label); /* borrowed */
 /* Per channel over the training split, pixels scaled to 0…1; (C) each. */

@@ -15,7 +15,8 @@ struct image {
 	uint8_t *pixels;             /* (H, W, C), owned */
 };
 
-/* Decodes and converts to `channels` (0: as stored, alpha dropped over black, palette to RGB, 16 bit to 8).
+/*
+ * Decodes and converts to `channels` (0: as stored, alpha dropped over black, palette to RGB, 16 bit to 8).
  */
 int image_decode(struct image *ret, const void *data, size_t len, int channels, struct err *err);
 /* Resizes to (height, width): area average when shrinking, bilinear when enlarging, half-pixel centres. */
@@ -26,9 +27,10 @@ void image_release(struct image *image);
 int image_load(uint8_t *out, int height, int width, int channels, const void *data, size_t len,
 	       struct err *err);
 
+/* A PNG tEXt chunk (iTXt when not Latin-1). */
 struct image_text {
 	const char *key, *value;
-}; /* a PNG tEXt chunk (iTXt when not Latin-1) */
+};
 int image_encode_png(struct buf *ret, const struct image *image, const struct image_text *texts,
 		     size_t n_texts);
 

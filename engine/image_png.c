@@ -94,8 +94,8 @@ int image_decode_png(struct image *ret, const uint8_t *data, size_t len, int cha
 					    image.width, channels);
 		}
 	}
-	/* All rows are there; the rest is read too, for the last checksum and the end mark: a file that a copy
-	 * left short is not taken for whole. */
+	/* All rows are there; the rest is read too, for the last checksum and the end mark: a file that a
+	 * copy left short is not taken for whole. */
 	if (s != SPNG_EOI || (s = spng_decode_chunks(ctx)) != 0) {
 		r = png_error(err, s);
 		goto out;

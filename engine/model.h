@@ -3,12 +3,13 @@
  * (input shape, normalisation, labels). A session runs one slice of it at one batch size.
  *
  *	model_load(&model, json, json_len, weights, weights_len, &err);
- *	session_new(&s, model, backend_find("onednn"), &(struct session_options){ .rate = 0.5, .batch = 32 },
- *&err); session_forward(s, pixels, n, logits);		// n <= batch
+ *	options = (struct session_options){ .rate = 0.5, .batch = 32 };
+ *	session_new(&s, model, backend_find("onednn"), &options, &err);
+ *	session_forward(s, pixels, n, logits);		// n <= batch
  *
  * Slicing (DESIGN section 5): a layer of C channels in G equal groups uses at rate r the first round(r·G)
- *groups of inputs and outputs; the network's input and its classifier's output stay whole. Sessions of one
- *model share its weights; a kernel's packed copy is a cache of the session that session_trim drops.
+ * groups of inputs and outputs; the network's input and its classifier's output stay whole. Sessions of one
+ * model share its weights; a kernel's packed copy is a cache of the session that session_trim drops.
  */
 #ifndef ENGINE_MODEL_H
 #define ENGINE_MODEL_H
@@ -36,8 +37,10 @@ struct model_info {
 
 /*
  * A new model with initialised weights (He normal, seeded). spec: the "net" object of a job's spec.json,
- *	{"arch":"resnet","depth":20,"width":32,"groups":8}  {"arch":"mlp","hidden":[256,256]}
- *{"arch":"layers","layers":[…]} parsed with cJSON; info gives shapes, normalisation and rates.
+ *	{"arch":"resnet","depth":20,"width":32,"groups":8}
+ *	{"arch":"mlp","hidden":[256,256]}
+ *	{"arch":"layers","layers":[…]}
+ * parsed with cJSON; info gives shapes, normalisation and rates.
  */
 int model_new(struct model **ret, const char *net_json, const struct model_info *info, uint64_t seed,
 	      struct err *err);
@@ -48,11 +51,12 @@ void model_free(struct model *model);
 const struct model_info *model_info(const struct model *model);
 void model_set_accuracy(struct model *model, int rate_index, float accuracy);
 void model_set_test_accuracy(struct model *model, int rate_index, float accuracy); /* on the test split */
-int model_set_label(struct model *model, int class, const char *label); /* copied */
+int model_set_label(struct model *model, int class, const char *label);            /* copied */
 const char *model_label(const struct model *model, int class); /* borrowed; the number as text when unset */
 
 /* What is written to models/NAME/V/: model.json, weights.safetensors, labels.txt, slices.csv
- * (slice,precision,accuracy,params,flops[,test_accuracy]; accuracies in percent, flops of one forward pass of one instance). */
+ * (slice,precision,accuracy,params,flops[,test_accuracy]; accuracies in percent, flops of one forward pass
+ * of one instance). */
 int model_save(const struct model *model, struct buf *ret_json, struct buf *ret_weights,
 	       struct buf *ret_labels, struct buf *ret_slices, struct err *err);
 int64_t model_params(const struct model *model, float rate);
@@ -69,8 +73,8 @@ struct session_options {
 int session_new(struct session **ret, struct model *model, const struct backend *backend,
 		const struct session_options *options, struct err *err);
 void session_free(struct session *s);
-void session_trim(
-	struct session *s); /* drops packed weights; made again at the next use or after weights changed */
+/* Drops packed weights; they are made again at the next use. */
+void session_trim(struct session *s);
 
 /* pixels (n, H, W, C) as decoded; logits (n, classes). Sessions of one model share one workspace: one thread
  * at a time for all of them, and session_gradcam belongs to the last forward of any of them. */
@@ -80,8 +84,7 @@ int session_forward(struct session *s, const uint8_t *pixels, int n, float *logi
  * labels[i] for each instance, ReLU'd and scaled to 0…1 (all 0 when nothing speaks for the class). heat (n,
  * h, w), h and w from session_gradcam_shape. A network without a feature map (mlp) gives the input's saliency
  * instead: the largest |∂logit/∂x| over channels (Simonyan et al. 2014, section 3), scaled to 0…1. -EINVAL
- * without options.gradcam, before a forward, or with a label out of range.
- */
+ * without options.gradcam, before a forward, or with a label out of range. */
 void session_gradcam_shape(const struct session *s, int *ret_h, int *ret_w);
 int session_gradcam(struct session *s, const int *labels, int n, float *heat);
 

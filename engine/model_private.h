@@ -12,8 +12,8 @@ struct model {
 	struct model_info info;
 	struct net *net;
 	float test_accuracy[MODEL_MAX_RATES]; /* as info.accuracy, on the test split */
-	char *net_json; /* the "net" object as text; owned */
-	char **labels;  /* (info.classes), entries may be NULL; owned */
+	char *net_json;                       /* the "net" object as text; owned */
+	char **labels;                        /* (info.classes), entries may be NULL; owned */
 };
 
 #endif

@@ -1,16 +1,20 @@
 /*
  * A network as it is described: nodes, attributes and full-width parameters. Nothing here knows a slice
- *rate's kernels, a batch or a device: a session (engine/session.h) works those out.
+ * rate's kernels, a batch or a device: a session (engine/session.h) works those out.
  *
  *	net_new(&net, 1, 28, 28);				// node 0 is the input, (C, H, W)
- *	x = net_conv2d(net, "conv1", 0, &(struct conv2d_attr){.channels = 32, .groups = 8, .kernel = 3, .pad =
- *1}, &err); x = net_group_norm(net, "norm1", x, &err); x = net_relu(net, x, &err); x =
- *net_global_avg_pool(net, x, &err); x = net_linear(net, "fc", x, &(struct linear_attr){.features = 10, .bias
- *= true}, &err); r = net_finish(net, x, &err); net_init(net, seed);
+ *	conv = (struct conv2d_attr){ .channels = 32, .groups = 8, .kernel = 3, .pad = 1 };
+ *	x = net_conv2d(net, "conv1", 0, &conv, &err);
+ *	x = net_group_norm(net, "norm1", x, &err);
+ *	x = net_relu(net, x, &err);
+ *	x = net_global_avg_pool(net, x, &err);
+ *	x = net_linear(net, "fc", x, &(struct linear_attr){ .features = 10, .bias = true }, &err);
+ *	r = net_finish(net, x, &err);
+ *	net_init(net, seed);
  *
  * A node function gives the new node's id (> 0) or a negative errno with the cause in err. A negative input
- *id is passed through, so that a chain of calls needs one check at its end. The net stays usable after an
- *error.
+ * id is passed through, so that a chain of calls needs one check at its end. The net stays usable after an
+ * error.
  *
  * Activations are (N, C, H, W) in meaning and N, H, W, C in memory, everywhere. `flatten` only renames: the
  * features of a (C, H, W) map count in PyTorch's order, c·H·W + h·W + w, in the weight of a following linear.
@@ -97,8 +101,8 @@ struct linear_attr {
 };
 
 struct pool_attr {
-	int kernel, stride,
-		pad; /* stride 0: as kernel; padding counts as zeros in an average, as in PyTorch */
+	/* stride 0: as kernel; padding counts as zeros in an average, as in PyTorch */
+	int kernel, stride, pad;
 };
 
 struct node {
@@ -147,8 +151,7 @@ int net_flatten(struct net *net, int in, struct err *err);
 int net_finish(struct net *net, int output, struct err *err);
 
 /* He et al. 2015, eq. 10: weights normal with variance 2/fan_in, biases 0, scales 1. Seeded, independent of
- * the machine.
- */
+ * the machine. */
 void net_init(struct net *net, uint64_t seed);
 
 int64_t net_params(const struct net *net, float rate); /* elements used */

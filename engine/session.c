@@ -4,11 +4,12 @@
  * a third of the rows is padding, and the memory of kernels stays bounded). All batch sizes share the places
  * of the largest.
  *
- * Layout. Activations are (n, h, w, c) throughout. Measured with oneDNN 2.6.3 on 2 cores: 3×3 convolutions of 16 to 128
- * channels on 28×28 to 7×7 planes at batch 32 and 128, GFLOPS in nhwc / in the blocked format that oneDNN chooses by itself:
- * AVX-512 forward 259-415 / 195-402, data gradient 264-397 / 183-402, weight gradient 260-375 / 187-364; with AVX2 the two differ by
- * 7 % at most (158-269). nhwc loses most with 16 channels forward (10-19 %) and wins most with 24 (35 %); with 8 it is 140 / 180,
- * 172 / 84, 166 / 202. For that, slices, normalisation, losses and Grad-CAM need to know of one layout only.
+ * Layout. Activations are (n, h, w, c) throughout. Measured with oneDNN 2.6.3 on 2 cores: 3×3 convolutions
+ * of 16 to 128 channels on 28×28 to 7×7 planes at batch 32 and 128, GFLOPS in nhwc / in the blocked format
+ * that oneDNN chooses by itself: AVX-512 forward 259-415 / 195-402, data gradient 264-397 / 183-402, weight
+ * gradient 260-375 / 187-364; with AVX2 the two differ by 7 % at most (158-269). nhwc loses most with 16
+ * channels forward (10-19 %) and wins most with 24 (35 %); with 8 it is 140 / 180, 172 / 84, 166 / 202. For
+ * that, slices, normalisation, losses and Grad-CAM need to know of one layout only.
  */
 #include "engine/session.h"
 

@@ -1,15 +1,17 @@
 /*
  * Private to engine/: what training needs of a session beyond engine/model.h.
  *
- *	session_new(&s, model, backend, &(struct session_options){.rate = r, .batch = 128, .training = true},
- *&err); params_zero_grad(&model->net->params); session_forward_float(s, x, n, logits); loss =
- *loss_cross_entropy(logits, labels, n, classes, 0, dlogits);
+ *	options = (struct session_options){ .rate = r, .batch = 128, .training = true };
+ *	session_new(&s, model, backend, &options, &err);
+ *	params_zero_grad(&model->net->params);
+ *	session_forward_float(s, x, n, logits);
+ *	loss = loss_cross_entropy(logits, labels, n, classes, 0, dlogits);
  *	session_backward(s, dlogits, n);		// adds to params.list[i].grad, within the slice
  *	… other slices …  update of value from grad …
  *	params_changed(&model->net->params);
  *
  * Sessions of one model share one workspace, so they are used one at a time, and session_backward or
- *session_gradcam belong to the last forward of any of them: else -EINVAL.
+ * session_gradcam belong to the last forward of any of them: else -EINVAL.
  */
 #ifndef ENGINE_SESSION_H
 #define ENGINE_SESSION_H

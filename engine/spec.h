@@ -14,8 +14,8 @@
 
 /* known ends in NULL. */
 int spec_keys(const cJSON *object, const char *where, const char *const *known, struct err *err);
-const char *spec_nearest(const char *word,
-			 const char *const *known); /* by edit distance; NULL: none is near */
+/* by edit distance; NULL: none is near */
+const char *spec_nearest(const char *word, const char *const *known);
 
 int spec_int(const cJSON *object, const char *where, const char *key, int64_t min, int64_t max, int *ret,
 	     struct err *err);

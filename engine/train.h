@@ -27,8 +27,8 @@ const char *train_spec_dataset(const struct train_spec *spec);
 const char *train_spec_model(const struct train_spec *spec); /* NULL: named after the job */
 /* The input shape asked for ("input":"3x32x32"); all 0 when the data decide. */
 void train_spec_input(const struct train_spec *spec, int *c, int *h, int *w);
-int train_spec_to_json(const struct train_spec *spec,
-		       struct buf *ret); /* knobs.json: every key with its value */
+/* For knobs.json: every key with its value. */
+int train_spec_to_json(const struct train_spec *spec, struct buf *ret);
 
 struct train_progress {
 	int epoch, epochs;      /* epoch counts from 1 */
@@ -53,14 +53,13 @@ struct train_hooks {
 };
 
 struct train;
-/* checkpoint NULL: from the start. -EBADMSG (BAD_CHECKPOINT) when it is damaged or belongs to another spec.
- */
+/* checkpoint NULL: from the start. -EBADMSG (BAD_CHECKPOINT): it is damaged or belongs to another spec. */
 int train_new(struct train **ret, const struct train_spec *spec, const struct dataset *ds,
 	      const void *checkpoint, size_t checkpoint_len, const struct train_hooks *hooks, void *hook_data,
 	      struct err *err);
 int train_run(struct train *t, struct err *err);
-struct model *train_model(
-	struct train *t); /* borrowed; of train_run's end: weights, labels and accuracies set */
+/* Borrowed; after train_run its weights, labels and accuracies are set. */
+struct model *train_model(struct train *t);
 void train_free(struct train *t);
 
 /* Top-1 accuracy (0…1) of a slice on a split; used for slices.csv and by the benches. */

@@ -150,8 +150,7 @@ struct walk {
 	int (*fn)(void *data, const struct host_entry *e);
 	void *data;
 	int r;
-	struct buf
-		subdirs; /* of the directory being read: struct subdir_head and name, one after the other */
+	struct buf subdirs; /* of the directory being read: struct subdir_head and name, again and again */
 };
 
 struct subdir_head {

@@ -57,10 +57,10 @@ int main(int argc, char **argv)
 	const char *slash = strrchr(argv[0], '/');
 
 	/*
-	 * For the workers that this process starts: OpenMP threads that wait must sleep. By default libgomp's spin, and where
-	 * two workers, the mount and its clients share the cores they burn the time of the thread they wait for
-	 * (measured on 2 busy cores: a mini-batch of 32 in 727 ms spinning, 14 ms sleeping; idle, one instance costs
-	 * 0.2 ms more).
+	 * For the workers that this process starts: OpenMP threads that wait must sleep. By default
+	 * libgomp's spin, and where two workers, the mount and its clients share the cores they burn the
+	 * time of the thread they wait for (measured on 2 busy cores: a mini-batch of 32 in 727 ms
+	 * spinning, 14 ms sleeping; idle, one instance costs 0.2 ms more).
 	 */
 	setenv("OMP_WAIT_POLICY", "passive", 0);
 	if (strcmp(slash ? slash + 1 : argv[0], "mount.inferfs") == 0)

@@ -26,7 +26,7 @@
 
 #define HIDDEN_PREFIX      ".inferfs-pub."
 #define STATUS_INTERVAL_NS INT64_C(200000000) /* DESIGN section 1: at most 5 updates a second */
-#define IDLE_NS            INT64_C(100000000) /* chosen: directories are closed after this long without work */
+#define IDLE_NS            INT64_C(100000000) /* chosen: when directories are closed, without work */
 #define DIR_CACHE          8                  /* chosen: batches that are answered at the same time */
 #define SLOT_BUCKETS       256
 

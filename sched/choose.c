@@ -1,7 +1,7 @@
 /*
- * Of several tasks the one with the earliest deadline runs; tasks of the same endpoint whose deadlines are within
- * a twentieth of the time left go with it, in shared mini-batches. How much of the time it may use follows from
- * the tasks behind it: with w_j the time task j takes on its slowest sub-model, task 1 gets
+ * Of several tasks the one with the earliest deadline runs; tasks of the same endpoint whose deadlines are
+ * within a twentieth of the time left go with it, in shared mini-batches. How much of the time it may use
+ * follows from the tasks behind it: with w_j the time task j takes on its slowest sub-model, task 1 gets
  *
  *	min over k of (D_k · w_1 ÷ Σ_{j≤k} w_j)
  *
@@ -105,9 +105,11 @@ static int plan_times(struct sched *s, const struct endpoint *ep, struct plan_su
 	return ep->n_submodels;
 }
 
-/* Time that the group has at the executor, which is free at `start`. Both the device and the publisher must be
- * done by then: the device early enough to publish the last mini-batch, the publisher with all that waits for it
- * or runs already (what the plan adds costs at least its publication, see plan_times). */
+/*
+ * Time that the group has at the executor, which is free at `start`. Both the device and the publisher must
+ * be done by then: the device early enough to publish the last mini-batch, the publisher with all that waits
+ * for it or runs already (what the plan adds costs at least its publication, see plan_times).
+ */
 static int64_t time_left(struct sched *s, const struct group *group, int64_t start)
 {
 	const struct endpoint *ep = group->first->ep;
@@ -124,8 +126,10 @@ static int64_t time_left(struct sched *s, const struct group *group, int64_t sta
 	return device < publisher ? device : publisher;
 }
 
-/* Of the plan: full mini-batches first, the slowest first. What goes wrong meanwhile can then still be made up by
- * the fast ones, whose steps are small, near the deadline. */
+/*
+ * Of the plan: full mini-batches first, the slowest first. What goes wrong meanwhile can then still be made
+ * up by the fast ones, whose steps are small, near the deadline.
+ */
 static bool first_of_plan(const struct plan *plan, const struct plan_submodel *m, int n,
 			  const struct group *group, int batch, struct choice *ret)
 {

@@ -1,18 +1,18 @@
 /*
- * What runs next. Two mini-batches are at the executor at a time; whenever there is room for one, it is chosen
- * anew from what is queued and from the time there is by now. So a plan is never followed blindly: its first
- * mini-batch is taken, and the rest is planned again with what that one really took. With exact times
- * the next plan is the rest of the last one.
+ * What runs next. Two mini-batches are at the executor at a time; whenever there is room for one, it is
+ * chosen anew from what is queued and from the time there is by now. So a plan is never followed blindly:
+ * its first mini-batch is taken, and the rest is planned again with what that one really took. With exact
+ * times the next plan is the rest of the last one.
  *
- * Which sub-model and how many instances: choose.c. Tasks without a deadline fill what is free. Pictures are made
- * when no prediction waits or runs.
+ * Which sub-model and how many instances: choose.c. Tasks without a deadline fill what is free. Pictures
+ * are made when no prediction waits or runs.
  *
- * What can't be in time is dropped when nothing of its task runs any more: until then a mini-batch may turn out
- * shorter than thought. Dropped answers wait for the answers of computed ones (outbox).
+ * What can't be in time is dropped when nothing of its task runs any more: until then a mini-batch may turn
+ * out shorter than thought. Dropped answers wait for the answers of computed ones (outbox).
  *
- * A mini-batch that the worker died with runs again, up to three times in all; then its instances run in halves,
- * until the one that kills the worker is alone and failed. Only the first of two outstanding ones is suspected: the
- * other did not run yet.
+ * A mini-batch that the worker died with runs again, up to three times in all; then its instances run in
+ * halves, until the one that kills the worker is alone and failed. Only the first of two outstanding ones
+ * is suspected: the other did not run yet.
  */
 #include "sched/choose.h"
 #include "sched/internal.h"

@@ -1,8 +1,8 @@
 /*
  * The executor over a worker process. What the worker owes is one queue of requests in the order in which
- * they were sent; it answers in that order, so the head's request is the one that runs and the one whose clock
- * ticks: no answer within its limit and the worker is killed. Anything that does not fit the head is nonsense
- * (-EPROTO), and a worker that talks nonsense is killed too.
+ * they were sent; it answers in that order, so the head's request is the one that runs and the one whose
+ * clock ticks: no answer within its limit and the worker is killed. Anything that does not fit the head is
+ * nonsense (-EPROTO), and a worker that talks nonsense is killed too.
  *
  *	        spawn              LOADED of each          socket closed, fault, timeout
  *	DOWN ────────────▶ UP ──────────────────▶ UP ────────────────────────────────────▶ DOWN

@@ -26,8 +26,8 @@ struct submodel {
 struct endpoint_load {
 	uint32_t endpoint; /* the caller's number for it */
 	int batch;         /* S */
-	int model_fd, weights_fd,
-		labels_fd; /* model.json, weights.safetensors, labels.txt; borrowed; labels_fd may be -1 */
+	/* model.json, weights.safetensors, labels.txt; borrowed; labels_fd may be -1 */
+	int model_fd, weights_fd, labels_fd;
 	bool gradcam;
 };
 
@@ -83,26 +83,30 @@ struct executor_ops {
 	void (*free)(struct executor *ex);
 };
 
+/* First member of each implementation's own struct. */
 struct executor {
 	const struct executor_ops *ops;
-}; /* first member of each implementation */
+};
 
 struct loop;
 struct host_ops;
-/* A worker process of kind "infer", started at once and again when it dies (delay 0, then doubling to 10 s).
+/*
+ * A worker process of kind "infer", started at once and again when it dies (delay 0, then doubling to 10 s).
  */
 int executor_worker_new(struct executor **ret, struct loop *loop, const struct host_ops *ops, void *host,
 			int threads, const struct executor_events *events, void *data);
-/* How long a mini-batch may take before the worker counts as hung and is killed, when 20 times its expected time
- * is less: 10 s unless set (tests). */
+/*
+ * How long a mini-batch may take before the worker counts as hung and is killed, when 20 times its expected
+ * time is less: 10 s unless set (tests).
+ */
 void executor_worker_set_limit(struct executor *ex, int64_t ns);
 /*
  * The null executor: endpoint_load's model_fd holds
- * {"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2}…],"classes":N} (one_ms may be left out: as
- * ms); a mini-batch takes its programmed time on the loop's clock (× the factor set below; part-filled ones
- * as sched/plan/plan.h says), an explanation the same; label = first byte of the data % classes; an instance
- * that is empty or whose data begin with "bad" fails. Labels are "0", "1", … The picture of a label is a grey
- * pixel.
+ *	{"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2}…],"classes":N}
+ * (one_ms may be left out: as ms); a mini-batch takes its programmed time on the loop's clock (× the factor
+ * set below; part-filled ones as sched/plan/plan.h says), an explanation the same; label = first byte of
+ * the data % classes; an instance that is empty or whose data begin with "bad" fails. Labels are "0", "1",
+ * … The picture of a label is a grey pixel.
  */
 int executor_null_new(struct executor **ret, struct loop *loop, const struct executor_events *events,
 		      void *data);

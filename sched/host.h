@@ -33,7 +33,8 @@ enum host_publish_flags {
 	HOST_FSYNC = 2, /* survives power loss before `done` is called */
 };
 
-struct host_entry {       /* of a walk */
+/* Of a walk. */
+struct host_entry {
 	const char *path; /* relative to the walked directory, "train/cat/1.png"; valid during the call */
 	uint64_t ino;
 	uint64_t size;
@@ -61,20 +62,20 @@ struct host_ops {
 		       void (*done)(void *data, int r), void *data);
 	/* Removes what was published (a stale `error`); no error if it is not there. Ordered with publish. */
 	int (*unpublish)(void *host, const char *path);
-	int (*symlink)(void *host, const char *path,
-		       const char *target); /* replaces; through the mount, ordered */
+	/* Replaces what is there; through the mount, ordered with publish. */
+	int (*symlink)(void *host, const char *path, const char *target);
 
 	/* The whole content of a small file; -EFBIG beyond `max`. *ret malloc'd. */
 	int (*read)(void *host, uint64_t ino, size_t max, void **ret, size_t *ret_len);
 	/* A read-only descriptor on the content, for a worker: the blob itself when large, else a sealed
 	 * memfd. */
 	int (*open)(void *host, uint64_t ino, int *ret_fd, uint64_t *ret_len);
-	int (*lookup)(void *host, const char *path,
-		      struct host_entry *ret); /* follows symlinks within the mount */
+	/* Follows symlinks within the mount. */
+	int (*lookup)(void *host, const char *path, struct host_entry *ret);
 	int (*walk)(void *host, const char *path, int (*fn)(void *data, const struct host_entry *e),
 		    void *data);
-	int (*getxattr)(void *host, uint64_t ino, const char *name, char *value,
-			size_t size); /* length or -ENODATA; NUL added */
+	/* The length, or -ENODATA; a NUL is added. */
+	int (*getxattr)(void *host, uint64_t ino, const char *name, char *value, size_t size);
 
 	/* Files of the state directory that are not in the tree: "cache/…", "checkpoint/…". */
 	int (*state_open)(void *host, const char *name, int flags, int *ret_fd);

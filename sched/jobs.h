@@ -33,7 +33,8 @@ struct jobs_events {
 	void (*model_published)(void *data, const char *model, int version);
 };
 
-/* ops, host, options are borrowed until jobs_free (options' fields settle_batch_ns and worker_threads count).
+/*
+ * ops, host, options are borrowed until jobs_free (options' fields settle_batch_ns and worker_threads count).
  */
 int jobs_new(struct jobs **ret, struct loop *loop, const struct host_ops *ops, void *host,
 	     const struct sched_options *options, const struct jobs_events *events, void *data);
@@ -49,7 +50,8 @@ void jobs_spec(struct jobs *jobs, const char *name, const char *json, size_t len
 void jobs_ctl(struct jobs *jobs, const char *name, const char *word);
 void jobs_gone(struct jobs *jobs, const char *name);
 
-/* A user's file below datasets/NAME changed (not dataset.json, which is published here); the directory went.
+/*
+ * A user's file below datasets/NAME changed (not dataset.json, which is published here); the directory went.
  */
 void jobs_dataset_changed(struct jobs *jobs, const char *name);
 void jobs_dataset_gone(struct jobs *jobs, const char *name);

@@ -14,7 +14,8 @@
  *
  *	retry: FAILED, STOPPED, DONE ──▶ QUEUED.   resume: STOPPED too.
  *
- * 1. jobs->trainer.job is the only RUNNING job whose worker lives; it is NULL once the worker's last word came.
+ * 1. jobs->trainer.job is the only RUNNING job whose worker lives; it is NULL once the worker's last word
+ *    came.
  * 2. The record in the host's key space is written before a state is published; each write is a new key and
  *    the deletion of the one before, in one commit.
  * 3. A RUNNING record at the start of the daemon is a QUEUED job: its checkpoint is where it goes on.

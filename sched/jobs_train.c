@@ -1,7 +1,8 @@
 /*
- * The training worker of jobs. Its last word is one of MODEL, STOPPED, FAILED; from then on trainer.job is NULL
- * and the next job starts when the process is gone. One that goes without a last word is a death: the job is
- * queued again and goes on from its checkpoint, until it died MAX_DEATHS times since the same checkpoint.
+ * The training worker of jobs. Its last word is one of MODEL, STOPPED, FAILED; from then on trainer.job is
+ * NULL and the next job starts when the process is gone. One that goes without a last word is a death: the
+ * job is queued again and goes on from its checkpoint, until it died MAX_DEATHS times since the same
+ * checkpoint.
  */
 #include "sched/jobs_private.h"
 

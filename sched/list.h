@@ -1,6 +1,6 @@
 /*
- * Private to sched: a doubly linked list through a member of its elements. A link that is in no list points to
- * itself, so that list_remove may always be called.
+ * Private to sched: a doubly linked list through a member of its elements. A link that is in no list points
+ * to itself, so that list_remove may always be called.
  */
 #ifndef SCHED_LIST_H
 #define SCHED_LIST_H

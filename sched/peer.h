@@ -1,7 +1,7 @@
 /*
- * Private to sched: one worker process on the loop, seen from the daemon: its socket, what waits to be sent,
- * its pid. Owner thread only. The worker is not trusted: what it sends is decoded by wire.c, and any other thing
- * than a message ends it.
+ * Private to sched: one worker process on the loop, seen from the daemon: its socket, what waits to be
+ * sent, its pid. Owner thread only. The worker is not trusted: what it sends is decoded by wire.c, and any
+ * other thing than a message ends it.
  *
  *	peer_new(&peer, loop, ops, host, "train", &events, data);
  *	peer_send(peer, &message);		// descriptors are duplicated if it has to wait
@@ -19,7 +19,8 @@ struct loop_timer;
 struct peer;
 
 /*
- * Waits for killed children, each by its own pid, so that nobody else's child is taken: at once, then by timer.
+ * Waits for killed children, each by its own pid, so that nobody else's child is taken: at once, then by
+ * timer.
  */
 struct reaper {
 	struct loop *loop;

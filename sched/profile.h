@@ -1,6 +1,6 @@
 /*
- * The profile of one endpoint: what a mini-batch of each sub-model takes on this device, first as the executor
- * measured it when it loaded the endpoint, then kept current by every mini-batch that ran.
+ * The profile of one endpoint: what a mini-batch of each sub-model takes on this device, first as the
+ * executor measured it when it loaded the endpoint, then kept current by every mini-batch that ran.
  *
  *	profile_init(&p, S, submodels, n);		// in executor_events.loaded
  *	request.submodels = profile_submodels(&p);	// for planner_plan
@@ -11,14 +11,16 @@
  *
  *	t_i = T_i·f·g_i		one_i = min(O_i·f·h_i, t_i)	expect(i, k) = one_i + (t_i - one_i)·w
  *
- * f follows the device, so that a sub-model that has not run for long is not judged by a machine that was idle
- * then; g_i and h_i follow what is special to a sub-model. A mini-batch that took ρ times what was expected:
+ * f follows the device, so that a sub-model that has not run for long is not judged by a machine that was
+ * idle then; g_i and h_i follow what is special to a sub-model. A mini-batch that took ρ times what was
+ * expected:
  *
  *	f ← f·(1 + a·(ρ-1))	g_i ← g_i·(1 + b·(ρ-1)·w)	h_i ← h_i·(1 + b·(ρ-1)·(1-w))
  *
- * which is an exponentially weighted mean (a = 0.1, b = 0.05; chosen) of measured ÷ loaded time. A ρ outside
- * [1/2, 2] is an outlier (a suspended machine, a worker that paged) and changes nothing, unless three in a row lie
- * on the same side: then the device has changed, and f ← f·(the ρ of the three that is nearest to 1).
+ * which is an exponentially weighted mean (a = 0.1, b = 0.05; chosen) of measured ÷ loaded time. A ρ
+ * outside [1/2, 2] is an outlier (a suspended machine, a worker that paged) and changes nothing, unless
+ * three in a row lie on the same side: then the device has changed, and f ← f·(the ρ of the three that is
+ * nearest to 1).
  *
  * profile_submodels are steady: they and the generation change only when a time is more than 2 % away from
  * what they say (a plan off by 2 % is mended by the next re-plan, and the plan cache is keyed by them).
@@ -50,10 +52,10 @@ struct profile {
 };
 
 /*
- * From what `loaded` gave; times less than 1 ns count as 1 ns, time_one_ns outside (0, time_ns] as time_ns. -EINVAL:
- * no or too many sub-models, S < 1, an accuracy outside [0, 1], a time of a day or more. Usable again on an
- * initialised profile (the worker died and measured anew): the generation goes on and the publication time is kept
- * when the memory was zeroed before the first init.
+ * From what `loaded` gave; times less than 1 ns count as 1 ns, time_one_ns outside (0, time_ns] as time_ns.
+ * -EINVAL: no or too many sub-models, S < 1, an accuracy outside [0, 1], a time of a day or more. Usable
+ * again on an initialised profile (the worker died and measured anew): the generation goes on and the
+ * publication time is kept when the memory was zeroed before the first init.
  */
 int profile_init(struct profile *p, int batch, const struct submodel *submodels, int n);
 

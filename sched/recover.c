@@ -1,7 +1,7 @@
 /*
- * After a start: tasks, queued instances, rows and pictures from the keys (store.h), then the endpoints' specs
- * and the instances in in/ that no key tells of. What is past its deadline by then is dropped by the dispatcher
- * like everything else that can't be in time.
+ * After a start: tasks, queued instances, rows and pictures from the keys (store.h), then the endpoints'
+ * specs and the instances in in/ that no key tells of. What is past its deadline by then is dropped by the
+ * dispatcher like everything else that can't be in time.
  */
 #include "sched/internal.h"
 
@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct found { /* a key and its value, or a path of the walk; used after the scan, which must not be disturbed */
+/* A key and its value, or a path of the walk; used after the scan, which must not be disturbed. */
+struct found {
 	struct list link;
 	uint64_t ino;
 	char *key, *value;

@@ -24,8 +24,10 @@ int result_status_parse(enum result_status *ret, const char *name);
 #define RESULTS_HEADER \
 	"file,status,label,score,slice,precision,queued_ms,compute_ms,finished_ms,deadline_ms,task,error\n"
 
-/* Where the answer, or the picture with suffix ".gradcam.png", of in/PATH appears: "infer/APP/out/PATH.json". A name
- * too long for that is cut and ends in a hash. malloc'd; NULL: no memory. */
+/*
+ * Where the answer, or the picture with suffix ".gradcam.png", of in/PATH appears: "infer/APP/out/PATH.json".
+ * A name too long for that is cut and ends in a hash. malloc'd; NULL: no memory.
+ */
 char *result_path(const struct endpoint *ep, const char *path, const char *suffix);
 /* out/PATH.json. now: loop_now. NULL: no memory. */
 struct cJSON *result_answer(const struct instance *inst, const struct instance_verdict *verdict,
@@ -34,7 +36,7 @@ void result_set_status(struct cJSON *answer, enum result_status status);
 void result_print(struct buf *ret, const struct cJSON *json);
 /* The answer's line of results.csv. */
 void result_row(struct buf *ret, const struct cJSON *answer);
-/* Rows of `old` (a whole results.csv, may be NULL) whose file is in none of the tasks, then the tasks' rows. */
+/* Rows of `old` (a whole results.csv or NULL) whose file is in none of the tasks, then the tasks' rows. */
 void result_csv(struct buf *ret, const char *old, size_t old_len, struct task *const *tasks, size_t n);
 /* task.json: of one task, or the sums over several of one directory. */
 void result_task(struct buf *ret, struct task *const *tasks, size_t n);

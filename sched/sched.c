@@ -1,6 +1,6 @@
 /*
- * The scheduler's outside: its thread, and the messages by which other threads tell it what happened. A message
- * is one allocation with its texts behind it.
+ * The scheduler's outside: its thread, and the messages by which other threads tell it what happened. A
+ * message is one allocation with its texts behind it.
  */
 #include "sched/internal.h"
 #include "sched/spec.h"

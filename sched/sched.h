@@ -1,8 +1,8 @@
 /*
  * The scheduler as fs sees it: one thread that owns all tasks, endpoints, jobs, scans and workers. The
  * sched_post_* functions may be called from any thread, copy their arguments and never block on more than a
- *mutex; the sched_check_* functions are pure and may be called anywhere: they give the errno that the user's
- *system call answers.
+ * mutex; the sched_check_* functions are pure and may be called anywhere: they give the errno that the user's
+ * system call answers.
  *
  *	sched_new(&s, &host_ops, host, &options);
  *	… mount, start the FUSE loop …
@@ -82,7 +82,8 @@ void sched_post_instance(struct sched *s, const char *app, enum instance_event e
 /* user.deadline (or the text of `.deadline`) set or removed (text NULL) on in/ (path ""), a batch directory
  * or a file. A batch directory that has files is submitted by it. */
 void sched_post_deadline(struct sched *s, const char *app, const char *path, uint64_t ino, const char *text);
-/* A directory was made or renamed into in/ (renamed: its files, found by walking, are submitted), or removed.
+/*
+ * A directory was made or renamed into in/ (renamed: its files, found by walking, are submitted), or removed.
  */
 enum batch_event { BATCH_MADE, BATCH_RENAMED_IN, BATCH_REMOVED };
 void sched_post_batch(struct sched *s, const char *app, enum batch_event event, const char *path,

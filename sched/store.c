@@ -43,7 +43,7 @@ void opset_add(struct opset *set, enum host_op_type type, uint64_t ino, const ch
 	buf_add(&set->bytes, value ? value : "", value_len);
 }
 
-/* The bytes move while they grow, so offsets become pointers only here. A set is closed then: `size` 0 tells. */
+/* The bytes move while they grow: offsets become pointers only here. A set is closed then: `size` 0 tells. */
 const struct host_op *opset_ops(struct opset *set)
 {
 	if (set->bytes.failed)

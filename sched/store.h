@@ -1,10 +1,10 @@
 /*
  * Private to sched: what survives a crash. The scheduler's keys (numbers are 10 digits, so that they sort):
  *
- *	n/APP/SEQ	 the last task number that was given; the next submission puts its own and deletes this
+ *	n/APP/SEQ	 the last task number that was given; the next submission replaces it
  *	t/APP/SEQ	 a task, from its submission until its task.json is out
- *	p/APP/SEQ/NO	 an instance that has no answer yet; goes in the write batch that publishes the answer …
- *	r/APP/SEQ/NO[l]	 … which puts the instance's row of results.csv ("l": renewed as late); goes with task.json
+ *	p/APP/SEQ/NO	 an instance that has no answer yet; goes in the write batch that publishes it …
+ *	r/APP/SEQ/NO[l]	 … which puts its row of results.csv ("l": renewed as late); goes with task.json
  *	x/APP/SEQ/NO	 a picture that is to be made; goes when it is published
  *
  * Every key is put once and deleted once. A task number is never used again, also not when the endpoint was

@@ -549,7 +549,7 @@ void task_deadline_event(struct endpoint *ep, const char *path, uint64_t ino, co
 		return;
 	}
 	if (strchr(path, '/') || strlen(path) >= MAX_NAME)
-		return; /* an answered file, or a directory within a batch: no task has its deadline from there */
+		return; /* an answered file, or a directory in a batch: no task has its deadline from it */
 	endpoint_path(ep, whole, sizeof(whole), "in%s%s", *path ? "/" : "", path);
 	if (*path && !batch_named(ep, path, false) &&
 	    (ep->s->ops->lookup(ep->s->host, whole, &e) < 0 || !e.is_dir))

@@ -3,9 +3,9 @@
  * publication: the pending key goes and the row's key comes in the write batch that makes out/PATH.json
  * visible, so after a crash an instance either has its answer or is still pending.
  *
- * Whether an answer is in time is judged for the moment it will be visible (outbox_delay). Where the publisher
- * took longer than that, and the deadline passed in between, the answer is renewed, once, as `late`: what
- * says `ok` was visible in time.
+ * Whether an answer is in time is judged for the moment it will be visible (outbox_delay). Where the
+ * publisher took longer than that, and the deadline passed in between, the answer is renewed, once, as
+ * `late`: what says `ok` was visible in time.
  */
 #include "sched/internal.h"
 #include "sched/result.h"
@@ -326,7 +326,10 @@ struct answer {
 
 static void answer_visible(struct parcel *p, bool visible);
 
-/* Ops that an answer's publication carries. `old` says what is deleted: the pending key, or the row as it was. */
+/*
+ * Ops that an answer's publication carries. `old` says what is deleted: the pending key, or the row as it
+ * was.
+ */
 static void add_answer_ops(struct parcel *p, const struct answer *a, const char *row)
 {
 	const char *app = p->ep->name;

@@ -3,14 +3,15 @@
  *
  * An instance is a file below in/. Its life, and who moves it on:
  *
- *	WRITING ──complete──▶ COMPLETE ──submit──▶ QUEUED ──dispatch──▶ RUNNING ──answer──▶ (publication) ─▶ freed
+ *	WRITING ──complete──▶ COMPLETE ──submit──▶ QUEUED ──dispatch──▶ RUNNING ──answer──▶ published, freed
  *	   ▲                     │                   │  ▲──worker died──────┘
  *	   └──opened again───────┘                   └──removed, no time: answered at once
  *	WRITING, COMPLETE ──removed──▶ freed, unanswered: it was never submitted
  *
- * Invariants: 1. an instance is in endpoint->instances under its path until it is answered, removed or (while it
- * runs) its file is written anew; 2. its link is in batch->writing, batch->ready, task->queue or (RUNNING) no list;
- * 3. a task counts in `open` every instance of it whose answer is not visible yet, and ends when that is 0.
+ * 1. An instance is in endpoint->instances under its path until it is answered, removed or (while it runs)
+ *    its file is written anew.
+ * 2. Its link is in batch->writing, batch->ready, task->queue or (RUNNING) no list.
+ * 3. A task counts in `open` every instance of it whose answer is not visible yet, and ends when that is 0.
  *
  * A batch is a directory below in/; the one called "" is in/ itself and has the loose files. Instances of one
  * submission with a deadline of their own make a task of their own for each different deadline.
@@ -57,8 +58,8 @@ struct batch {
 	uint32_t n_ready, n_writing;
 	int64_t last_event;
 	struct loop_timer *settle; /* submits when it is quiet (a directory) or the window is over (in/) */
-	/* A deadline was set, or it was renamed in, while files were open for writing: submitted as soon as they are
-	 * closed, counted from then (close(2) returns before the kernel sends RELEASE). */
+	/* A deadline was set, or it was renamed in, while files were open for writing: submitted as soon as
+	 * they are closed, counted from then (close(2) returns before the kernel sends RELEASE). */
 	struct loop_timer *closing;
 	int64_t asked_at;
 	bool removed; /* the directory went; freed with its last task */
@@ -82,9 +83,8 @@ struct task {
 	struct endpoint *ep;
 	struct batch *batch;
 	struct list batch_link;
-	struct list link; /* of the dispatcher, while instances are queued */
-	struct task *
-		split; /* the last task that instances with moved deadlines went to; borrowed, checked by seq */
+	struct list link;   /* of the dispatcher, while instances are queued */
+	struct task *split; /* where instances with moved deadlines last went; borrowed, checked by seq */
 	uint32_t split_seq;
 	uint32_t seq;
 	char id[MAX_NAME + 12];
@@ -139,11 +139,11 @@ void instance_queue(struct instance *inst, struct task *task); /* numbers it whe
 bool instance_name_waits(const char *path);                    /* .hidden, ~, .tmp, .part: some part of it */
 int task_recover_row(struct task *task, uint32_t no, bool renewed, const char *status, double gain,
 		     const char *text);
-void task_recovered(
-	struct task *task); /* all its instances are queued: hands it to the dispatcher, or ends it */
+/* All its instances are queued: hands it to the dispatcher, or ends it. */
+void task_recovered(struct task *task);
 
 /* --- for the dispatcher --- */
-/* Gives an instance (out of every list) its one answer and frees it; task's `open` falls when it is visible. */
+/* Gives an instance (out of every list) its one answer, frees it; task's `open` falls when it is visible. */
 void instance_answer(struct instance *inst, const struct instance_verdict *verdict);
 void task_drop_instance(struct instance *inst, enum err_code code); /* a queued one */
 void task_drop_queued(struct task *task, enum err_code code);

@@ -20,9 +20,10 @@ out:
 }
 
 /*
- * oneDNN's jit_1x1 gathers the input of a strided 1×1 convolution in a workspace that it takes for whole blocks of
- * channels: with fewer than a block (8 with AVX2, 16 with AVX-512) its weight gradient reads and writes past it
- * (oneDNN issue 6035; seen here with 2.6.3: 4 inputs, AVX2, wrong gradients that change from run to run).
+ * oneDNN's jit_1x1 gathers the input of a strided 1×1 convolution in a workspace that it takes for whole
+ * blocks of channels: with fewer than a block (8 with AVX2, 16 with AVX-512) its weight gradient reads and
+ * writes past it (oneDNN issue 6035; seen here with 2.6.3: 4 inputs, AVX2, wrong gradients that change from
+ * run to run).
  */
 static const char *avoid_in(const struct op_desc *d)
 {

@@ -30,9 +30,12 @@ int onednn_error(dnnl_status_t status, const char *call);
 dnnl_engine_t onednn_engine(void);
 dnnl_stream_t onednn_stream(void);
 
-/* For loops of our own: one body compiled for three instruction sets and chosen at load time by what the CPU can do (levels, not
- * models: a virtual machine's CPU model may be one that no compiler knows). The bodies hold no OpenMP region: those would not
- * inherit the target. Sanitizers are not ready yet when the choice is made. */
+/*
+ * For loops of our own: one body compiled for three instruction sets and chosen at load time by what the CPU
+ * can do (levels, not models: a virtual machine's CPU model may be one that no compiler knows). The bodies
+ * hold no OpenMP region: those would not inherit the target. Sanitizers are not ready yet when the choice is
+ * made.
+ */
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
 	!defined(__clang__)
 #define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
@@ -67,8 +70,11 @@ void weighted_trim(struct kernel *k);
 int weighted_forward(struct kernel *k, const struct op_io *io);
 int weighted_backward(struct kernel *k, const struct op_io *io);
 
-/* Makes a primitive descriptor with our attributes (scratch memory from the session, ReLU at the end of forward).
- * hint: the forward one for backward passes; avoid: implementations whose name begins so are passed over, or NULL. */
+/*
+ * Makes a primitive descriptor with our attributes (scratch memory from the session, ReLU at the end of
+ * forward). hint: the forward one for backward passes; avoid: implementations whose name begins so are passed
+ * over, or NULL.
+ */
 int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, bool relu,
 		    dnnl_primitive_desc_t hint, const char *avoid);
 

@@ -55,9 +55,9 @@ out:
 }
 
 /*
- * Reorders of small weights take microseconds: a parallel region for each (a network has three a layer) would cost more than
- * it saves, and on a busy machine waits for a thread that is not running. oneDNN takes the thread count both when a
- * primitive is made and when it runs.
+ * Reorders of small weights take microseconds: a parallel region for each (a network has three a layer)
+ * would cost more than it saves, and on a busy machine waits for a thread that is not running. oneDNN takes
+ * the thread count both when a primitive is made and when it runs.
  */
 static int reorder_threads(const dnnl_memory_desc_t *desc)
 {

@@ -1,4 +1,5 @@
-/* y[n,o] = bias[o] + Σ x[n,j]·w[o,j], j = c·H·W + h·W + w of the input map: PyTorch's order after a flatten
+/*
+ * y[n,o] = bias[o] + Σ x[n,j]·w[o,j], j = c·H·W + h·W + w of the input map: PyTorch's order after a flatten
  */
 #include "engine/ref/ref.h"
 

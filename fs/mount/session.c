@@ -109,9 +109,9 @@ static void *wake(void *path)
 }
 
 /*
- * The loop's threads sleep in read(2): a request that only we can answer wakes one, which sees the flag. Should
- * the last of them have gone already, that request ends when the connection is closed; so it is made by a
- * thread that nobody waits for.
+ * The loop's threads sleep in read(2): a request that only we can answer wakes one, which sees the flag.
+ * Should the last of them have gone already, that request ends when the connection is closed; so it is made
+ * by a thread that nobody waits for.
  */
 static void end_loop(struct mounted *m, const char *mnt)
 {

@@ -12,8 +12,10 @@
 #include <string.h>
 #include <time.h>
 
-/* Chosen: the publisher may add a file between our look and the removal, for as long as the scheduler does not
- * know; together at most 0.2 s. */
+/*
+ * Chosen: the publisher may add a file between our look and the removal, for as long as the scheduler does
+ * not know; together at most 0.2 s.
+ */
 #define RMDIR_TRIES    100
 #define RMDIR_PAUSE_NS 2000000
 

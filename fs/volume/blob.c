@@ -2,11 +2,11 @@
  * The files below STATE/blobs: one for each large file of the volume, blobs/XX/INO in hex, XX the low byte.
  *
  * A blob and its inode's record can't change in one atomic step. So before a blob is made or changed, its
- * inode is marked ('B' in the default column family), and the mark goes when an fsync has made both agree on
- * the disk. volume_open looks at each marked one (purge.c): a blob without an inode is removed, a missing or
- * short one (only after a power cut without fsync) is stretched with zeros. A power cut can also bring back a
- * blob that was removed: after anything but a clean close, volume_open removes those without an inode. The bytes beyond a record's size
- * mean nothing and are cut when the blob is next opened.
+ * inode is marked ('B' in the default column family), and the mark goes when an fsync has made both agree
+ * on the disk. volume_open looks at each marked one (purge.c): a blob without an inode is removed, a
+ * missing or short one (only after a power cut without fsync) is stretched with zeros. A power cut can also
+ * bring back a blob that was removed: after anything but a clean close, volume_open removes those without
+ * an inode. The bytes beyond a record's size mean nothing and are cut when the blob is next opened.
  */
 #include "fs/volume/private.h"
 

@@ -3,9 +3,9 @@
  * open, in node->data; one batch at flush writes them with the inode. A file that grows beyond moves to a
  * blob (and stays there): written directly, its size and times committed at flush.
  *
- * Where to draw the line was measured (bench-volume, 2 busy cores; files created, written and closed a second,
- * inline against blob): 12,100 : 4,300 at 2 KiB, 8,500 : 3,300 at 8 KiB, 8,600 : 2,400 at 32 KiB, 2,500 : 1,100
- * at 64 KiB. Beyond, the write buffer of the column family (8 MiB) would hold too few.
+ * Where to draw the line was measured (bench-volume, 2 busy cores; files created, written and closed a
+ * second, inline against blob): 12,100 : 4,300 at 2 KiB, 8,500 : 3,300 at 8 KiB, 8,600 : 2,400 at 32 KiB,
+ * 2,500 : 1,100 at 64 KiB. Beyond, the write buffer of the column family (8 MiB) would hold too few.
  */
 #include "fs/volume/private.h"
 

@@ -85,8 +85,7 @@ void dentry_remove(struct batch *b, uint64_t parent, struct inode_rec *dir, cons
 	block_change(b, parent, d->cookie, -1);
 	if (dir->entries > 0)
 		dir->entries--;
-	/* A scan starts at first_cookie: a queue that is emptied from its front never passes over the dead.
-	 */
+	/* Scans start at first_cookie: a queue that is emptied from its front never passes over the dead. */
 	if (dir->entries == 0)
 		dir->first_cookie = dir->next_cookie;
 	else if (d->cookie == dir->first_cookie)

@@ -25,7 +25,8 @@ enum cf { CF_DEFAULT, CF_INODES, CF_DENTRIES, CF_XATTRS, CF_DATA, CF_SCHED, CF_C
 
 #define SHARDS      64
 #define XATTR_LOCKS 64 /* bits of a mask */
-/* Files up to this size lie in the data column family, larger ones in blob files (measured: see content.c).
+/*
+ * Files up to this size lie in the data column family, larger ones in blob files (measured: see content.c).
  */
 #define INLINE_MAX (64 * 1024)
 
@@ -155,8 +156,8 @@ bool volume_was_closed(struct volume *vol); /* cleanly, by volume_close */
 
 int dentry_name_check(const char *name);
 int dentry_find(struct volume *vol, uint64_t parent, const char *name, struct dentry *ret); /* -ENOENT */
-void dentry_add(struct batch *b, uint64_t parent, struct inode_rec *dir, const char *name,
-		struct dentry *d); /* sets d->cookie */
+/* sets d->cookie */
+void dentry_add(struct batch *b, uint64_t parent, struct inode_rec *dir, const char *name, struct dentry *d);
 void dentry_remove(struct batch *b, uint64_t parent, struct inode_rec *dir, const char *name,
 		   const struct dentry *d);
 

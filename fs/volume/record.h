@@ -15,10 +15,10 @@
  *	sched     the scheduler's own
  *
  * Numbers in keys are big-endian (so that a range scan is in order), in records little-endian. A dentry key
- * is put at most once between two deletes, so SingleDelete is right for it: a cookie key because a cookie is
- * never used again, a name key because a replaced name is deleted before it is put again. The deleted stay in
- * the way of a scan until a compaction brings both records together (measured: 100,000 of them cost 22 to 35 ms);
- * the counts of the blocks let readdir step over the stretches where nothing lives.
+ * is put at most once between two deletes, so SingleDelete is right for it: a cookie key because a cookie
+ * is never used again, a name key because a replaced name is deleted before it is put again. The deleted
+ * stay in the way of a scan until a compaction brings both records together (measured: 100,000 of them cost
+ * 22 to 35 ms); the counts of the blocks let readdir step over the stretches where nothing lives.
  */
 #ifndef FS_VOLUME_RECORD_H
 #define FS_VOLUME_RECORD_H

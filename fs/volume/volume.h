@@ -13,11 +13,12 @@
  *	volume_close(vol);
  *
  * Every function may be called from any thread and returns 0 (or a count) or a negative errno; what a
- * function changes is one atomic write batch. An inode number is never used twice; an unknown one is -ESTALE.
- * Permissions and sticky bits are the caller's business (the kernel checks them: default_permissions); types,
- * ENOTEMPTY and a directory that would go below itself (EINVAL) are checked here. Names: 1 to 255 bytes, no '/'
- * and no NUL, not "." or ".." (-EINVAL, -ENAMETOOLONG). A damaged record is -EIO, a read-only volume -EROFS.
- * RocksDB has threads: fork (to run in the background) before volume_open, not after it.
+ * function changes is one atomic write batch. An inode number is never used twice; an unknown one is
+ * -ESTALE. Permissions and sticky bits are the caller's business (the kernel checks them:
+ * default_permissions); types, ENOTEMPTY and a directory that would go below itself (EINVAL) are checked
+ * here. Names: 1 to 255 bytes, no '/' and no NUL, not "." or ".." (-EINVAL, -ENAMETOOLONG). A damaged
+ * record is -EIO, a read-only volume -EROFS. RocksDB has threads: fork (to run in the background) before
+ * volume_open, not after it.
  */
 #ifndef FS_VOLUME_VOLUME_H
 #define FS_VOLUME_VOLUME_H
@@ -56,8 +57,8 @@ int volume_statvfs(struct volume *vol, struct statvfs *ret);
 
 /* --- names --- */
 
-int vol_lookup(struct volume *vol, uint64_t parent, const char *name,
-	       struct vol_attr *ret); /* "." and ".." too */
+/* "." and ".." too */
+int vol_lookup(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret);
 /* In a directory with S_ISGID the group comes from the directory, and a new directory has S_ISGID too. */
 struct vol_new {
 	uint32_t mode, uid, gid;
@@ -122,8 +123,7 @@ int vol_removexattr(struct volume *vol, uint64_t ino, const char *name);
 /* --- contents --- */
 
 /* flags as open(2); O_TRUNC is honoured, O_CREAT is not, nor O_APPEND (the caller knows the offset). An open
- * file stays readable after its last unlink.
- */
+ * file stays readable after its last unlink. */
 int vol_file_open(struct volume *vol, uint64_t ino, int flags, struct vol_file **ret);
 void vol_file_close(struct vol_file *f); /* flushes; NULL is allowed. Frees the inode of an unlinked file */
 uint64_t vol_file_ino(const struct vol_file *f);

@@ -1,6 +1,6 @@
 /*
- * The two-dimensional unbounded knapsack: best[c][d] is the largest value of at most c mini-batches in d cells
- * of time,
+ * The two-dimensional unbounded knapsack: best[c][d] is the largest value of at most c mini-batches in d
+ * cells of time,
  *
  *	best[c][d] = max(best[c-1][d], max_i best[c-1][d - t_i] + v_i)
  *

@@ -1,12 +1,13 @@
 /*
  * Private to sched/plan: a request made ready to be solved, and what every method works on and fills.
  *
- * Values are in instances: a full mini-batch on sub-model i is worth S·p_i, the one that is not full k·p_i; so
- * p_eff = value / N. `items` and `parts` hold only what can be in an optimum: nothing that is no faster and no
- * more accurate than another, nothing worth 0, nothing that does not fit in D alone; ascending in time and in value.
+ * Values are in instances: a full mini-batch on sub-model i is worth S·p_i, the one that is not full k·p_i;
+ * so p_eff = value / N. `items` and `parts` hold only what can be in an optimum: nothing that is no faster
+ * and no more accurate than another, nothing worth 0, nothing that does not fit in D alone; ascending in
+ * time and in value.
  *
- * The mini-batch that is not full makes K + 1 cases: it is dropped, or sub-model j takes it; what is left of D
- * is for the full ones.
+ * The mini-batch that is not full makes K + 1 cases: it is dropped, or sub-model j takes it; what is left
+ * of D is for the full ones.
  */
 #ifndef SCHED_PLAN_INTERNAL_H
 #define SCHED_PLAN_INTERNAL_H

@@ -51,10 +51,11 @@ struct plan {
 int planner_new(struct planner **ret);
 void planner_free(struct planner *pl);
 /*
- * The best plan: cache, hull, B&B, DP, in this order, until one proves an optimum (p_eff within 1e-9; a B&B's
- * within 1e-8). When none can, the best that was found; `bound` tells how far it may be off. Takes some 20 ms at
- * most. The cache is keyed by the exact request: who wants hits rounds D down to a step that does not
- * matter. -EINVAL (then *ret is untouched): 1 ≤ N ≤ 1e12, 1 ≤ S ≤ 1e6, 0 ≤ p_i ≤ 1, 1 ns ≤ t_i ≤ 2^60 ns do not hold.
+ * The best plan: cache, hull, B&B, DP, in this order, until one proves an optimum (p_eff within 1e-9; a
+ * B&B's within 1e-8). When none can, the best that was found; `bound` tells how far it may be off. Takes
+ * some 20 ms at most. The cache is keyed by the exact request: who wants hits rounds D down to a step that
+ * does not matter. -EINVAL (then *ret is untouched): 1 ≤ N ≤ 1e12, 1 ≤ S ≤ 1e6, 0 ≤ p_i ≤ 1, 1 ns ≤ t_i ≤
+ * 2^60 ns do not hold.
  */
 int planner_plan(struct planner *pl, const struct plan_request *request, struct plan *ret);
 const char *plan_method_name(enum plan_method method); /* "hull", "bnb", "dp", "cache" */

@@ -166,8 +166,9 @@ bool problem_closed(const struct problem *p, double bound, double value)
 }
 
 /*
- * Of 1e12 instances a few may be left out within the tolerance although there is time, and what is answered with
- * accuracy 0 adds nothing to p_eff, but an answer is better than none: gives what is left over to what fits.
+ * Of 1e12 instances a few may be left out within the tolerance although there is time, and what is answered
+ * with accuracy 0 adds nothing to p_eff, but an answer is better than none: gives what is left over to what
+ * fits.
  */
 static void use_rest(const struct problem *p, struct solution *s)
 {

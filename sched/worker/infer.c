@@ -1,7 +1,7 @@
 /*
- * The inference worker: endpoints, each a model with a session for every slice at the batch size S. Mini-batches
- * are decoded by all threads, the readable instances moved together, and run at once; one that can't be
- * decoded fails alone. Messages are answered in the order in which they came.
+ * The inference worker: endpoints, each a model with a session for every slice at the batch size S.
+ * Mini-batches are decoded by all threads, the readable instances moved together, and run at once; one that
+ * can't be decoded fails alone. Messages are answered in the order in which they came.
  *
  * Grad-CAM runs in a session of its own (it keeps activations and gradients) of CAM_BATCH instances, made
  * when first asked for and kept for one sub-model at a time, so that memory stays within the promise.

@@ -1,7 +1,7 @@
 /*
- * How long planning takes: `bench-plan [CASES]` (target bench-plan). 4 sub-models of the paper's Table 3 with times and
- * accuracies moved at random, N from 1 to 1e9 and D from nothing to more than enough, both spread evenly over
- * their logarithm and over the load. Figures, never pass or fail.
+ * How long planning takes: `bench-plan [CASES]` (target bench-plan). 4 sub-models of the paper's Table 3
+ * with times and accuracies moved at random, N from 1 to 1e9 and D from nothing to more than enough, both
+ * spread evenly over their logarithm and over the load. Figures, never pass or fail.
  */
 #include "sched/plan/plan.h"
 

@@ -1,5 +1,6 @@
 /*
- * Descriptions of networks and sessions that can't be, ops that a backend lacks, the slice rule, and losses by hand and by central differences.
+ * Descriptions of networks and sessions that can't be, ops that a backend lacks, the slice rule, and losses
+ * by hand and by central differences.
  */
 #include "tests/conform/nets.h"
 

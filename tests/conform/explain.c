@@ -6,8 +6,8 @@
 #include <errno.h>
 
 /*
- * x → 1×1 convolution with known weights → ReLU → global average → linear: the gradient of a logit on map k is fc[class][k] /
- * pixels everywhere, so the activation map is the ReLU of Σ fc[class][k]·map[k], scaled.
+ * x → 1×1 convolution with known weights → ReLU → global average → linear: the gradient of a logit on map k
+ * is fc[class][k] / pixels everywhere, so the activation map is the ReLU of Σ fc[class][k]·map[k], scaled.
  */
 static void test_gradcam(void **state)
 {

@@ -1,5 +1,6 @@
 /*
- * Whole networks: a slice equals a network that was built narrow from the copied-out weights, gradients included and bit-equal outside; part-filled batches; repeatability; backends against each other.
+ * Whole networks: a slice equals a network that was built narrow from the copied-out weights, gradients
+ * included and bit-equal outside; part-filled batches; repeatability; backends against each other.
  */
 #include "tests/conform/nets.h"
 
@@ -8,7 +9,7 @@
 static const float rates[] = {0.25f, 0.5f, 0.75f, 1};
 enum { N_RATES = sizeof(rates) / sizeof(rates[0]) };
 
-/* Steps through the elements of a parameter's slice: index in the full array of element i of the narrow one. */
+/* Steps through a parameter's slice: the index in the full array of element i of the narrow one. */
 static size_t full_index(const struct param *full, const struct param *narrow, size_t i)
 {
 	size_t index = 0, stride = 1;
@@ -127,7 +128,10 @@ static void test_backends_agree(void **state)
 		}
 }
 
-/* The loss of the whole net against central differences in every parameter: fusion and the meeting of gradients. */
+/*
+ * The loss of the whole net against central differences in every parameter: fusion and the meeting of
+ * gradients.
+ */
 static void test_numeric_gradients(void **state)
 {
 	static const int labels[BATCH] = {1, 2, 0, 4};
@@ -226,7 +230,7 @@ static void test_weights_renewed(void **state)
 	guarded_free(&x, "x");
 }
 
-/* The same seed and thread count give the same bits; sessions that share the workspace do not disturb each other. */
+/* The same seed and threads give the same bits; sessions that share the workspace do not disturb another. */
 static void test_repeatable(void **state)
 {
 	static const int labels[BATCH] = {1, 2, 0, 4};

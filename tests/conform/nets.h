@@ -29,8 +29,10 @@ static inline int conv(struct net *net, const char *name, int in, int channels, 
 	return id;
 }
 
-/* Two residual blocks, the second narrowing the plane with a projection that is normalised too. `groups` slices of
- * `width` channels in all. */
+/*
+ * Two residual blocks, the second narrowing the plane with a projection that is normalised too. `groups`
+ * slices of `width` channels in all.
+ */
 static inline int build_resnet(struct net *net, int width, int groups)
 {
 	int x, y, z;
@@ -50,7 +52,10 @@ static inline int build_resnet(struct net *net, int width, int groups)
 	return net_linear(net, "fc", x, &(struct linear_attr){.features = CLASSES, .bias = true}, NULL);
 }
 
-/* What the ResNet lacks: pools, depthwise, bias, pre-activation adds of which one addend is used again, flatten. */
+/*
+ * What the ResNet lacks: pools, depthwise, bias, pre-activation adds of which one addend is used again,
+ * flatten.
+ */
 static inline int build_mixed(struct net *net, int width, int groups)
 {
 	int x, y;

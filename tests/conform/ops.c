@@ -205,8 +205,7 @@ static void check_shape(const struct shape *s, float rate, const struct backend 
 	assert_int_equal(kernel_forward(b.kernel, &io_b), 0);
 	compare(what, b.y.data, a.y.data, out, info->tolerance, info->mean_tolerance);
 
-	/* the same mask for both: a result that is 0 but for rounding would make the gradients incomparable
-	 */
+	/* the same mask for both: results that are 0 but for rounding would make gradients incomparable */
 	memcpy(b.y.data, a.y.data, out * sizeof(float));
 	before = guarded_copy(&b.dweight);
 	assert_int_equal(kernel_backward(a.kernel, &io_a), 0);

@@ -1,5 +1,7 @@
-/* The daemon dies after each k-th thing that it does to its host, and comes again: every instance that was there is
- * answered exactly once, and no record is left. */
+/*
+ * The daemon dies after each k-th thing that it does to its host, and comes again: every instance that was
+ * there is answered exactly once, and no record is left.
+ */
 #include "tests/support/fake_host.h"
 
 #include <setjmp.h>
@@ -147,7 +149,9 @@ static void test_dies_twice(void **state)
 			live_through(k, again);
 }
 
-/* What the records say when they are damaged or of nobody is removed or left alone, and nothing falls over. */
+/*
+ * What the records say when they are damaged or of nobody is removed or left alone, and nothing falls over.
+ */
 static void test_strange_keys(void **state)
 {
 	static const struct {

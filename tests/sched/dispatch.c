@@ -1,5 +1,7 @@
-/* What the dispatcher makes of plans: the paper's Table 3 to the digit, a device that slows down, overload, several
- * tasks at once, slow publication, a worker that dies, a hundred thousand instances. */
+/*
+ * What the dispatcher makes of plans: the paper's Table 3 to the digit, a device that slows down, overload,
+ * several tasks at once, slow publication, a worker that dies, a hundred thousand instances.
+ */
 #include "tests/support/fake_host.h"
 
 #include <math.h>
@@ -64,8 +66,10 @@ static double task_number(const char *name, const char *key)
 	return world_number(&w, path, key);
 }
 
-/* Each instance has one answer; one that says ok was visible in time, one that says late was not (or not surely).
- * Returns Σ of those that say so. */
+/*
+ * Each instance has one answer; one that says ok was visible in time, one that says late was not (or not
+ * surely). Returns Σ of those that say so.
+ */
 static int count_status(const char *name, int n, const char *status, int64_t submitted_ms, double deadline_ms)
 {
 	int count = 0;

@@ -1,6 +1,6 @@
 /*
- * The executor over worker processes that behave, die, hang or talk nonsense. The worker here is a forked child
- * that runs fake_worker() below; what it does wrong is set in shared memory.
+ * The executor over worker processes that behave, die, hang or talk nonsense. The worker here is a forked
+ * child that runs fake_worker() below; what it does wrong is set in shared memory.
  */
 #include "sched/executor.h"
 #include "tests/dirhost.h"

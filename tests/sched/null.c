@@ -1,5 +1,4 @@
-/* The null executor on the fake clock: service order and times to the nanosecond, answers, pictures, death.
- */
+/* The null executor on the fake clock: order and times to the nanosecond, answers, pictures, death. */
 #include "sched/executor.h"
 #include "sched/loop.h"
 

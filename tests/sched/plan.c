@@ -391,8 +391,10 @@ static void test_large(void **state)
 	assert_true(agreed > 300);
 }
 
-/* Accuracy in proportion to time: every mix that uses the time up is as good, and the one that uses most of it is
- * hard to find. The hull gives up on some; the planner is never worse than any method, and in time. */
+/*
+ * Accuracy in proportion to time: every mix that uses the time up is as good, and the one that uses most of
+ * it is hard to find. The hull gives up on some; the planner is never worse than any method, and in time.
+ */
 static void test_hard(void **state)
 {
 	int gave_up = 0, by[PLAN_METHODS] = {0};
@@ -497,7 +499,9 @@ static void test_ends(void **state)
 	assert_memory_equal(&plan, &before, sizeof(plan));
 }
 
-/* GLPK out of memory would abort the process: instead nothing is claimed, and the next time it works again. */
+/*
+ * GLPK out of memory would abort the process: instead nothing is claimed, and the next time it works again.
+ */
 static void test_glpk_failure(void **state)
 {
 	struct plan_request r = {.n_submodels = 4,

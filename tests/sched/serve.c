@@ -1,5 +1,7 @@
-/* Serving, rule by rule (DESIGN section 2), on the fake clock with the null executor: what is submitted when, under
- * which deadline, and what comes out. */
+/*
+ * Serving, rule by rule (DESIGN section 2), on the fake clock with the null executor: what is submitted when,
+ * under which deadline, and what comes out.
+ */
 #include "tests/support/fake_host.h"
 
 #include <math.h>

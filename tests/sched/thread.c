@@ -1,5 +1,7 @@
-/* The scheduler on its own thread and the real clock: messages from other threads, and stopping in mid-work. The fake
- * host is the scheduler thread's alone while that runs; it is looked at when it has stopped. */
+/*
+ * The scheduler on its own thread and the real clock: messages from other threads, and stopping in mid-work.
+ * The fake host is the scheduler thread's alone while that runs; it is looked at when it has stopped.
+ */
 #include "tests/support/fake_host.h"
 
 #include <pthread.h>

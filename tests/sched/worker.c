@@ -1,6 +1,7 @@
 /*
- * Real worker processes, all three kinds: a folder of images is scanned, trained on, served and explained; workers
- * are killed and paused on the way. This program is its own worker: dirhost executes it as `worker KIND`.
+ * Real worker processes, all three kinds: a folder of images is scanned, trained on, served and explained;
+ * workers are killed and paused on the way. This program is its own worker: dirhost executes it as `worker
+ * KIND`.
  */
 #include "engine/image.h"
 #include "sched/executor.h"

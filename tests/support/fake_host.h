@@ -1,7 +1,7 @@
 /*
  * A host for the scheduler without volume, mount or threads: a tree of files and a key space in memory, and
- * publications that take a set time on the loop's fake clock, one after the other. It outlives schedulers: a crash
- * is to drop the scheduler and what is not published yet, and to make another one on the same host.
+ * publications that take a set time on the loop's fake clock, one after the other. It outlives schedulers:
+ * a crash is to drop the scheduler and what is not published yet, and to make another one on the same host.
  *
  *	struct world w;
  *	world_init(&w, MODEL_JSON, SPEC_JSON);		// endpoint infer/app, running

@@ -1,7 +1,8 @@
 /*
- * latency APP FILE COUNT [DEADLINE]: COUNT times, one after the other on an idle endpoint, writes FILE into APP/in/ under a new name as
- * cp does, and prints the milliseconds from the end of close() to the moment inotify shows the answer in
- * APP/out/; last a line with median, 90 % and maximum. With DEADLINE it is set as the in/ directory's xattr first.
+ * latency APP FILE COUNT [DEADLINE]: COUNT times, one after the other on an idle endpoint, writes FILE into
+ * APP/in/ under a new name as cp does, and prints the milliseconds from the end of close() to the moment
+ * inotify shows the answer in APP/out/; last a line with median, 90 % and maximum. With DEADLINE it is set
+ * as the in/ directory's xattr first.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -102,7 +103,7 @@ int main(int argc, char **argv)
 		}
 		ms[i] = now_ms() - start;
 		printf("%.2f\n", ms[i]);
-		usleep(300000); /* so that the endpoint is idle again: the task is ended, its files are published */
+		usleep(300000); /* then the task is ended, its files are published, the endpoint is idle */
 	}
 	qsort(ms, count, sizeof(*ms), compare);
 	printf("median %.2f ms, 90 %% %.2f ms, max %.2f ms\n", ms[count / 2], ms[count * 9 / 10],

@@ -1,6 +1,7 @@
 /*
- * watch DIR [SECONDS]: prints a line "UNIX-TIME EVENT PATH" for each file that appears below DIR (MOVED_TO), directories made
- * meanwhile included, until SECONDS are over or it is killed. What a file-watching pipeline sees.
+ * watch DIR [SECONDS]: prints a line "UNIX-TIME EVENT PATH" for each file that appears below DIR
+ * (MOVED_TO), directories made meanwhile included, until SECONDS are over or it is killed. What a
+ * file-watching pipeline sees.
  */
 #include <dirent.h>
 #include <errno.h>

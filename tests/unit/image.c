@@ -231,7 +231,7 @@ static void jpeg_hostile(void **state)
 			assert_true(n + 8 > b.len);
 			image_release(&back);
 		} else {
-			/* libjpeg continues a header cut in mid-size with an end mark, which reads as a huge size. */
+			/* libjpeg ends a header cut in mid-size with an end mark: it reads as a huge size. */
 			assert_true(r == -EBADMSG || r == -EFBIG);
 		}
 		free(copy);

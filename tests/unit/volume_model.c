@@ -1,7 +1,7 @@
 /*
- * The volume against a model: a random, seeded run of metadata calls, each answer compared with that of a tree
- * in memory that follows POSIX in the plainest way; then the whole tree compared, also after a reopen. And a
- * run with 8 threads that must neither hang nor leave anything that fsck names.
+ * The volume against a model: a random, seeded run of metadata calls, each answer compared with that of a
+ * tree in memory that follows POSIX in the plainest way; then the whole tree compared, also after a reopen.
+ * And a run with 8 threads that must neither hang nor leave anything that fsck names.
  * VOLUME_SEED=N replays a run.
  */
 #include "tests/unit/volume_test.h"
