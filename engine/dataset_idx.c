@@ -83,6 +83,8 @@ static void reader_close(struct reader *rd)
 /* Fills out with up to n bytes; how many there were, or -1 when the stream is damaged. */
 static ssize_t reader_read(struct reader *rd, void *out, size_t n)
 {
+	bool damaged = false;
+
 	if (!rd->gzip) {
 		size_t some = n < rd->len ? n : rd->len;
 
@@ -93,7 +95,7 @@ static ssize_t reader_read(struct reader *rd, void *out, size_t n)
 	}
 	rd->z.next_out = out;
 	rd->z.avail_out = (uInt)n;
-	while (rd->z.avail_out && !rd->ended) {
+	while (rd->z.avail_out && !rd->ended && !damaged) {
 		uInt some = rd->len < (1u << 30) ? (uInt)rd->len : 1u << 30;
 		int z;
 
@@ -104,10 +106,13 @@ static ssize_t reader_read(struct reader *rd, void *out, size_t n)
 		rd->len -= some - rd->z.avail_in;
 		if (z == Z_STREAM_END)
 			rd->ended = true;
+		else if (z == Z_BUF_ERROR && !rd->len)
+			break;
 		else if (z != Z_OK)
-			return z == Z_BUF_ERROR && !rd->len ? (ssize_t)(n - rd->z.avail_out) : -1;
+			damaged = true;
 	}
-	return (ssize_t)(n - rd->z.avail_out);
+	rd->z.next_out = NULL; /* out is the caller's */
+	return damaged ? -1 : (ssize_t)(n - rd->z.avail_out);
 }
 
 /* True when nothing is left and, for gzip, its checksum was right. */

@@ -190,25 +190,26 @@ static const struct image *convert(struct image *made, const struct image *from,
  * they shrink, so that nothing is overwritten before it was read. */
 static int reshape(struct dataset_scan *scan, int channels, int height, int width, struct err *err)
 {
-	size_t old = image_bytes(scan), new = (size_t)channels *height *width;
-	struct image was = {scan->height, scan->width, scan->channels, malloc(old ? old : 1)};
+	size_t before = image_bytes(scan), after = (size_t)channels * height * width;
+	struct image was = {scan->height, scan->width, scan->channels, calloc(1, before ? before : 1)};
 	int r = was.pixels ? 0 : -ENOMEM;
 
-	if (new *(uint64_t)scan->slots > DATASET_MAX_PIXELS) {
+	if (after * (uint64_t)scan->slots > DATASET_MAX_PIXELS) {
 		r = err_set(err, ERR_IO, "the decoded data set is larger than %llu bytes",
 			    (unsigned long long)DATASET_MAX_PIXELS);
 		goto out;
 	}
 	for (uint32_t i = 0; r == 0 && i < scan->slots; i++) {
-		uint32_t slot = new > old ? scan->slots - 1 - i : i;
+		uint32_t slot = after > before ? scan->slots - 1 - i : i;
 		struct image made = {0};
 		const struct image *now;
 
-		r = dataset_pread(scan->spool_fd, was.pixels, old, CACHE_PAGE + (uint64_t)slot * old);
+		r = dataset_pread(scan->spool_fd, was.pixels, before, CACHE_PAGE + (uint64_t)slot * before);
 		if (r < 0)
 			break;
 		now = convert(&made, &was, channels, height, width);
-		r = now ? dataset_pwrite(scan->spool_fd, now->pixels, new, CACHE_PAGE + (uint64_t)slot * new)
+		r = now ? dataset_pwrite(scan->spool_fd, now->pixels, after,
+					 CACHE_PAGE + (uint64_t)slot * after)
 			: -ENOMEM;
 		image_release(&made);
 	}

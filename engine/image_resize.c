@@ -89,6 +89,8 @@ int image_resize(struct image *ret, const struct image *from, int height, int wi
 	float *rows = NULL, *sum = NULL;
 	int kept[2] = {-1, -1}, r;
 
+	if (height < 1 || width < 1 || from->channels < 1)
+		return -EINVAL;
 	r = image_alloc(&image, height, width, from->channels, NULL);
 	if (r < 0)
 		goto out;

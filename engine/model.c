@@ -202,7 +202,7 @@ int model_load(struct model **ret, const char *json, size_t json_len, const void
 		r = err_set(err, ERR_BAD_MODEL, "model.json: %s", err_format(&why, text, sizeof(text)));
 		goto out;
 	}
-	if (r < 0) {
+	if (r != 0) {
 		err_set(err, ERR_NO_MEMORY, "loading a model");
 		goto out;
 	}

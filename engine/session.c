@@ -271,6 +271,8 @@ static int begin_forward(struct session *s, int n, float **ret_x)
 	if (variant < 0)
 		return variant;
 	*ret_x = data_of(s, 0);
+	if (!*ret_x)
+		return -EINVAL;
 	memset(*ret_x + (size_t)n * row, 0, (size_t)(s->variants[variant].n - n) * row * sizeof(float));
 	return variant;
 }

@@ -331,7 +331,7 @@ static int host_spawn(void *host, const char *kind, int *ret_fd, int *ret_pid)
 	posix_spawnattr_t attr;
 	sigset_t none, all;
 	int pair[2], r;
-	pid_t pid;
+	pid_t pid = 0;
 
 	(void)host;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)

@@ -324,7 +324,7 @@ static int make_dirs(struct publisher *pub, const char *path)
 		if (slash)
 			*slash = '\0';
 		if (fstatat(pub->root_fd, copy, &st, 0) < 0) {
-			if (errno != ENOENT || depth < keep) {
+			if (errno != ENOENT || depth < keep || !dir_end) {
 				r = -errno;
 				break;
 			}

@@ -282,7 +282,6 @@ static int run(struct sched *s, struct list *list, const struct group *group, co
 			put_back(mb->inst[i]);
 		goto out;
 	}
-	r = 1;
 	count_minibatch(mb);
 	d->out[d->n_out++] = mb;
 	mark_running(s, mb);

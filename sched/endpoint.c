@@ -286,15 +286,15 @@ static void recover_schedule(struct endpoint *ep)
 	size_t len = 0;
 
 	result_schedule_header(&header, ep);
-	if (ep->schedule.len >= header.len && header.data &&
-	    memcmp(ep->schedule.data, header.data, header.len) == 0)
+	if (header.failed || !header.data)
+		goto out; /* no memory: the rows stay as they are */
+	if (ep->schedule.len >= header.len && memcmp(ep->schedule.data, header.data, header.len) == 0)
 		goto out;
 	endpoint_path(ep, path, sizeof(path), "schedule.csv");
 	if (!ep->schedule.len && s->ops->lookup(s->host, path, &e) == 0 && !e.is_dir &&
 	    s->ops->read(s->host, e.ino, MAX_GENERATED, &old, &len) == 0 && len >= header.len &&
 	    memcmp(old, header.data, header.len) == 0) {
-		buf_clear(&header);
-		buf_add(&header, old, len);
+		buf_add(&header, (const char *)old + header.len, len - header.len);
 	}
 	free(old);
 	buf_release(&ep->schedule);

@@ -563,8 +563,10 @@ void jobs_free(struct jobs *jobs)
 		return;
 	jobs_stop(jobs);
 	reaper_release(&jobs->reaper);
-	while (jobs->jobs)
-		job_free(jobs->jobs);
+	for (struct job *job = jobs->jobs, *next; job; job = next) {
+		next = job->next;
+		job_free(job);
+	}
 	dataset_free_all(jobs);
 	publishing_free_all(jobs);
 	free(jobs);

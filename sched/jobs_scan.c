@@ -302,8 +302,10 @@ void jobs_dataset_gone(struct jobs *jobs, const char *name)
 
 void dataset_free_all(struct jobs *jobs)
 {
-	while (jobs->datasets)
-		dataset_free(jobs->datasets);
+	for (struct dataset_entry *ds = jobs->datasets, *next; ds; ds = next) {
+		next = ds->next;
+		dataset_free(ds);
+	}
 }
 
 int dataset_cache(struct jobs *jobs, const char *name, int c, int h, int w, int *ret_fd, char *text,

@@ -211,11 +211,12 @@ void status_changed(struct sched *s)
 void status_event(struct sched *s, const char *event, const char *name, const char *what, int64_t count)
 {
 	struct buf *events = &s->status.events;
+	int64_t ms = loop_wall(s->loop) / NS_PER_MS;
 	cJSON *json = cJSON_CreateObject();
 	char *line = NULL;
 
 	if (json) {
-		cJSON_AddNumberToObject(json, "time", (double)(loop_wall(s->loop) / NS_PER_MS) / 1e3);
+		cJSON_AddNumberToObject(json, "time", (double)ms / 1e3);
 		cJSON_AddStringToObject(json, "event", event);
 		cJSON_AddStringToObject(json, "name", name);
 		cJSON_AddStringToObject(json, "what", what);

@@ -196,7 +196,7 @@ static void end_batch(struct batch *batch)
 	struct task **tasks;
 
 	list_each(link, &batch->finished) n++;
-	tasks = calloc(n, sizeof(struct task *));
+	tasks = calloc(n ? n : 1, sizeof(struct task *));
 	n = 0;
 	list_each(link, &batch->finished) if (tasks) tasks[n++] = list_entry(link, struct task, batch_link);
 	if (!tasks || publish_batch(batch, tasks, n) < 0) {

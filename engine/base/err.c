@@ -13,7 +13,8 @@ static const struct {
 #undef ERR
 };
 
-int err_set(struct err *e, enum err_code code, const char *fmt, ...)
+/* In parentheses: not the macro that analysers see. */
+int(err_set)(struct err *e, enum err_code code, const char *fmt, ...)
 {
 	if (e) {
 		va_list ap;

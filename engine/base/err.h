@@ -29,6 +29,15 @@ struct err {
 /* Notes the cause (when e is not NULL) and returns the code's negative errno, so that `return err_set(…)`
  * works. */
 int err_set(struct err *e, enum err_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+#ifdef __clang_analyzer__ /* which can't see the table: every cause but ERR_NONE gives a negative errno */
+static inline int err_negative(int r)
+{
+	if (r >= 0)
+		__builtin_unreachable();
+	return r;
+}
+#define err_set(...) err_negative(err_set(__VA_ARGS__))
+#endif
 
 /* The table's columns. */
 const char *err_name(enum err_code code); /* "SPEC_KEY" */

@@ -42,8 +42,7 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, 4, x_dims, dnnl_f32, dnnl_nhwc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 4, y_dims, dnnl_f32, dnnl_nhwc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_x));
-	if ((r = weight_format(&weight, d, false)) < 0 ||
-	    (r = weight_format(&descs.weight_view, d, true)) < 0)
+	if (weight_format(&weight, d, false) < 0 || weight_format(&descs.weight_view, d, true) < 0)
 		goto out;
 	DNNL_CHECK(dnnl_convolution_forward_desc_init(&what, dnnl_forward_inference, dnnl_convolution_direct,
 						      &x, &weight, d->bias ? &bias : NULL, &y, stride, pad,

@@ -82,7 +82,7 @@ static int backward(struct kernel *k, const struct op_io *io)
 {
 	const struct op_desc *d = &k->desc;
 	size_t n_x = (size_t)d->n * extent_size(&d->in);
-	size_t row = (size_t)(d->in.c / d->groups * d->kernel * d->kernel);
+	size_t row = (size_t)d->in.c / d->groups * d->kernel * d->kernel;
 	double *dx = calloc(n_x, sizeof(*dx)), *dw = calloc((size_t)(d->out.c * d->weight_ld), sizeof(*dw));
 	int r = -ENOMEM;
 

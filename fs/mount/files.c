@@ -32,7 +32,7 @@ void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 			&attr);
 	if (r == 0)
 		r = tree_open(tree, attr.ino, fi->flags & ~O_TRUNC, true, &file);
-	if (r < 0) {
+	if (r != 0) {
 		fuse_reply_err(req, -r);
 		return;
 	}

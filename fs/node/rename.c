@@ -221,13 +221,15 @@ int tree_rename(struct tree *tree, const struct tree_caller *caller, uint64_t pa
 		r = flags & RENAME_NOREPLACE ? -EEXIST : 0;
 		goto out;
 	}
-	if (!(flags & RENAME_NOREPLACE && to.there)) {
-		r = arriving(tree, &from, &to, &here, &text, &len);
-		if (r == 0 && exchange)
-			r = arriving(tree, &to, &from, &back, &back_text, &back_len);
-		if (r < 0)
-			goto out;
+	if (flags & RENAME_NOREPLACE && to.there) {
+		r = -EEXIST;
+		goto out;
 	}
+	r = arriving(tree, &from, &to, &here, &text, &len);
+	if (r == 0 && exchange)
+		r = arriving(tree, &to, &from, &back, &back_text, &back_len);
+	if (r != 0)
+		goto out;
 	r = vol_rename(tree->vol, parent, name, new_parent, new_name, flags, here.kind, NULL, 0);
 	if (r < 0)
 		goto out;

@@ -156,8 +156,7 @@ static int splice(char *buf, size_t size, const char *target, const char *rest)
 	if (n + 1 + m + 1 > size)
 		return -ENAMETOOLONG;
 	memmove(buf + n + 1, rest, m + 1);
-	memcpy(buf, target, n);
-	buf[n] = '/';
+	*stpcpy(buf, target) = '/';
 	return 0;
 }
 

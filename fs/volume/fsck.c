@@ -579,7 +579,7 @@ static int attach(struct volume *vol, uint64_t dir_ino, uint64_t ino)
 		r = node_get_dir(vol, dir_ino, &dir);
 	if (r == 0)
 		r = node_get(vol, ino, &node);
-	if (r < 0)
+	if (r != 0)
 		goto out;
 	dir_rec = dir->rec;
 	rec = node->rec;

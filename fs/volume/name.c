@@ -136,7 +136,7 @@ int vol_create(struct volume *vol, uint64_t parent, const char *name, const stru
 		r = -EROFS;
 	if (r == 0)
 		r = node_get_dir(vol, parent, &dir);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	r = dentry_find(vol, parent, name, &d);
 	if (r != -ENOENT) {
@@ -275,7 +275,7 @@ static int remove_name(struct volume *vol, uint64_t parent, const char *name, bo
 		r = -EIO; /* a directory in itself: damaged */
 	if (r == 0)
 		r = node_get(vol, d.ino, &node);
-	if (r < 0) {
+	if (r != 0) {
 		r = r == -ESTALE ? -EIO : r;
 		goto out;
 	}

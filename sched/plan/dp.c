@@ -62,14 +62,14 @@ void dp_solve(const struct problem *p, struct solution *best)
 	bool exact;
 	int rows, cells;
 
-	if (p->n_items == 0 && p->n_parts == 0) {
-		best->proved = true;
-		return;
-	}
 	for (int i = 0; i < p->n_items; i++)
 		cell = plan_gcd(cell, p->items[i].time);
 	for (int i = 0; i < p->n_parts; i++)
 		cell = plan_gcd(cell, p->parts[i].time);
+	if (!cell) { /* nothing fits */
+		best->proved = true;
+		return;
+	}
 	most = p->n_items ? p->deadline / p->items[0].time : 0;
 	most = most < p->full ? most : p->full;
 	/* More time than the slowest of all need does not matter. */

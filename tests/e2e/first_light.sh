@@ -31,14 +31,14 @@ same 444 "$(stat -c %a datasets/small/dataset.json)" mode
 
 echo "a job"
 mkdir jobs/small
-echo '{"dataset":"small","net":{"arch":"resnet","depth":8,"width":8},"epochs":3,"batch":32}' >jobs/small/spec.json
+echo '{"dataset":"small","net":{"arch":"resnet","depth":8,"width":8},"epochs":8,"batch":32}' >jobs/small/spec.json
 eventually 120 grep -qE 'done|failed' jobs/small/state
 [[ ! -e jobs/small/error ]] || fail "$(cat jobs/small/error)"
 same done "$(cat jobs/small/state)"
 same 4 "$(tail -n +2 models/small/latest/slices.csv | wc -l)" slices
 same 1 "$(readlink models/small/latest)" latest
 [[ -s jobs/small/model/weights.safetensors ]] || fail "jobs/small/model leads nowhere"
-same 4 "$(wc -l <jobs/small/metrics.csv)" "lines of metrics.csv"
+same 9 "$(wc -l <jobs/small/metrics.csv)" "lines of metrics.csv"
 grep -q '<svg' jobs/small/curves.svg
 same done "$(cat jobs/small/best/state)" "state of the trial"
 
@@ -77,6 +77,7 @@ for name in os.listdir(sys.argv[1]):
     n += 1
 assert n == 69, n
 assert right > 25, "%d of %d right: hardly better than chance" % (right, n)
+print(right, "of", n, "right")
 P
 same ok "$(getfattr --only-values -n user.state infer/app/in/b1/sub/00000-9.png)" user.state
 same failed "$(getfattr --only-values -n user.state infer/app/in/b1/broken.png)" user.state

@@ -110,6 +110,13 @@ finish()
 		fi
 		umount -l "$MNT" 2>/dev/null
 	fi
+	# Builds with sanitizers: the daemon's and its workers' words count as the test's.
+	if [[ -f $STATE/log ]] && grep -aqE '(Address|Leak|Thread)Sanitizer|: runtime error: ' "$STATE/log"; then
+		status=1
+		FAILED_AT=said
+		echo "$0: a sanitizer spoke in the daemon's log" >&2
+		grep -anE -A 20 '(Address|Leak|Thread)Sanitizer|: runtime error: ' "$STATE/log" | head -n 60 >&2
+	fi
 	if [[ $status -ne 0 && $status -ne 77 ]]; then
 		[[ -n $FAILED_AT ]] || echo "$0: failed (status $status)" >&2
 		[[ -f $STATE/log ]] && tail -n 40 "$STATE/log" >&2
