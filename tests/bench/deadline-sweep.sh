@@ -23,7 +23,7 @@ for ms in $((fast / 4)) $((fast / 2)) "$fast" $((fast * 3 / 2)) $((fast * 2)) $(
 	mkdir "$app/in/$b"
 	cp "$work"/png/*.png "$app/in/$b/"
 	mkdir -p "$app/out/$b"
-	"$BUILD/tests/tools/watch" "$app/out/$b" >"$work/seen" &
+	"$BUILD/tools/watch" "$app/out/$b" >"$work/seen" &
 	watcher=$!
 	while ! grep -q ready "$work/seen"; do sleep 0.01; done
 	start=$(date +%s.%N)

@@ -14,7 +14,7 @@ bench_png $per_batch
 app=$ml/infer/app
 touch "$work/seen"
 watch() {
-	"$BUILD/tests/tools/watch" "$app/out" >>"$work/seen" 2>>"$work/log" &
+	"$BUILD/tools/watch" "$app/out" >>"$work/seen" 2>>"$work/log" &
 	watcher=$!
 }
 # Batches for ever: one is copied into in/ (when a crash cuts that short it stays as it is: what is there must be answered), the

@@ -9,5 +9,5 @@ bench_model
 bench_png 1
 for settle in 50ms 0; do
 	bench_endpoint "app$settle" '{"model":"fashion","deadline":"5s","settle":"'$settle'"}'
-	echo "settle $settle: $("$BUILD/tests/tools/latency" "$ml/infer/app$settle" "$work"/png/*.png "$n" | tail -n 1)"
+	echo "settle $settle: $("$BUILD/tools/latency" "$ml/infer/app$settle" "$work"/png/*.png "$n" | tail -n 1)"
 done

@@ -18,7 +18,7 @@ mkdir "$ml"
 bench_end() {
 	[ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
 	for _ in $(seq 50); do
-		mountpoint -q "$ml" || break
+		[ -n "$daemon" ] && kill -0 "$daemon" 2>/dev/null || break
 		sleep 0.1
 	done
 	umount -l "$ml" 2>/dev/null || true
