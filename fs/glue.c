@@ -43,33 +43,36 @@ static int host_scan(void *host, const void *prefix, size_t prefix_len,
 /* The scheduler's callback on its way from the publisher's thread to the scheduler's. */
 struct relay {
 	struct loop *loop;
-	void (*done)(void *data, int r);
+	void (*done)(void *data, int r, int64_t visible);
 	void *data;
 	int r;
+	int64_t visible;
 };
 
 static void relay_run(void *arg)
 {
 	struct relay *relay = arg;
 
-	relay->done(relay->data, relay->r);
+	relay->done(relay->data, relay->r, relay->visible);
 	free(relay);
 }
 
-static void relay_post(void *arg, int r)
+static void relay_post(void *arg, int r, int64_t visible)
 {
 	struct relay *relay = arg;
 
 	relay->r = r;
+	relay->visible = visible;
 	if (loop_post(relay->loop, relay_run, free, relay) < 0) {
 		log_error("publish: out of memory, a completion was lost");
 		free(relay);
 	}
 }
 
-static int put(struct glue *glue, const struct publication *p)
+static int host_publish(void *host, const struct host_publication *p)
 {
-	struct publication relayed = *p;
+	struct publication relayed = {.file = *p};
+	struct glue *glue = host;
 	struct relay *relay = NULL;
 	int r;
 
@@ -78,8 +81,8 @@ static int put(struct glue *glue, const struct publication *p)
 		if (!relay)
 			return -ENOMEM;
 		*relay = (struct relay){.loop = sched_loop(glue->sched), .done = p->done, .data = p->data};
-		relayed.done = relay_post;
-		relayed.data = relay;
+		relayed.file.done = relay_post;
+		relayed.file.data = relay;
 	}
 	r = publisher_put(glue->pub, &relayed);
 	if (r < 0)
@@ -87,31 +90,18 @@ static int put(struct glue *glue, const struct publication *p)
 	return r;
 }
 
-static int host_publish(void *host, const char *path, const void *content, size_t len, unsigned flags,
-			uint64_t owner_ino, const struct host_op *ops, size_t n_ops,
-			void (*done)(void *data, int r), void *data)
-{
-	return put(host, &(struct publication){.path = path,
-					       .content = content,
-					       .len = len,
-					       .flags = flags,
-					       .owner_ino = owner_ino,
-					       .ops = ops,
-					       .n_ops = n_ops,
-					       .done = done,
-					       .data = data});
-}
-
 static int host_unpublish(void *host, const char *path)
 {
-	return put(host, &(struct publication){.type = PUBLISH_REMOVE, .path = path});
+	return publisher_put(((struct glue *)host)->pub,
+			     &(struct publication){.type = PUBLISH_REMOVE, .file.path = path});
 }
 
 static int host_symlink(void *host, const char *path, const char *target)
 {
-	return put(host,
-		   &(struct publication){
-			   .type = PUBLISH_SYMLINK, .path = path, .content = target, .len = strlen(target)});
+	return publisher_put(
+		((struct glue *)host)->pub,
+		&(struct publication){.type = PUBLISH_SYMLINK,
+				      .file = {.path = path, .content = target, .len = strlen(target)}});
 }
 
 static int host_read(void *host, uint64_t ino, size_t max, void **ret, size_t *ret_len)
@@ -448,10 +438,12 @@ void glue_publish_error(struct glue *glue, const char *path, const struct err *e
 	if (err) {
 		err_format(err, text, sizeof(text) - 1);
 		strcat(text, "\n");
-		r = publisher_put(glue->pub,
-				  &(struct publication){.path = path, .content = text, .len = strlen(text)});
+		r = publisher_put(
+			glue->pub,
+			&(struct publication){.file = {.path = path, .content = text, .len = strlen(text)}});
 	} else {
-		r = publisher_put(glue->pub, &(struct publication){.type = PUBLISH_REMOVE, .path = path});
+		r = publisher_put(glue->pub,
+				  &(struct publication){.type = PUBLISH_REMOVE, .file.path = path});
 	}
 	if (r < 0)
 		log_warn("%s: %s", path, strerror(-r));

@@ -27,7 +27,8 @@
 #define HIDDEN_PREFIX      ".inferfs-pub."
 #define STATUS_INTERVAL_NS INT64_C(200000000) /* DESIGN section 1: at most 5 updates a second */
 #define IDLE_NS            INT64_C(100000000) /* chosen: when directories are closed, without work */
-#define DIR_CACHE          8                  /* chosen: batches that are answered at the same time */
+#define RENAME_NS          INT64_C(300000) /* measured: what an idle machine takes from here to a visible name */
+#define DIR_CACHE          8               /* chosen: batches that are answered at the same time */
 #define SLOT_BUCKETS       256
 
 struct item {
@@ -39,7 +40,8 @@ struct item {
 	size_t len, n_ops;
 	struct host_op *ops; /* in the same allocation, as are path and content */
 	char *path, *content;
-	void (*done)(void *data, int r);
+	int64_t due;
+	void (*done)(void *data, int r, int64_t visible);
 	void *data;
 };
 
@@ -111,8 +113,9 @@ void publisher_ops(const struct publisher *pub, const char *name, const struct h
 }
 
 /* One allocation for the item and all it copies. */
-static struct item *item_new(const struct publication *p)
+static struct item *item_new(const struct publication *from)
 {
+	const struct host_publication *p = &from->file;
 	size_t size =
 		sizeof(struct item) + p->n_ops * sizeof(struct host_op) + strlen(p->path) + 1 + p->len + 1;
 	struct item *item;
@@ -123,11 +126,12 @@ static struct item *item_new(const struct publication *p)
 	item = malloc(size);
 	if (!item)
 		return NULL;
-	*item = (struct item){.type = p->type,
+	*item = (struct item){.type = from->type,
 			      .flags = p->flags,
 			      .owner_ino = p->owner_ino,
 			      .len = p->len,
 			      .n_ops = p->n_ops,
+			      .due = p->due,
 			      .done = p->done,
 			      .data = p->data};
 	item->ops = (struct host_op *)(item + 1);
@@ -159,7 +163,7 @@ static struct item *item_new(const struct publication *p)
 static void item_end(struct item *item, int r)
 {
 	if (item->done)
-		item->done(item->data, r);
+		item->done(item->data, r, now_ns());
 	free(item);
 }
 
@@ -202,7 +206,7 @@ static void queue_replace(struct publisher *pub, struct item *item, struct item 
 
 int publisher_put(struct publisher *pub, const struct publication *p)
 {
-	bool status = p->type == PUBLISH_FILE && !(p->flags & HOST_RESULT) && p->n_ops == 0;
+	bool status = p->type == PUBLISH_FILE && !(p->file.flags & HOST_RESULT) && p->file.n_ops == 0;
 	struct item *item = item_new(p), *superseded = NULL;
 	struct slot **at, *slot;
 	int r = 0;
@@ -214,7 +218,7 @@ int publisher_put(struct publisher *pub, const struct publication *p)
 		r = -ESHUTDOWN;
 		goto out;
 	}
-	at = slot_find(pub, p->path);
+	at = slot_find(pub, p->file.path);
 	slot = *at;
 	if (!status) {
 		/* What is said about a path now comes after what waits for it: an older status text must not
@@ -230,12 +234,12 @@ int publisher_put(struct publisher *pub, const struct publication *p)
 		goto out;
 	}
 	if (!slot) {
-		slot = calloc(1, sizeof(*slot) + strlen(p->path) + 1);
+		slot = calloc(1, sizeof(*slot) + strlen(p->file.path) + 1);
 		if (!slot) {
 			r = -ENOMEM;
 			goto out;
 		}
-		strcpy(slot->path, p->path);
+		strcpy(slot->path, p->file.path);
 		*at = slot;
 	}
 	item->slot = slot;
@@ -428,6 +432,8 @@ static int publish_new(struct publisher *pub, struct item *item, struct dir *dir
 	char hidden[64];
 	int r;
 
+	if (item->due && now_ns() + RENAME_NS > item->due)
+		return -ETIME;
 	snprintf(hidden, sizeof(hidden), HIDDEN_PREFIX "%016llx", (unsigned long long)pub->serial++);
 	new_owner(pub, item, dir->ino, &what);
 	if (item->type == PUBLISH_SYMLINK) {

@@ -30,16 +30,9 @@ enum publication_type { PUBLISH_FILE, PUBLISH_SYMLINK, PUBLISH_REMOVE };
 
 struct publication {
 	enum publication_type type;
-	const char *path;    /* relative to the mount */
-	const void *content; /* a symlink's target, or a file's content */
-	size_t len;
-	unsigned flags; /* enum host_publish_flags */
-	uint64_t owner_ino;
-	const struct host_op *ops;
-	size_t n_ops;
-	/* Called on the publisher's thread with 0 or a negative errno. May be NULL. */
-	void (*done)(void *data, int r);
-	void *data;
+	/* As in sched/host.h, but that `done` is called on the publisher's thread. Of a PUBLISH_SYMLINK, content is the
+	 * target; of a PUBLISH_REMOVE only the path counts. */
+	struct host_publication file;
 };
 
 int publisher_new(struct publisher **ret, struct volume *vol);

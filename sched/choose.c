@@ -116,7 +116,7 @@ static int64_t time_left(struct sched *s, const struct group *group, int64_t sta
 	const struct outbox *box = &s->outbox;
 	uint64_t last = group->n < (uint64_t)ep->spec.batch ? group->n : (uint64_t)ep->spec.batch;
 	size_t on_the_way = box->outstanding;
-	int64_t margin = outbox_delay(box, 0) - outbox_cost(box, box->outstanding), device, publisher;
+	int64_t margin = outbox_margin(box), device, publisher;
 
 	for (int i = 0; i < s->dispatch.n_out; i++)
 		on_the_way += (size_t)s->dispatch.out[i]->n;

@@ -51,7 +51,8 @@ static void publish_text(struct endpoint *ep, const char *name, const struct buf
 		return;
 	endpoint_path(ep, path, sizeof(path), "%s", name);
 	if (r == 0)
-		r = s->ops->publish(s->host, path, text->data, text->len, 0, 0, NULL, 0, NULL, NULL);
+		r = s->ops->publish(s->host, &(struct host_publication){
+						     .path = path, .content = text->data, .len = text->len});
 	if (r < 0 && !s->stopping)
 		log_error("%s: publishing: %s", path, strerror(-r));
 }

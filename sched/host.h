@@ -34,6 +34,24 @@ enum host_publish_flags {
 };
 
 /* Of a walk. */
+/* A file that is to appear in the tree, mode 0444. */
+struct host_publication {
+	const char *path;
+	const void *content;
+	size_t len;
+	unsigned flags; /* enum host_publish_flags */
+	uint64_t
+		owner_ino; /* the file gets this inode's owner and group (an instance's user can read the answer); 0: the
+				    * directory's */
+	const struct host_op *ops; /* applied in the same write batch as the rename */
+	size_t n_ops;
+	/* When it can't be visible by this time (loop_now), nothing is published and r is -ETIME; 0: whenever. */
+	int64_t due;
+	/* Posted to the scheduler's loop; `visible` is the time (loop_now) when it could be seen. May be NULL. */
+	void (*done)(void *data, int r, int64_t visible);
+	void *data;
+};
+
 struct host_entry {
 	const char *path; /* relative to the walked directory, "train/cat/1.png"; valid during the call */
 	uint64_t ino;
@@ -51,15 +69,10 @@ struct host_ops {
 		    void *data);
 
 	/*
-	 * Makes `path` appear with this content, mode 0444, by a rename through the mount (so that inotify
-	 * sees MOVED_TO), replacing an older file atomically and making missing directories. `ops` are
-	 * applied in the same write batch as the rename. Data, path and ops are copied. done(data, r) is
-	 * posted to the scheduler's loop; may be NULL. `owner_ino` (0: none): the new file gets that inode's
-	 * owner and group (the instance's user can read the answer).
+	 * Makes a file appear by a rename through the mount (so that inotify sees MOVED_TO), replacing an older
+	 * one atomically and making missing directories. Everything is copied.
 	 */
-	int (*publish)(void *host, const char *path, const void *content, size_t len, unsigned flags,
-		       uint64_t owner_ino, const struct host_op *ops, size_t n_ops,
-		       void (*done)(void *data, int r), void *data);
+	int (*publish)(void *host, const struct host_publication *p);
 	/* Removes what was published (a stale `error`); no error if it is not there. Ordered with publish. */
 	int (*unpublish)(void *host, const char *path);
 	/* Replaces what is there; through the mount, ordered with publish. */

@@ -21,14 +21,19 @@
 #define MAX_TEXT  (UINT64_C(16) << 20) /* model.json, labels.txt, slices.csv */
 
 static void publish(struct jobs *jobs, unsigned flags, const void *data, size_t len, const char *path,
-		    void (*done)(void *data, int r), void *done_data)
+		    void (*done)(void *data, int r, int64_t visible), void *done_data)
 {
-	int r = jobs->ops->publish(jobs->host, path, data, len, flags, 0, NULL, 0, done, done_data);
+	int r = jobs->ops->publish(jobs->host, &(struct host_publication){.path = path,
+									  .content = data,
+									  .len = len,
+									  .flags = flags,
+									  .done = done,
+									  .data = done_data});
 
 	if (r < 0)
 		log_error("%s can't be published: %s", path, strerror(-r));
 	if (r < 0 && done)
-		done(done_data, r);
+		done(done_data, r, 0);
 }
 
 void jobs_publish(struct jobs *jobs, unsigned flags, const void *data, size_t len, const char *path, ...)
@@ -319,12 +324,13 @@ void publishing_free_all(struct jobs *jobs)
 }
 
 /* The job's last state appears after the links, so `latest` is there. */
-static void on_announced(void *data, int r)
+static void on_announced(void *data, int r, int64_t visible)
 {
 	struct publishing *pub = data;
 	struct jobs *jobs = pub->jobs;
 
 	(void)r;
+	(void)visible;
 	if (jobs->events && jobs->events->model_published)
 		jobs->events->model_published(jobs->data, pub->model, pub->version);
 	publishing_free(pub);
@@ -341,7 +347,7 @@ void job_publish_state(struct job *job)
 	if (asprintf(&path, "jobs/%s/state", job->name) < 0) {
 		log_error("job %s: no memory to publish its state", job->name);
 		if (announce)
-			on_announced(announce, -ENOMEM);
+			on_announced(announce, -ENOMEM, 0);
 		return;
 	}
 	publish(job->jobs, HOST_RESULT, text, (size_t)len, path, announce ? on_announced : NULL, announce);
@@ -364,13 +370,14 @@ static void finish_job(struct job *job, struct publishing *pub)
 	job_forget_checkpoint(job);
 }
 
-static void on_published(void *data, int r)
+static void on_published(void *data, int r, int64_t visible)
 {
 	struct publishing *pub = data;
 	struct jobs *jobs = pub->jobs;
 	struct err err = ERR_INIT;
 	char text[16];
 
+	(void)visible;
 	if (r < 0)
 		pub->r = r;
 	if (--pub->left)
@@ -389,7 +396,7 @@ static void on_published(void *data, int r)
 	if (pub->job)
 		finish_job(pub->job, pub);
 	else
-		on_announced(pub, 0);
+		on_announced(pub, 0, 0);
 }
 
 struct versions {

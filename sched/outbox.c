@@ -7,17 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Until the first publication was measured: what one through FUSE takes on the 2-core machine (chosen from
- * FACTS: ten round trips of 14-54 µs). */
-#define GUESSED_COST      300e3
-#define GUESSED_DEVIATION 200e3
+/* Until the first publications were measured: what they take on the idle 2-core machine. */
+#define GUESSED_LAG       300e3
+#define GUESSED_COST      200e3
+#define GUESSED_DEVIATION 100e3
 #define MARGIN            4 /* deviations, as TCP's retransmission timer takes (RFC 6298) */
+#define LAG_WEIGHT        (1.0 / 8)
+#define COST_WEIGHT       (1.0 / 32) /* chosen: a mini-batch's worth */
 #define RETRY_FIRST_NS    (100 * NS_PER_MS)
 #define RETRY_MAX_NS      (5 * NS_PER_S)
 
 void outbox_init(struct outbox *box)
 {
-	*box = (struct outbox){.cost_ns = GUESSED_COST, .deviation_ns = GUESSED_DEVIATION};
+	*box = (struct outbox){
+		.lag_ns = GUESSED_LAG, .cost_ns = GUESSED_COST, .deviation_ns = GUESSED_DEVIATION};
 	list_init(&box->parcels);
 }
 
@@ -105,31 +108,45 @@ static void failed(struct parcel *p, int r)
 		log_error("%s: out of memory, published after the next start", p->path);
 }
 
-static void measure(struct outbox *box, int64_t handed, int64_t now)
+/* The first measurement replaces the guess. */
+static void follow(double *mean, double took, double weight, double *deviation, bool *measured)
 {
-	double took = (double)(now - (handed > box->last_done ? handed : box->last_done));
-
-	if (!box->measured) {
-		box->measured = true;
-		box->cost_ns = took;
-		box->deviation_ns = took / 2;
-	} else {
-		box->deviation_ns += (fabs(took - box->cost_ns) - box->deviation_ns) / 8;
-		box->cost_ns += (took - box->cost_ns) / 16;
+	if (!*measured) {
+		*measured = true;
+		*mean = took;
+		*deviation = took / 2;
+		return;
 	}
-	box->last_done = now;
+	*deviation += weight * (fabs(took - *mean) - *deviation);
+	*mean += weight * (took - *mean);
 }
 
-static void published(void *data, int r)
+static void measure(struct outbox *box, int64_t handed, int64_t visible)
+{
+	if (handed >= box->last_visible)
+		follow(&box->lag_ns, (double)(visible - handed), LAG_WEIGHT, &box->deviation_ns,
+		       &box->lag_measured);
+	else if (visible >= box->last_visible)
+		follow(&box->cost_ns, (double)(visible - box->last_visible), COST_WEIGHT, &box->deviation_ns,
+		       &box->cost_measured);
+	if (!box->cost_measured)
+		box->cost_ns = box->lag_ns; /* no more than that */
+	box->last_visible = visible;
+}
+
+static void published(void *data, int r, int64_t visible)
 {
 	struct parcel *p = data;
 	struct sched *s = p->ep->s;
 
 	s->outbox.outstanding--;
-	if (r < 0) {
+	if (r < 0 && r != -ETIME) {
 		failed(p, r);
 	} else {
-		measure(&s->outbox, p->handed, loop_now(s->loop));
+		if (r == 0)
+			measure(&s->outbox, p->handed, visible);
+		p->expired = r == -ETIME;
+		p->visible_at = visible;
 		settle(p, true);
 	}
 	dispatch_kick(s);
@@ -148,8 +165,16 @@ static void hand_over(struct parcel *p)
 	p->handed = loop_now(s->loop);
 	s->outbox.outstanding++;
 	if ((ops || !p->ops.n) && !p->content.failed)
-		r = s->ops->publish(s->host, p->path, p->content.data, p->content.len, HOST_RESULT,
-				    p->owner_ino, ops, p->ops.n, published, p);
+		r = s->ops->publish(s->host, &(struct host_publication){.path = p->path,
+									.content = p->content.data,
+									.len = p->content.len,
+									.flags = HOST_RESULT,
+									.owner_ino = p->owner_ino,
+									.ops = ops,
+									.n_ops = p->ops.n,
+									.due = p->publish_by,
+									.done = published,
+									.data = p});
 	if (r < 0) {
 		s->outbox.outstanding--;
 		failed(p, r);
@@ -167,7 +192,12 @@ int64_t outbox_cost(const struct outbox *box, size_t k)
 	return (int64_t)(box->cost_ns * (double)k);
 }
 
-int64_t outbox_delay(const struct outbox *box, size_t k)
+int64_t outbox_margin(const struct outbox *box)
 {
-	return (int64_t)(box->cost_ns * (double)(box->outstanding + k) + MARGIN * box->deviation_ns);
+	return (int64_t)(box->lag_ns + MARGIN * box->deviation_ns);
+}
+
+int64_t outbox_delay(const struct outbox *box)
+{
+	return outbox_cost(box, box->outstanding) + outbox_margin(box);
 }

@@ -21,9 +21,11 @@ struct endpoint;
 struct outbox {
 	struct list parcels;
 	size_t outstanding;
-	int64_t last_done;
-	double cost_ns, deviation_ns; /* of one publication, moving; measured */
-	bool measured;
+	int64_t last_visible;
+	double lag_ns;       /* of a publication that finds nobody before it: from handing over to visible */
+	double cost_ns;      /* between two of a row */
+	double deviation_ns; /* of both */
+	bool lag_measured, cost_measured;
 };
 
 /* A publication. Filled by the caller, owned by the outbox from outbox_send on. */
@@ -36,11 +38,15 @@ struct parcel {
 	struct opset ops;
 	/* When it is visible, or will never be since the endpoint went (visible false). May be NULL. */
 	void (*done)(struct parcel *p, bool visible);
-	void *data;     /* malloc'd, freed with the parcel unless `done` takes it and sets NULL */
-	size_t row;     /* the caller's */
-	int64_t due;    /* the caller's */
-	bool in_time;   /* the caller's */
-	int64_t handed; /* loop_now when it was handed over */
+	/* Set before `done`: when it was visible, or that it could not be by `publish_by` and was not published. */
+	int64_t visible_at;
+	bool expired;
+	int64_t publish_by; /* 0: whenever */
+	void *data;         /* malloc'd, freed with the parcel unless `done` takes it and sets NULL */
+	size_t row;         /* the caller's */
+	int64_t due;        /* the caller's */
+	bool in_time;       /* the caller's */
+	int64_t handed;     /* loop_now when it was handed over */
 	unsigned attempts;
 	struct loop_timer *retry;
 };
@@ -51,8 +57,11 @@ struct parcel *parcel_new(struct endpoint *ep);
 void parcel_free(struct parcel *p);
 void outbox_send(struct parcel *p);
 
-/* Until something handed over now is visible, with margin; and what must be kept free for k of them. */
-int64_t outbox_delay(const struct outbox *box, size_t k);
-int64_t outbox_cost(const struct outbox *box, size_t k); /* k at the mean, without waiting and margin */
+/* What publishing k of them in a row takes, at the mean. */
+int64_t outbox_cost(const struct outbox *box, size_t k);
+/* What to keep free for the last of a row, so that it is hardly ever late: its lag and some deviations. */
+int64_t outbox_margin(const struct outbox *box);
+/* Until something handed over now is visible: all that waits before it, and the margin. */
+int64_t outbox_delay(const struct outbox *box);
 
 #endif

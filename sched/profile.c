@@ -7,8 +7,6 @@
 #define DEVICE_WEIGHT   0.1
 #define SUBMODEL_WEIGHT 0.05
 #define SPREAD_WEIGHT   0.1
-#define PUBLISH_WEIGHT  0.1
-#define PUBLISH_CLIP    4
 #define OUTLIER         2.0 /* times more or less */
 #define OUTLIERS        3
 #define STEADY          0.02
@@ -136,22 +134,4 @@ int64_t profile_expect_ns(const struct profile *p, int submodel, int k)
 double profile_spread(const struct profile *p)
 {
 	return p->spread;
-}
-
-void profile_published(struct profile *p, int n, int64_t ns)
-{
-	double each;
-
-	if (n < 1 || ns < 0)
-		return;
-	each = (double)ns / n;
-	if (p->publish_ns <= 0)
-		p->publish_ns = each;
-	else
-		p->publish_ns += PUBLISH_WEIGHT * (fmin(each, PUBLISH_CLIP * p->publish_ns) - p->publish_ns);
-}
-
-int64_t profile_publish_ns(const struct profile *p)
-{
-	return llround(p->publish_ns);
 }

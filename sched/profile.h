@@ -44,7 +44,6 @@ struct profile {
 	double device;                                           /* f */
 	double full[MAX_SUBMODELS], one[MAX_SUBMODELS];          /* g_i, h_i */
 	double spread;                                           /* mean |ρ-1| */
-	double publish_ns;                                       /* 0: nothing measured yet */
 	int outliers;                                            /* in a row: > 0 above, < 0 below */
 	double mildest;                                          /* ρ of these that is nearest to 1 */
 	struct plan_submodel out[MAX_SUBMODELS];
@@ -69,10 +68,5 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns);
 int64_t profile_expect_ns(const struct profile *p, int submodel, int k);
 /* The mean of |measured ÷ expected - 1| of late, 0…1: how much reserve a mini-batch needs. */
 double profile_spread(const struct profile *p);
-
-/* Making n answers visible took ns altogether; the estimate for one (0 before the first), weighted as above
- * with 0.1, each measurement counting at most four times the estimate. */
-void profile_published(struct profile *p, int n, int64_t ns);
-int64_t profile_publish_ns(const struct profile *p);
 
 #endif

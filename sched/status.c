@@ -163,8 +163,8 @@ static void publish(struct sched *s, const char *path, struct buf *text, struct 
 		return;
 	}
 	if (r == 0)
-		r = s->ops->publish(s->host, path, text->data ? text->data : "", text->len, 0, 0, NULL, 0,
-				    NULL, NULL);
+		r = s->ops->publish(s->host, &(struct host_publication){
+						     .path = path, .content = text->data, .len = text->len});
 	if (r < 0 && !s->stopping)
 		log_error("%s: publishing: %s", path, strerror(-r));
 	buf_release(last);
@@ -187,8 +187,9 @@ static void publish_all(void *data)
 	jobs_metrics(s->jobs, &text);
 	publish(s, "metrics", &text, &st->last_metrics);
 	if (st->events_changed) {
-		int r = s->ops->publish(s->host, "events", st->events.data, st->events.len, 0, 0, NULL, 0,
-					NULL, NULL);
+		int r = s->ops->publish(s->host, &(struct host_publication){.path = "events",
+									    .content = st->events.data,
+									    .len = st->events.len});
 
 		st->events_changed = r < 0;
 	}

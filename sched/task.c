@@ -321,7 +321,7 @@ struct answer {
 	double gain;
 	uint32_t no;
 	uint64_t ino;
-	bool renewed;
+	bool renewed; /* the second publication of this answer; the first one put its row */
 };
 
 static void answer_visible(struct parcel *p, bool visible);
@@ -394,7 +394,18 @@ static struct picture *picture_new(const struct instance *inst, const struct ins
 	return picture;
 }
 
-/* The deadline passed between handing over and being visible. */
+/* The picture's record that came with the first publication, which was not made. */
+static void keep_picture_op(struct parcel *p, struct parcel *old)
+{
+	const struct host_op *ops = opset_ops(&old->ops);
+
+	for (size_t i = 0; ops && i < old->ops.n; i++)
+		if (ops[i].type == HOST_PUT && *(const char *)ops[i].key == KEY_PICTURE)
+			opset_add(&p->ops, HOST_PUT, 0, ops[i].key, ops[i].value, ops[i].value_len);
+}
+
+/* The deadline passed between handing over and being visible: the answer is published as late, for the first time
+ * if the publisher saw it in time (expired), else again. */
 static int renew(struct parcel *old, struct answer *a)
 {
 	struct endpoint *ep = old->ep;
@@ -412,14 +423,18 @@ static int renew(struct parcel *old, struct answer *a)
 	p->done = answer_visible;
 	a->status = RESULT_LATE;
 	a->gain = 0;
-	a->renewed = true;
-	cJSON_AddNumberToObject(json, "visible_ms",
-				(double)(loop_now(ep->s->loop) - a->task->submitted) / 1e6);
+	a->renewed = !old->expired;
+	if (a->renewed)
+		cJSON_AddNumberToObject(json, "visible_ms",
+					(double)(old->visible_at - a->task->submitted) / 1e6);
 	result_set_status(json, RESULT_LATE);
 	r = fill_parcel(p, a, json);
 	if (r < 0)
 		goto out;
-	ep->stats.renewed++;
+	if (old->expired)
+		keep_picture_op(p, old);
+	else
+		ep->stats.renewed++;
 	p->data = a;
 	outbox_send(p);
 	p = NULL;
@@ -434,15 +449,21 @@ static void answer_visible(struct parcel *p, bool visible)
 	struct answer *a = p->data;
 	struct task *task = a->task; /* not there any more when it is not visible */
 	struct sched *s = p->ep->s;
-	int64_t now = loop_now(s->loop);
 
 	if (!visible)
 		return; /* the endpoint is gone, and its tasks with it */
 	p->data = NULL;
-	if (a->status == RESULT_OK && now > task->due && renew(p, a) == 0)
-		return;
+	if (a->status == RESULT_OK && (p->expired || p->visible_at > task->due)) {
+		if (renew(p, a) == 0)
+			return;
+		if (p->expired) {
+			log_error("%s: out of memory, published after the next start", p->path);
+			free(a);
+			return;
+		}
+	}
 	count(task, a->status, a->gain);
-	status_answer(s, p->ep, a->status, a->gain, now - task->submitted);
+	status_answer(s, p->ep, a->status, a->gain, p->visible_at - task->submitted);
 	task->open--;
 	free(a);
 	end_if_done(task);
@@ -454,8 +475,7 @@ static enum result_status judge(const struct instance *inst, const struct instan
 		return RESULT_DROPPED;
 	if (!v->answer || v->answer->failed)
 		return RESULT_FAILED;
-	if (inst->task->due != INT64_MAX &&
-	    now + outbox_delay(&inst->task->ep->s->outbox, 1) > inst->task->due)
+	if (inst->task->due != INT64_MAX && now + outbox_delay(&inst->task->ep->s->outbox) > inst->task->due)
 		return RESULT_LATE;
 	return RESULT_OK;
 }
@@ -494,6 +514,8 @@ void instance_answer(struct instance *inst, const struct instance_verdict *v)
 			dispatch_picture(s, picture);
 		}
 	}
+	if (status == RESULT_OK && task->due != INT64_MAX)
+		p->publish_by = task->due;
 	p->data = a;
 	a = NULL;
 	outbox_send(p);

@@ -49,7 +49,8 @@ struct dirhost {
 };
 
 struct dirhost_done {
-	void (*done)(void *data, int r);
+	void (*done)(void *data, int r, int64_t visible);
+	struct loop *loop;
 	void *data;
 };
 
@@ -168,24 +169,20 @@ static inline void dirhost_run_done(void *data)
 {
 	struct dirhost_done *d = data;
 
-	d->done(d->data, 0);
+	d->done(d->data, 0, loop_now(d->loop));
 	free(d);
 }
 
-static inline int dirhost_publish(void *host, const char *path, const void *content, size_t len,
-				  unsigned flags, uint64_t owner_ino, const struct host_op *ops, size_t n_ops,
-				  void (*done)(void *data, int r), void *data)
+static inline int dirhost_publish(void *host, const struct host_publication *p)
 {
 	struct dirhost *h = host;
 
-	(void)flags;
-	(void)owner_ino;
-	dirhost_commit(host, ops, n_ops);
-	dirhost_write(h, path, content, len);
-	if (done) {
+	dirhost_commit(host, p->ops, p->n_ops);
+	dirhost_write(h, p->path, p->content, p->len);
+	if (p->done) {
 		struct dirhost_done *d = malloc(sizeof(*d));
 
-		*d = (struct dirhost_done){done, data};
+		*d = (struct dirhost_done){p->done, h->loop, p->data};
 		return loop_post(h->loop, dirhost_run_done, free, d);
 	}
 	return 0;

@@ -157,6 +157,10 @@ int mount_run(const char *state_dir, const char *mnt, const struct mount_options
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
+	/* Answering the tree takes little, and workers that keep all cores busy wait for it; only root may. */
+	if (getpriority(PRIO_PROCESS, 0) == 0 && setpriority(PRIO_PROCESS, 0, -5) < 0 && errno != EACCES &&
+	    errno != EPERM)
+		log_warn("setpriority: %s", strerror(errno));
 	umask(0); /* modes of new files come with the kernel's requests, masked there */
 	log_trace_set(options->trace ? ~0u : 0);
 

@@ -18,10 +18,13 @@
 static const struct kind {
 	const char *name;
 	int (*run)(struct worker *w);
+	/* The least niceness: answers before scans before training. The daemon runs at -5 where it may, so that what
+	 * is computed also gets out while workers keep all cores busy. */
+	int nice;
 } kinds[] = {
-	{"infer", infer_worker},
-	{"train", train_worker},
-	{"scan", scan_worker},
+	{"infer", infer_worker, 0},
+	{"train", train_worker, 10},
+	{"scan", scan_worker, 5},
 };
 
 int worker_send(struct worker *w, const struct wire_message *m)
@@ -50,7 +53,7 @@ int worker_send_failed(struct worker *w, int r, const struct err *err)
 }
 
 /* What a worker must not have or do, whatever it decodes. */
-static int confine(void)
+static int confine(const struct kind *kind)
 {
 	static const struct rlimit no_core = {0, 0};
 	int null;
@@ -58,6 +61,8 @@ static int confine(void)
 	/* The daemon's end of the socket closes when it dies; the signal also ends one that computes. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
 	    setrlimit(RLIMIT_CORE, &no_core) < 0 || close_range(SOCKET_FD + 1, ~0U, 0) < 0)
+		return -errno;
+	if (getpriority(PRIO_PROCESS, 0) < kind->nice && setpriority(PRIO_PROCESS, 0, kind->nice) < 0)
 		return -errno;
 	null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (null < 0)
@@ -102,7 +107,7 @@ int worker_main(int argc, char **argv)
 				"starts workers\n");
 			return 2;
 		}
-		r = confine();
+		r = confine(&kinds[i]);
 		if (r == 0)
 			r = wire_init(&w.channel, SOCKET_FD, WIRE_TO_DAEMON);
 		if (r == 0) {

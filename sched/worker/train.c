@@ -15,7 +15,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NICE           5 /* inference goes first */
 #define MAX_SPEC       (UINT64_C(1) << 20)
 #define MAX_CHECKPOINT (UINT64_C(4) << 30)
 #define PROGRESS_NS    INT64_C(200000000) /* five a second at most */
@@ -184,7 +183,6 @@ int train_worker(struct worker *w)
 	struct wire_message m;
 	int r;
 
-	setpriority(PRIO_PROCESS, 0, NICE); /* before OpenMP makes its threads: they inherit it */
 	r = wire_recv(&w->channel, &m, 0);
 	if (r < 0)
 		return r;

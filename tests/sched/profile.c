@@ -33,7 +33,6 @@ static void test_init(void **state)
 	assert_int_equal(profile_expect_ns(&p, 0, 1), 10000000);
 	assert_int_equal(profile_expect_ns(&p, 0, 2), 20000000);
 	assert_int_equal(profile_expect_ns(&p, 0, 4), 40000000);
-	assert_int_equal(profile_publish_ns(&p), 0);
 
 	before = p;
 	assert_int_equal(profile_init(&p, 0, models, 2), -EINVAL);
@@ -114,25 +113,6 @@ static void test_outliers(void **state)
 	for (int i = 0; i < 3; i++)
 		profile_measured(&p, 1, 4, 20000000);
 	assert_int_equal(*t, 40000000);
-}
-
-static void test_publish(void **state)
-{
-	struct profile p = {0};
-
-	(void)state;
-	profile_init(&p, 4, models, 2);
-	profile_published(&p, 0, 1000);
-	profile_published(&p, 1, -1);
-	assert_int_equal(profile_publish_ns(&p), 0);
-	profile_published(&p, 32, 3200000);
-	assert_int_equal(profile_publish_ns(&p), 100000);
-	profile_published(&p, 1, 200000);
-	assert_int_equal(profile_publish_ns(&p), 110000);
-	profile_published(&p, 1, INT64_MAX);
-	assert_int_equal(profile_publish_ns(&p), 143000);
-	profile_init(&p, 4, models, 2);
-	assert_int_equal(profile_publish_ns(&p), 143000);
 }
 
 /* --- with the null executor --- */
@@ -236,9 +216,9 @@ static void test_follows_device(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_init),    cmocka_unit_test(test_formula),
-		cmocka_unit_test(test_steady),  cmocka_unit_test(test_outliers),
-		cmocka_unit_test(test_publish), cmocka_unit_test(test_follows_device),
+		cmocka_unit_test(test_init),           cmocka_unit_test(test_formula),
+		cmocka_unit_test(test_steady),         cmocka_unit_test(test_outliers),
+		cmocka_unit_test(test_follows_device),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,10 +37,11 @@ struct fake_publication {
 	struct list link;
 	char *path, *content;
 	size_t len;
-	bool is_result, refused;
+	bool is_result, refused, expired;
 	struct host_op *ops;
 	size_t n_ops;
-	void (*done)(void *data, int r);
+	int64_t due;
+	void (*done)(void *data, int r, int64_t visible);
 	void *data;
 };
 
@@ -360,6 +361,8 @@ static void first_ends(void *data)
 	h->n_published += p->is_result;
 	if (h->dead || (step(h) && h->dead))
 		return;
+	if (r == 0 && p->expired)
+		r = -ETIME;
 	if (r == 0 && !p->content) /* an unpublication */
 		fake_remove(h, p->path);
 	else if (r == 0)
@@ -367,17 +370,21 @@ static void first_ends(void *data)
 	list_remove(&p->link);
 	start_first(h);
 	if (p->done)
-		p->done(p->data, r);
+		p->done(p->data, r, loop_now(h->loop));
 	publication_free(p);
 }
 
 static void start_first(struct fake_host *h)
 {
 	int64_t takes = 0; /* status files cost nothing here */
+	struct fake_publication *p;
 
 	if (h->timer || list_empty(&h->queue))
 		return;
-	if (list_entry(h->queue.next, struct fake_publication, link)->is_result)
+	/* As the publisher: it looks at the clock, and then the rename takes its time. */
+	p = list_entry(h->queue.next, struct fake_publication, link);
+	p->expired = p->due && loop_now(h->loop) > p->due;
+	if (p->is_result && !p->expired)
 		takes = h->slow_ns && h->n_published == h->slow_at ? h->slow_ns : h->publish_ns;
 	h->timer = loop_timer_at(h->loop, loop_now(h->loop) + takes, first_ends, h);
 }
@@ -400,31 +407,29 @@ void fake_host_refuse(struct fake_host *h, const char *dir)
 	}
 }
 
-static int fake_publish(void *host, const char *path, const void *content, size_t len, unsigned flags,
-			uint64_t owner_ino, const struct host_op *ops, size_t n_ops,
-			void (*done)(void *data, int r), void *data)
+static int fake_publish(void *host, const struct host_publication *from)
 {
 	struct fake_host *h = host;
 	struct fake_publication *p;
 
-	(void)owner_ino;
 	if (step(h))
 		return 0;
 	p = calloc(1, sizeof(*p));
 	list_init(&p->link);
-	p->is_result = flags & HOST_RESULT;
-	p->path = strdup(path);
-	p->content = copy_of(content, len);
-	p->len = len;
-	p->ops = calloc(n_ops ? n_ops : 1, sizeof(*ops));
-	for (size_t i = 0; i < n_ops; i++) {
-		p->ops[i] = ops[i];
-		p->ops[i].key = copy_of(ops[i].key, ops[i].key_len);
-		p->ops[i].value = copy_of(ops[i].value, ops[i].value_len);
+	p->is_result = from->flags & HOST_RESULT;
+	p->path = strdup(from->path);
+	p->content = copy_of(from->content, from->len);
+	p->len = from->len;
+	p->ops = calloc(from->n_ops ? from->n_ops : 1, sizeof(*p->ops));
+	for (size_t i = 0; i < from->n_ops; i++) {
+		p->ops[i] = from->ops[i];
+		p->ops[i].key = copy_of(from->ops[i].key, from->ops[i].key_len);
+		p->ops[i].value = copy_of(from->ops[i].value, from->ops[i].value_len);
 	}
-	p->n_ops = n_ops;
-	p->done = done;
-	p->data = data;
+	p->n_ops = from->n_ops;
+	p->due = from->due;
+	p->done = from->done;
+	p->data = from->data;
 	enqueue(h, p);
 	return 0;
 }
