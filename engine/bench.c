@@ -1,6 +1,7 @@
 #include "engine/bench.h"
 
 #include "engine/backend.h"
+#include "engine/base/clock.h"
 #include "engine/model_private.h"
 #include "engine/session.h"
 
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 
 enum { MAX_LIST = 8, MAX_BATCH = 4096, MAX_REPEAT = 10000 };
 
@@ -38,14 +38,6 @@ static const char usage[] =
 	"  --backend NAME  onednn or ref (onednn)\n"
 	"  --train         a training step, forward and backward, instead of inference\n"
 	"Workers run with OMP_WAIT_POLICY=passive; set it for figures like theirs.\n";
-
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
 
 static int compare_times(const void *a, const void *b)
 {
@@ -191,13 +183,13 @@ static int bench_slice(struct model *model, const struct bench *b, float rate, i
 		pixels[i] = (uint8_t)(i * 2654435761u >> 13);
 	r = session_new(&s, model, backend_find(b->backend), &options, err);
 	for (int i = -2; r == 0 && i < b->repeat; i++) { /* two to warm up */
-		double start = seconds();
+		double start = clock_seconds();
 
 		if (b->train)
 			params_changed(&model->net->params);
 		r = run_once(s, b, n, pixels, labels, logits, logits + (size_t)n * (size_t)b->classes);
 		if (i >= 0)
-			times[i] = seconds() - start;
+			times[i] = clock_seconds() - start;
 	}
 	if (r < 0)
 		goto out;

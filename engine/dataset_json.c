@@ -1,6 +1,8 @@
 /* dataset.json: what a scan found, for people and programs. */
 #include "engine/dataset_private.h"
 
+#include "engine/base/json.h"
+
 #include <cJSON.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +18,6 @@ int dataset_json(const struct dataset_scan *scan, struct buf *ret)
 	static const char *const split_names[DATASET_SPLITS] = {"train", "val", "test"};
 	cJSON *root = cJSON_CreateObject(), *image, *splits, *classes, *bad, *files;
 	bool idx = false;
-	char *text = NULL;
 
 	for (int i = 0; i < scan->n_idx; i++)
 		idx |= scan->idx[i].has_images && scan->idx[i].has_labels;
@@ -59,12 +60,7 @@ int dataset_json(const struct dataset_scan *scan, struct buf *ret)
 		cJSON_AddStringToObject(file, "reason", scan->bad[i].reason);
 		cJSON_AddItemToArray(files, file);
 	}
-	text = cJSON_Print(root);
+	json_print(ret, root);
 	cJSON_Delete(root);
-	if (!text)
-		return -ENOMEM;
-	buf_adds(ret, text);
-	buf_adds(ret, "\n");
-	cJSON_free(text);
 	return buf_status(ret);
 }

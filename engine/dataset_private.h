@@ -2,8 +2,10 @@
 #ifndef ENGINE_DATASET_PRIVATE_H
 #define ENGINE_DATASET_PRIVATE_H
 
+#include "engine/base/io.h"
 #include "engine/dataset.h"
 
+#include <errno.h>
 #include <stdbool.h>
 
 #define DATASET_MAX_CLASSES 16384
@@ -106,7 +108,17 @@ int dataset_json(const struct dataset_scan *scan, struct buf *ret);
 int dataset_cache_write(struct dataset_scan *scan, int cache_fd, const uint32_t *index,
 			const uint16_t *labels, struct err *err);
 
-int dataset_pread(int fd, void *data, size_t len, uint64_t offset);
-int dataset_pwrite(int fd, const void *data, size_t len, uint64_t offset);
+/* A spool or cache that ends early is -EIO: -ENODATA means an empty data set. */
+static inline int dataset_pread(int fd, void *data, size_t len, uint64_t offset)
+{
+	int r = io_pread(fd, data, len, offset);
+
+	return r == -ENODATA ? -EIO : r;
+}
+
+static inline int dataset_pwrite(int fd, const void *data, size_t len, uint64_t offset)
+{
+	return io_pwrite(fd, data, len, offset, NULL);
+}
 
 #endif

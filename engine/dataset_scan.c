@@ -21,38 +21,6 @@
 
 #define MAX_NAMES_FILE ((size_t)4 << 20)
 
-int dataset_pread(int fd, void *data, size_t len, uint64_t offset)
-{
-	while (len) {
-		ssize_t n = pread(fd, data, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		data = (char *)data + n;
-		len -= n;
-		offset += n;
-	}
-	return 0;
-}
-
-int dataset_pwrite(int fd, const void *data, size_t len, uint64_t offset)
-{
-	while (len) {
-		ssize_t n = pwrite(fd, data, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		data = (const char *)data + n;
-		len -= n;
-		offset += n;
-	}
-	return 0;
-}
-
 int dataset_scan_new(struct dataset_scan **ret, const struct dataset_scan_options *options, struct err *err)
 {
 	struct dataset_scan *scan;

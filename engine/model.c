@@ -4,6 +4,7 @@
  * is refused, not half-loaded.
  */
 #include "engine/arch/arch.h"
+#include "engine/base/json.h"
 #include "engine/base/utf8.h"
 #include "engine/model_private.h"
 #include "engine/safetensors.h"
@@ -272,7 +273,6 @@ static int write_json(const struct model *model, struct buf *ret)
 {
 	const struct model_info *info = &model->info;
 	cJSON *root = cJSON_CreateObject(), *input, *slices;
-	char *text;
 
 	cJSON_AddStringToObject(root, "format", "inferfs-model-1");
 	cJSON_AddStringToObject(root, "task", "image-classification");
@@ -294,13 +294,8 @@ static int write_json(const struct model *model, struct buf *ret)
 			cJSON_AddNumberToObject(slice, "test_accuracy", model->test_accuracy[i]);
 		cJSON_AddItemToArray(slices, slice);
 	}
-	text = cJSON_Print(root);
+	json_print(ret, root);
 	cJSON_Delete(root);
-	if (!text)
-		return -ENOMEM;
-	buf_adds(ret, text);
-	buf_adds(ret, "\n");
-	cJSON_free(text);
 	return buf_status(ret);
 }
 

@@ -8,23 +8,15 @@
 #include "engine/train_private.h"
 
 #include "engine/backend.h"
+#include "engine/base/clock.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BUDGET_WARMUP 0.05 /* chosen: share of a budget for warm-up */
 #define EVAL_BATCH    250  /* chosen: activations of a training batch's order, and it divides 1000s */
-
-static double now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + ts.tv_nsec * 1e-9;
-}
 
 /* Mirroring makes other classes of letters and digits, which are what classes of one or two characters
  * mostly are. */
@@ -366,14 +358,14 @@ static int run_epoch(struct train *t, bool *done, struct err *err)
 {
 	const struct train_spec *spec = t->spec;
 	struct train_epoch e = {.epoch = t->epoch + 1};
-	double start = now(), before = t->elapsed, loss = 0;
+	double start = clock_seconds(), before = t->elapsed, loss = 0;
 	int64_t total = spec->epochs * t->batches, right = 0, at;
 	struct buf checkpoint = BUF_INIT;
 	int r = 0, stop = 0;
 
 	train_shuffle(t, t->epoch);
 	for (at = 0; at < t->batches && !*done; at++) {
-		double share, spent = before + now() - start, seconds;
+		double share, spent = before + clock_seconds() - start, seconds;
 		struct train_progress p = {.epoch = e.epoch, .batch = at + 1, .batches = t->batches};
 
 		share = spec->budget > 0 ? spent / spec->budget : (double)t->step / total;
@@ -384,7 +376,7 @@ static int run_epoch(struct train *t, bool *done, struct err *err)
 		r = step(t, e.lr, &loss, &right, err);
 		if (r < 0)
 			return r;
-		seconds = now() - start;
+		seconds = clock_seconds() - start;
 		spent = before + seconds;
 		p.samples_per_s = (at + 1) * (double)t->batch / seconds;
 		if (spec->budget > 0) {
@@ -410,7 +402,7 @@ static int run_epoch(struct train *t, bool *done, struct err *err)
 	for (int i = 0; i < e.n_rates; i++)
 		model_set_accuracy(t->model, i, e.val_accuracy[i]);
 	t->epoch++;
-	e.seconds = now() - start;
+	e.seconds = clock_seconds() - start;
 	t->elapsed = before + e.seconds;
 	e.train_loss = loss / at;
 	e.train_accuracy = (double)right / (at * t->batch);

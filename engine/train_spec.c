@@ -1,5 +1,6 @@
 /* spec.json of a training job: one table of knobs gives keys, defaults, ranges and the text written back. */
 #include "engine/arch/arch.h"
+#include "engine/base/json.h"
 #include "engine/spec.h"
 #include "engine/train_private.h"
 
@@ -256,7 +257,7 @@ void train_spec_input(const struct train_spec *spec, int *c, int *h, int *w)
 int train_spec_to_json(const struct train_spec *spec, struct buf *ret)
 {
 	cJSON *root = cJSON_CreateObject();
-	char text[64], *out;
+	char text[64];
 
 	cJSON_AddStringToObject(root, "dataset", spec->dataset);
 	if (spec->model)
@@ -279,12 +280,7 @@ int train_spec_to_json(const struct train_spec *spec, struct buf *ret)
 					knobs[i].type == KNOB_INT ? *(const int *)field
 								  : *(const double *)field);
 	}
-	out = cJSON_Print(root);
+	json_print(ret, root);
 	cJSON_Delete(root);
-	if (!out)
-		return -ENOMEM;
-	buf_adds(ret, out);
-	buf_adds(ret, "\n");
-	cJSON_free(out);
 	return buf_status(ret);
 }

@@ -5,6 +5,7 @@
 #include "fs/glue.h"
 
 #include "engine/base/buf.h"
+#include "engine/base/io.h"
 #include "engine/base/log.h"
 #include "sched/loop.h"
 
@@ -272,13 +273,13 @@ static int copy_bytes(int to, int from, uint64_t len)
 	while (at < len) {
 		char chunk[65536];
 		size_t want = len - at < sizeof(chunk) ? len - at : sizeof(chunk);
-		ssize_t n = pread(from, chunk, want, (off_t)at);
+		int r = io_pread(from, chunk, want, at);
 
-		if (n == 0)
-			return -EIO; /* shorter than its sender said */
-		if (n < 0 || write(to, chunk, n) != n)
-			return n < 0 ? -errno : -EIO;
-		at += n;
+		if (r == 0)
+			r = io_write(to, chunk, want);
+		if (r < 0)
+			return r == -ENODATA ? -EIO : r; /* shorter than its sender said */
+		at += want;
 	}
 	return 0;
 }

@@ -10,6 +10,7 @@
  */
 #include "fs/publish.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/log.h"
 
 #include <errno.h>
@@ -79,14 +80,6 @@ struct publisher {
 	unsigned next_dir;
 	uint64_t serial; /* of hidden names; starts at random so that leftovers of a crash do not collide */
 };
-
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
 
 bool publisher_owns_name(const char *name)
 {
@@ -247,7 +240,7 @@ int publisher_put(struct publisher *pub, const struct publication *p)
 	slot->waiting = item;
 	if (superseded && slot->queued) {
 		queue_replace(pub, superseded, item);
-	} else if (slot->due <= now_ns()) {
+	} else if (slot->due <= clock_monotonic_ns()) {
 		slot->queued = true;
 		enqueue(pub, item);
 	}
@@ -265,7 +258,7 @@ out:
  * INT64_MAX. Also forgets slots that have nothing to say. */
 static int64_t slots_due(struct publisher *pub, bool all)
 {
-	int64_t now = now_ns(), next = INT64_MAX;
+	int64_t now = clock_monotonic_ns(), next = INT64_MAX;
 
 	for (int i = 0; i < SLOT_BUCKETS; i++) {
 		for (struct slot **at = &pub->slots[i], *slot; (slot = *at);) {
@@ -514,7 +507,7 @@ static void *publisher_thread(void *arg)
 			if (item->slot) {
 				item->slot->waiting = NULL;
 				item->slot->queued = false;
-				item->slot->due = now_ns() + STATUS_INTERVAL_NS;
+				item->slot->due = clock_monotonic_ns() + STATUS_INTERVAL_NS;
 			}
 			pthread_mutex_unlock(&pub->lock);
 			r = publish_item(pub, item);
@@ -526,8 +519,8 @@ static void *publisher_thread(void *arg)
 		}
 		if (pub->stopping)
 			break;
-		if (pub->root_fd >= 0 && (due == INT64_MAX || due > now_ns() + IDLE_NS))
-			due = now_ns() + IDLE_NS;
+		if (pub->root_fd >= 0 && (due == INT64_MAX || due > clock_monotonic_ns() + IDLE_NS))
+			due = clock_monotonic_ns() + IDLE_NS;
 		if (due == INT64_MAX) {
 			pthread_cond_wait(&pub->wake, &pub->lock);
 		} else {
@@ -556,7 +549,7 @@ int publisher_new(struct publisher **ret, struct volume *vol)
 	pub->tail = &pub->head;
 	pub->root_fd = -1;
 	if (getrandom(&pub->serial, sizeof(pub->serial), 0) != sizeof(pub->serial))
-		pub->serial = (uint64_t)now_ns();
+		pub->serial = (uint64_t)clock_monotonic_ns();
 	pthread_mutex_init(&pub->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

@@ -3,6 +3,7 @@
  * It looks at the path rather than watching directories, since none of them need exist yet.
  */
 #include "fs/command.h"
+#include "engine/base/clock.h"
 #include "sched/sched.h"
 
 #include <errno.h>
@@ -11,14 +12,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-
-static int64_t monotonic_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
 
 int wait_main(int argc, char **argv)
 {
@@ -54,8 +47,8 @@ int wait_main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 2;
 	}
-	end = limit.absolute ? limit.ns - (int64_t)time(NULL) * INT64_C(1000000000) + monotonic_ns()
-			     : monotonic_ns() + limit.ns;
+	end = limit.absolute ? limit.ns - (int64_t)time(NULL) * INT64_C(1000000000) + clock_monotonic_ns()
+			     : clock_monotonic_ns() + limit.ns;
 	for (int64_t pause = 1000000;; pause = pause < 50000000 ? pause * 2 : pause) {
 		if (lstat(argv[optind], &st) == 0)
 			return 0;
@@ -63,7 +56,7 @@ int wait_main(int argc, char **argv)
 			fprintf(stderr, "inferfs wait: %s: %s\n", argv[optind], strerror(errno));
 			return 2;
 		}
-		if (limit.set && monotonic_ns() >= end)
+		if (limit.set && clock_monotonic_ns() >= end)
 			return 1;
 		nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
 	}

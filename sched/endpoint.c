@@ -1,6 +1,7 @@
 #include "sched/internal.h"
 #include "sched/result.h"
 
+#include "engine/base/json.h"
 #include "engine/base/log.h"
 
 #include <cjson/cJSON.h>
@@ -483,7 +484,7 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 	cJSON_AddNumberToObject(json, "queued", (double)ep->instances.count);
 	cJSON_AddNumberToObject(json, "worker_deaths", (double)st->worker_deaths);
 	cJSON_AddNumberToObject(json, "publish_ms", digits(ep->s->outbox.cost_ns / 1e6, 1e4));
-	result_print(ret, json);
+	json_print(ret, json);
 	cJSON_Delete(json);
 }
 

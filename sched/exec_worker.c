@@ -18,6 +18,7 @@
  */
 #include "sched/executor.h"
 
+#include "engine/base/io.h"
 #include "engine/base/log.h"
 #include "sched/host.h"
 #include "sched/loop.h"
@@ -545,11 +546,11 @@ static int pack(const struct instance_input *in, int n, int *ret_fd)
 {
 	int fd = -1, r;
 
-	r = wire_memfd_new("instances", &fd);
+	r = io_memfd_new("instances", &fd);
 	for (int i = 0; r == 0 && i < n; i++)
-		r = wire_write(fd, in[i].data, in[i].len);
+		r = io_write(fd, in[i].data, in[i].len);
 	if (r == 0)
-		r = wire_memfd_seal(fd);
+		r = io_memfd_seal(fd);
 	if (r < 0 && fd >= 0)
 		close(fd);
 	if (r == 0)

@@ -4,6 +4,7 @@
  */
 #include "sched/jobs_private.h"
 
+#include "engine/base/io.h"
 #include "engine/base/log.h"
 
 #include <ctype.h>
@@ -459,7 +460,7 @@ int job_publish_model(struct job *job, const int fds[4], struct err *err)
 			return -EPROTO;
 	}
 	for (int i = 0; r == 0 && i < 4; i++)
-		r = wire_read(fds[i], files[i].max, &data[i], &len[i]);
+		r = io_read(fds[i], files[i].max, &data[i], &len[i]);
 	/* A version that an earlier daemon began to publish is made whole under the same number. */
 	if (r == 0 && !job->version)
 		r = next_version(jobs, model, &job->version);

@@ -9,6 +9,7 @@
  */
 #include "sched/jobs_private.h"
 
+#include "engine/base/io.h"
 #include "engine/base/log.h"
 
 #include <errno.h>
@@ -418,7 +419,7 @@ static int send_pack(struct jobs *jobs)
 	size_t names = 0;
 	int r;
 
-	r = wire_memfd_new("files", &m.fds[0]);
+	r = io_memfd_new("files", &m.fds[0]);
 	if (r < 0)
 		return r;
 	while (s->at < s->n && m.files.n_files < PACK_FILES && bytes < PACK_BYTES && names < PACK_NAMES) {
@@ -436,7 +437,7 @@ static int send_pack(struct jobs *jobs)
 			r = 0;
 			continue;
 		}
-		r = wire_write(m.fds[0], data, len);
+		r = io_write(m.fds[0], data, len);
 		free(data);
 		if (r < 0)
 			goto out;
@@ -445,7 +446,7 @@ static int send_pack(struct jobs *jobs)
 		names += strlen(f->path);
 	}
 	if (m.files.n_files) {
-		r = wire_memfd_seal(m.fds[0]);
+		r = io_memfd_seal(m.fds[0]);
 		if (r == 0)
 			r = peer_send(s->peer, &m);
 		s->in_flight += r == 0;
@@ -504,7 +505,7 @@ static int on_scanned(struct jobs *jobs, const struct wire_message *m)
 	if (!s->finishing || !wire_err(&err, m->scanned.code, m->scanned.detail) ||
 	    wire_check_memfd(m->fds[0], MAX_JSON, &size) < 0)
 		return -EPROTO;
-	r = wire_read(m->fds[0], MAX_JSON, &json, &len);
+	r = io_read(m->fds[0], MAX_JSON, &json, &len);
 	if (r < 0)
 		return r;
 	if (!*s->cache->shape)

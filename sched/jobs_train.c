@@ -6,6 +6,7 @@
  */
 #include "sched/jobs_private.h"
 
+#include "engine/base/io.h"
 #include "engine/base/log.h"
 
 #include <errno.h>
@@ -247,7 +248,7 @@ static void start(struct job *job, int cache_fd)
 	struct wire_message m = {.type = WIRE_TRAIN, .n_fds = 2, .fds = {-1, cache_fd, -1}};
 	int r;
 
-	r = wire_memfd("spec.json", job->spec, job->spec_len, &m.fds[0]);
+	r = io_memfd("spec.json", job->spec, job->spec_len, &m.fds[0]);
 	if (r == 0 && job->epoch > 0) {
 		if (open_checkpoint(job, &m.fds[2]) == 0)
 			m.n_fds = 3;

@@ -1,4 +1,6 @@
 #include "sched/result.h"
+
+#include "engine/base/json.h"
 #include "sched/internal.h"
 
 #include <cjson/cJSON.h>
@@ -139,19 +141,6 @@ cJSON *result_answer(const struct instance *inst, const struct instance_verdict 
 void result_set_status(cJSON *answer, enum result_status status)
 {
 	cJSON_ReplaceItemInObjectCaseSensitive(answer, "status", cJSON_CreateString(names[status]));
-}
-
-void result_print(struct buf *ret, const cJSON *json)
-{
-	char *text = cJSON_Print(json);
-
-	if (!text) {
-		ret->failed = true;
-		return;
-	}
-	buf_adds(ret, text);
-	buf_adds(ret, "\n");
-	cJSON_free(text);
 }
 
 /* --- results.csv --- */
@@ -382,7 +371,7 @@ void result_task(struct buf *ret, struct task *const *tasks, size_t n)
 	else
 		cJSON_AddNullToObject(json, "method");
 	cJSON_AddNumberToObject(json, "solve_us", digits(sum.solve, 10));
-	result_print(ret, json);
+	json_print(ret, json);
 	cJSON_Delete(json);
 }
 

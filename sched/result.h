@@ -33,7 +33,6 @@ char *result_path(const struct endpoint *ep, const char *path, const char *suffi
 struct cJSON *result_answer(const struct instance *inst, const struct instance_verdict *verdict,
 			    enum result_status status, int64_t now);
 void result_set_status(struct cJSON *answer, enum result_status status);
-void result_print(struct buf *ret, const struct cJSON *json);
 /* The answer's line of results.csv. */
 void result_row(struct buf *ret, const struct cJSON *answer);
 /* Rows of `old` (a whole results.csv or NULL) whose file is in none of the tasks, then the tasks' rows. */

@@ -10,6 +10,7 @@
 #include "sched/internal.h"
 #include "sched/result.h"
 
+#include "engine/base/json.h"
 #include "engine/base/log.h"
 
 #include <cjson/cJSON.h>
@@ -355,7 +356,7 @@ static int fill_parcel(struct parcel *p, const struct answer *a, const cJSON *js
 	int r;
 
 	buf_clear(&p->content);
-	result_print(&p->content, json);
+	json_print(&p->content, json);
 	result_row(&row, json);
 	r = buf_status(&row) ? -ENOMEM : add_row(a->task, a->no, a->renewed, row.data, &p->row);
 	if (r == 0)

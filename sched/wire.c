@@ -6,13 +6,14 @@
  */
 #include "sched/wire.h"
 
+#include "engine/base/io.h"
+
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -515,113 +516,15 @@ bool wire_err(struct err *ret, uint16_t code, const char *detail)
 	return true;
 }
 
-/* --- memfds --- */
-
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
-
-int wire_memfd_new(const char *name, int *ret_fd)
-{
-	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (fd < 0)
-		return -errno;
-	*ret_fd = fd;
-	return 0;
-}
-
-int wire_memfd_seal(int fd)
-{
-	return fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) < 0 ? -errno : 0;
-}
-
-int wire_write(int fd, const void *data, size_t len)
-{
-	const char *p = data;
-
-	while (len) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-int wire_memfd(const char *name, const void *data, size_t len, int *ret_fd)
-{
-	int fd = -1, r;
-
-	r = wire_memfd_new(name, &fd);
-	if (r < 0)
-		return r;
-	r = wire_write(fd, data, len);
-	if (r == 0)
-		r = wire_memfd_seal(fd);
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	*ret_fd = fd;
-	return 0;
-}
-
 int wire_check_memfd(int fd, uint64_t max, uint64_t *ret_len)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
 	struct stat st;
 
 	/* Only memory files have seals: pipes, devices, files of a stuck mount end here. */
-	if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
+	if (seals < 0 || (seals & IO_SEALS) != IO_SEALS || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) ||
 	    st.st_size < 0 || (uint64_t)st.st_size > max)
 		return -EPROTO;
 	*ret_len = (uint64_t)st.st_size;
-	return 0;
-}
-
-int wire_pread(int fd, void *data, size_t len, uint64_t offset)
-{
-	char *p = data;
-
-	while (len) {
-		ssize_t n = pread(fd, p, len, (off_t)offset);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			return -ENODATA;
-		p += n;
-		len -= (size_t)n;
-		offset += (uint64_t)n;
-	}
-	return 0;
-}
-
-int wire_read(int fd, uint64_t max, void **ret, size_t *ret_len)
-{
-	struct stat st;
-	char *data;
-	int r;
-
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	if (st.st_size < 0 || (uint64_t)st.st_size > max)
-		return -EFBIG;
-	data = malloc((size_t)st.st_size + 1);
-	if (!data)
-		return -ENOMEM;
-	r = wire_pread(fd, data, (size_t)st.st_size, 0);
-	if (r < 0) {
-		free(data);
-		return r;
-	}
-	data[st.st_size] = '\0';
-	*ret = data;
-	*ret_len = (size_t)st.st_size;
 	return 0;
 }

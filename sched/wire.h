@@ -112,17 +112,7 @@ int wire_decode(enum wire_direction direction, uint64_t sequence, const uint8_t 
 /* code and detail of a message as an error; false (outputs untouched) when the code is unknown. */
 bool wire_err(struct err *ret, uint16_t code, const char *detail);
 
-/* A sealed memfd with these bytes; the caller owns *ret_fd. */
-int wire_memfd(const char *name, const void *data, size_t len, int *ret_fd);
-/* The same in steps: an empty memfd, filled by write(2), then sealed. */
-int wire_memfd_new(const char *name, int *ret_fd);
-int wire_memfd_seal(int fd);
-int wire_write(int fd, const void *data, size_t len); /* all of it */
 /* -EPROTO unless fd is a memfd sealed against shrinking, growing and writing, of at most `max` bytes. */
 int wire_check_memfd(int fd, uint64_t max, uint64_t *ret_len);
-/* The whole content of a file (any kind that pread reads), NUL-terminated beyond *ret_len; *ret malloc'd;
- * -EFBIG beyond max. */
-int wire_read(int fd, uint64_t max, void **ret, size_t *ret_len);
-int wire_pread(int fd, void *data, size_t len, uint64_t offset); /* all of it, or -ENODATA */
 
 #endif

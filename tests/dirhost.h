@@ -6,6 +6,7 @@
 #define TESTS_DIRHOST_H
 
 #include "sched/host.h"
+#include "engine/base/io.h"
 #include "sched/loop.h"
 #include "sched/wire.h"
 
@@ -18,7 +19,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -98,7 +98,7 @@ static inline char *dirhost_text(struct dirhost *h, const char *path)
 	fd = open(full, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
-	if (wire_read(fd, 1 << 28, &data, &len) < 0)
+	if (io_read(fd, 1 << 28, &data, &len) < 0)
 		abort();
 	close(fd);
 	return data;
@@ -257,7 +257,7 @@ static inline int dirhost_read(void *host, uint64_t ino, size_t max, void **ret,
 	int fd, r = dirhost_open(host, ino, &fd, &len);
 
 	if (r == 0) {
-		r = wire_read(fd, max, ret, ret_len);
+		r = io_read(fd, max, ret, ret_len);
 		close(fd);
 	}
 	return r;
@@ -326,13 +326,13 @@ static inline int dirhost_state_put(void *host, const char *name, int fd, uint64
 {
 	void *data;
 	size_t size;
-	int to, r = wire_read(fd, len, &data, &size);
+	int to, r = io_read(fd, len, &data, &size);
 
 	if (r < 0)
 		return r;
 	r = dirhost_state_open(host, name, O_WRONLY | O_CREAT | O_TRUNC, &to);
 	if (r == 0) {
-		r = wire_write(to, data, size);
+		r = io_write(to, data, size);
 		close(to);
 	}
 	free(data);

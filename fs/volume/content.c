@@ -9,6 +9,8 @@
  */
 #include "fs/volume/private.h"
 
+#include "engine/base/io.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -98,26 +100,6 @@ static int blob_prepare(struct volume *vol, struct node *node)
 	return r < 0 ? r : blob_mark(vol, node->ino, &node->blob_marked);
 }
 
-static int write_all(int fd, const char *data, size_t size, uint64_t offset, size_t *ret_done)
-{
-	size_t done = 0;
-	int r = 0;
-
-	while (done < size) {
-		ssize_t n = pwrite(fd, data + done, size - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			r = -errno;
-			break;
-		}
-		done += (size_t)n;
-	}
-	*ret_done = done;
-	return r;
-}
-
 int content_blob_spill(struct volume *vol, struct node *node)
 {
 	size_t done;
@@ -131,7 +113,7 @@ int content_blob_spill(struct volume *vol, struct node *node)
 	fd = blob_open(vol, node->ino, O_RDWR | O_CREAT | O_TRUNC);
 	if (fd < 0)
 		return fd;
-	r = write_all(fd, node->data, node->rec.size, 0, &done);
+	r = io_pwrite(fd, node->data, node->rec.size, 0, &done);
 	if (r < 0) {
 		close(fd);
 		blob_remove(vol, node->ino);
@@ -161,7 +143,6 @@ static void written(struct node *node, uint64_t end)
 
 ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t size, uint64_t offset)
 {
-	size_t done = 0;
 	int r;
 
 	if (offset >= node->rec.size)
@@ -178,18 +159,7 @@ ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t s
 	r = content_blob_open(vol, node, &node->rec);
 	if (r < 0)
 		return r;
-	while (done < size) {
-		ssize_t n = pread(node->blob_fd, (char *)data + done, size - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
+	return io_pread_some(node->blob_fd, data, size, offset);
 }
 
 ssize_t content_write(struct volume *vol, struct node *node, const void *data, size_t size, uint64_t offset)
@@ -216,7 +186,7 @@ ssize_t content_write(struct volume *vol, struct node *node, const void *data, s
 	} else {
 		r = blob_prepare(vol, node);
 		if (r == 0)
-			r = write_all(node->blob_fd, data, size, offset, &done);
+			r = io_pwrite(node->blob_fd, data, size, offset, &done);
 		else
 			done = 0;
 		if (done == 0)

@@ -1,13 +1,13 @@
 /* Open files: a reference on the node, which keeps content and descriptor while any of them is open. */
 #include "fs/volume/private.h"
 
+#include "engine/base/io.h"
 #include "engine/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 /* To be released by node_put; its content may have to be dropped before: put_content. */
@@ -113,7 +113,6 @@ uint64_t vol_file_ino(const struct vol_file *f)
 ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset)
 {
 	struct node *node = f->node;
-	size_t done = 0;
 	ssize_t r;
 	int fd;
 
@@ -135,18 +134,7 @@ ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset)
 	if (r < 0)
 		return r;
 	/* Readers of one file don't wait for each other; one that meets a truncation reads less. */
-	while (done < size) {
-		ssize_t n = pread(fd, (char *)data + done, size - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (n == 0)
-			break;
-		done += (size_t)n;
-	}
-	return (ssize_t)done;
+	return io_pread_some(fd, data, size, offset);
 }
 
 ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t offset)
@@ -273,32 +261,6 @@ int64_t vol_seek(struct vol_file *f, int64_t offset, int whence)
 	return r;
 }
 
-static int memfd_of(const char *data, size_t size)
-{
-	int fd = memfd_create("inferfs-content", MFD_CLOEXEC | MFD_ALLOW_SEALING), r;
-	size_t done = 0;
-
-	if (fd < 0)
-		return -errno;
-	while (done < size) {
-		ssize_t n = write(fd, data + done, size - done);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			goto fail;
-		done += (size_t)n;
-	}
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0 ||
-	    lseek(fd, 0, SEEK_SET) < 0)
-		goto fail;
-	return fd;
-fail:
-	r = -errno;
-	close(fd);
-	return r;
-}
-
 int vol_content_fd(struct volume *vol, uint64_t ino, int *ret_fd, uint64_t *ret_len)
 {
 	struct node *node;
@@ -308,7 +270,9 @@ int vol_content_fd(struct volume *vol, uint64_t ino, int *ret_fd, uint64_t *ret_
 		return r;
 	if (node->rec.storage == STORAGE_INLINE) {
 		r = content_load(vol, node);
-		fd = r < 0 ? r : memfd_of(node->data, node->rec.size);
+		if (r == 0)
+			r = io_memfd("inferfs-content", node->data, node->rec.size, &fd);
+		fd = r < 0 ? r : fd;
 	} else {
 		/* Opening the node's own cuts what lies beyond the size. */
 		r = content_blob_open(vol, node, &node->rec);

@@ -1,6 +1,8 @@
 /* Names of inodes: lookup, create, link, unlink, rmdir, readlink. rename.c has the rename. */
 #include "fs/volume/private.h"
 
+#include "engine/base/io.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -79,8 +81,6 @@ static int create_check(const struct vol_new *what)
 static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *what, struct inode_rec *rec)
 {
 	struct stat st;
-	const char *at = what->content;
-	size_t left = what->content_len;
 	bool marked = false;
 	int fd, r = blob_mark(vol, ino, &marked);
 
@@ -89,18 +89,7 @@ static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *w
 	fd = blob_open(vol, ino, O_WRONLY | O_CREAT | O_TRUNC);
 	if (fd < 0)
 		return fd;
-	while (left > 0) {
-		ssize_t n = write(fd, at, left);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			r = -errno;
-			break;
-		}
-		at += n;
-		left -= (size_t)n;
-	}
+	r = io_write(fd, what->content, what->content_len);
 	if (r == 0 && fstat(fd, &st) == 0)
 		rec->blocks = (uint64_t)st.st_blocks;
 	close(fd);

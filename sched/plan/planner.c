@@ -4,9 +4,10 @@
  */
 #include "sched/plan/internal.h"
 
+#include "engine/base/clock.h"
+
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 static void hull_short(const struct problem *p, struct solution *s)
 {
@@ -60,25 +61,17 @@ void planner_free(struct planner *pl)
 	free(pl);
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
 int planner_plan(struct planner *pl, const struct plan_request *request, struct plan *ret)
 {
 	struct solution s = SOLUTION_NONE;
 	enum plan_method method = PLAN_HULL;
-	int64_t start = now_ns();
+	int64_t start = clock_monotonic_ns();
 	struct problem p;
 	int r;
 
 	if (plan_cache_get(pl->cache, request, ret)) {
 		ret->method = PLAN_CACHE;
-		ret->solve_ns = now_ns() - start;
+		ret->solve_ns = clock_monotonic_ns() - start;
 		return 0;
 	}
 	r = problem_init(&p, request);
@@ -92,7 +85,7 @@ int planner_plan(struct planner *pl, const struct plan_request *request, struct 
 			method = ways[i].method;
 	}
 	problem_plan(&p, &s, method, ret);
-	ret->solve_ns = now_ns() - start;
+	ret->solve_ns = clock_monotonic_ns() - start;
 	plan_cache_put(pl->cache, request, ret);
 	return 0;
 }

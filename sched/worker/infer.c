@@ -9,6 +9,8 @@
 #include "sched/worker/worker.h"
 
 #include "engine/backend.h"
+#include "engine/base/clock.h"
+#include "engine/base/io.h"
 #include "engine/image.h"
 #include "engine/model.h"
 #include "sched/executor.h"
@@ -20,7 +22,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MAX_JSON       (UINT64_C(16) << 20)
@@ -61,14 +62,6 @@ struct map {
 	const uint8_t *data;
 	size_t len;
 };
-
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
 
 static int map_fd(struct map *ret, int fd)
 {
@@ -141,7 +134,7 @@ static int set_labels(struct model *model, int classes, int fd, struct err *err)
 	size_t len;
 	int r;
 
-	r = wire_read(fd, MAX_JSON, &data, &len);
+	r = io_read(fd, MAX_JSON, &data, &len);
 	if (r < 0)
 		return err_set(err, ERR_BAD_MODEL, "labels.txt: %s", strerror(-r));
 	text = data;
@@ -338,7 +331,7 @@ static int send_answers(struct infer *in, const struct wire_message *m, struct e
 static int on_run(struct infer *in, const struct wire_message *m)
 {
 	struct endpoint *e = find(in, m->run.endpoint);
-	int64_t start = now_ns();
+	int64_t start = clock_monotonic_ns();
 	struct map pack = {0}, *data;
 	int n = (int)m->run.n_inputs, r;
 
@@ -356,7 +349,7 @@ static int on_run(struct infer *in, const struct wire_message *m)
 		for (int i = 0; i < n; i++)
 			e->answers[i].id = m->run.inputs[i].id;
 		run_batch(e, (int)m->run.submodel, data, n);
-		r = send_answers(in, m, e, now_ns() - start);
+		r = send_answers(in, m, e, clock_monotonic_ns() - start);
 	}
 	free(data);
 	unmap(&pack);
@@ -375,15 +368,15 @@ static int compare_ns(const void *a, const void *b)
 /* Median time of a mini-batch of n instances like `png`, decoding included. */
 static int64_t measure(struct endpoint *e, int slice, const struct map *data, int n)
 {
-	int64_t times[MEASURE_RUNS], start = now_ns();
+	int64_t times[MEASURE_RUNS], start = clock_monotonic_ns();
 	int runs = 0;
 
 	run_batch(e, slice, data, n); /* packs weights, faults memory in */
-	while (runs < MEASURE_RUNS && (runs == 0 || now_ns() - start < MEASURE_NS)) {
-		int64_t begin = now_ns();
+	while (runs < MEASURE_RUNS && (runs == 0 || clock_monotonic_ns() - start < MEASURE_NS)) {
+		int64_t begin = clock_monotonic_ns();
 
 		run_batch(e, slice, data, n);
-		times[runs++] = now_ns() - begin;
+		times[runs++] = clock_monotonic_ns() - begin;
 	}
 	qsort(times, (size_t)runs, sizeof(times[0]), compare_ns);
 	return times[runs / 2];
@@ -529,7 +522,7 @@ static uint64_t draw(const struct endpoint *e, const struct map *data, const str
 	if (r == 0)
 		r = image_encode_png(&png, &over, texts, 2);
 	if (r == 0)
-		r = wire_write(fd, png.data, png.len);
+		r = io_write(fd, png.data, png.len);
 	if (r == 0)
 		len = png.len;
 	buf_release(&png);
@@ -576,7 +569,7 @@ static int on_explain(struct infer *in, const struct wire_message *m)
 	struct wire_message answer = {
 		.type = WIRE_PICTURES, .n_fds = 1, .fds = {-1}, .pictures = {.batch = m->explain.batch}};
 	struct endpoint *e = find(in, m->explain.endpoint);
-	int64_t start = now_ns();
+	int64_t start = clock_monotonic_ns();
 	int n = (int)m->explain.n_wishes, r;
 	struct map pack = {0}, *data = NULL;
 	struct err err = ERR_INIT;
@@ -594,16 +587,16 @@ static int on_explain(struct infer *in, const struct wire_message *m)
 	else if (!split(data, &pack, n ? &m->explain.wishes->len : NULL, sizeof(*m->explain.wishes), n))
 		r = -EPROTO;
 	if (r == 0)
-		r = wire_memfd_new("pictures", &answer.fds[0]);
+		r = io_memfd_new("pictures", &answer.fds[0]);
 	/* What can't be explained has no pictures: all lengths stay 0. */
 	if (r == 0 && cam_session(e, (int)m->explain.submodel, &err) == 0)
 		for (int i = 0; i < n; i += CAM_BATCH)
 			explain_some(e, data + i, m->explain.wishes + i, answer.pictures.pictures + i,
 				     n - i < CAM_BATCH ? n - i : CAM_BATCH, answer.fds[0]);
 	if (r == 0)
-		r = wire_memfd_seal(answer.fds[0]);
+		r = io_memfd_seal(answer.fds[0]);
 	if (r == 0) {
-		answer.pictures.compute_ns = (uint64_t)(now_ns() - start);
+		answer.pictures.compute_ns = (uint64_t)(clock_monotonic_ns() - start);
 		r = worker_send(in->w, &answer);
 	}
 	if (answer.fds[0] >= 0)

@@ -4,6 +4,7 @@
  */
 #include "sched/worker/worker.h"
 
+#include "engine/base/io.h"
 #include "engine/dataset.h"
 
 #include <errno.h>
@@ -36,7 +37,7 @@ static int take_file(struct scan_job *job, int fd, const struct wire_file *file,
 		job->data = data;
 		job->size = len;
 	}
-	r = len ? wire_pread(fd, job->data, len, offset) : 0;
+	r = len ? io_pread(fd, job->data, len, offset) : 0;
 	if (r == -ENODATA) /* cut while it was scanned; the change makes a further scan */
 		return 0;
 	if (r < 0)
@@ -73,7 +74,7 @@ static int finish(struct scan_job *job, int cache_fd, struct err *err)
 		r = 0;
 	}
 	if (r == 0)
-		r = wire_memfd("dataset.json", json.data, json.len, &answer.fds[0]);
+		r = io_memfd("dataset.json", json.data, json.len, &answer.fds[0]);
 	if (r == 0) {
 		r = worker_send(job->w, &answer);
 		close(answer.fds[0]);

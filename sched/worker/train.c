@@ -5,6 +5,8 @@
  */
 #include "sched/worker/worker.h"
 
+#include "engine/base/clock.h"
+#include "engine/base/io.h"
 #include "engine/train.h"
 
 #include <errno.h>
@@ -12,7 +14,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MAX_SPEC       (UINT64_C(1) << 20)
@@ -27,14 +28,6 @@ struct train_job {
 	struct wire_slice slices[MODEL_MAX_RATES]; /* of the last epoch */
 	uint32_t n_slices;
 };
-
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
 
 /* 1: the daemon wants the run to end. */
 static int stop_wanted(struct train_job *job)
@@ -61,7 +54,7 @@ static int send_or_stop(struct train_job *job, const struct wire_message *m)
 static int on_progress(void *data, const struct train_progress *p)
 {
 	struct train_job *job = data;
-	int64_t now = now_ns();
+	int64_t now = clock_monotonic_ns();
 
 	if (stop_wanted(job))
 		return 1;
@@ -104,7 +97,7 @@ static int on_checkpoint(void *data, const void *bytes, size_t len)
 		.type = WIRE_CHECKPOINT, .n_fds = 1, .checkpoint = {.epoch = (uint32_t)job->epoch}};
 	int stop;
 
-	job->r = wire_memfd("checkpoint", bytes, len, &m.fds[0]);
+	job->r = io_memfd("checkpoint", bytes, len, &m.fds[0]);
 	if (job->r < 0)
 		return 1;
 	stop = send_or_stop(job, &m);
@@ -122,7 +115,7 @@ static int send_model(struct train_job *job, struct model *model, struct err *er
 
 	r = model_save(model, &bufs[0], &bufs[1], &bufs[2], &bufs[3], err);
 	for (int i = 0; r == 0 && i < 4; i++) {
-		r = wire_memfd(names[i], bufs[i].data, bufs[i].len, &m.fds[i]);
+		r = io_memfd(names[i], bufs[i].data, bufs[i].len, &m.fds[i]);
 		if (r == 0)
 			m.n_fds++;
 	}
@@ -150,13 +143,13 @@ static int train(struct train_job *job, const struct wire_message *m, struct err
 	struct train *t = NULL;
 	int r;
 
-	r = wire_read(m->fds[0], MAX_SPEC, &spec_text, &spec_len);
+	r = io_read(m->fds[0], MAX_SPEC, &spec_text, &spec_len);
 	if (r == 0)
 		r = train_spec_parse(&spec, spec_text, spec_len, err);
 	if (r == 0)
 		r = dataset_open(&ds, m->fds[1], err);
 	if (r == 0 && m->n_fds == 3)
-		r = wire_read(m->fds[2], MAX_CHECKPOINT, &checkpoint, &checkpoint_len);
+		r = io_read(m->fds[2], MAX_CHECKPOINT, &checkpoint, &checkpoint_len);
 	if (r == 0)
 		r = train_new(&t, spec, ds, checkpoint, checkpoint_len, &hooks, job, err);
 	free(checkpoint);

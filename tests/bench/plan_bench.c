@@ -5,11 +5,12 @@
  */
 #include "sched/plan/plan.h"
 
+#include "engine/base/clock.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const struct plan_submodel xray[] = {
 	{0.7937, 45120000, 0}, {0.7188, 34560000, 0}, {0.7094, 22720000, 0}, {0.6512, 15680000, 0}};
@@ -65,14 +66,6 @@ static int by_cache(struct plan *ret)
 	return r == 0 && ret->method != PLAN_CACHE ? -1 : r;
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
 static int compare(const void *a, const void *b)
 {
 	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
@@ -108,13 +101,13 @@ int main(int argc, char **argv)
 		for (size_t w = 0; w < WAYS; w++) {
 			if (c % ways[w].share)
 				continue;
-			start = now_ns();
+			start = clock_monotonic_ns();
 			if (ways[w].solve(&plan) == 0) {
 				proved[w]++;
 				if (w == 0)
 					by[plan.method]++;
 			}
-			ns[w][n[w]++] = now_ns() - start;
+			ns[w][n[w]++] = clock_monotonic_ns() - start;
 		}
 	}
 	printf("%-8s %8s %12s %10s %10s %10s\n", "way", "cases", "answered", "median_us", "p99_us", "max_us");

@@ -4,21 +4,14 @@
  */
 #include "fs/volume/volume.h"
 
+#include "engine/base/clock.h"
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static struct volume *vol;
-
-static double seconds(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static void check(const char *what, int r)
 {
@@ -40,10 +33,11 @@ static int count(void *data, const char *name, uint64_t cookie, const struct vol
 static void list(uint64_t dir, bool attrs)
 {
 	int n = 0;
-	double start = seconds();
+	double start = clock_seconds();
 
 	check("readdir", vol_readdir(vol, dir, 0, attrs, count, &n));
-	printf("list %d entries%s: %.3f ms\n", n, attrs ? " with attributes" : "", (seconds() - start) * 1e3);
+	printf("list %d entries%s: %.3f ms\n", n, attrs ? " with attributes" : "",
+	       (clock_seconds() - start) * 1e3);
 }
 
 static void rss(void)
@@ -73,7 +67,7 @@ int main(int argc, char **argv)
 		data[i] = (char)(i * 2654435761u >> 9);
 	check("open", volume_open(&vol, argv[1], 0, NULL));
 	check("mkdir", vol_create(vol, VOL_ROOT, "in", &(struct vol_new){.mode = S_IFDIR | 0755}, &dir));
-	start = seconds();
+	start = clock_seconds();
 	for (int i = 0; i < files; i++) {
 		struct vol_file *f;
 
@@ -84,22 +78,22 @@ int main(int argc, char **argv)
 		check("flush", vol_flush(f));
 		vol_file_close(f);
 	}
-	printf("create %d files of %zu bytes: %.0f/s\n", files, size, files / (seconds() - start));
+	printf("create %d files of %zu bytes: %.0f/s\n", files, size, files / (clock_seconds() - start));
 	rss();
 	list(dir.ino, false);
 	list(dir.ino, true);
-	start = seconds();
+	start = clock_seconds();
 	for (int i = 0; i < files; i++) {
 		snprintf(name, sizeof(name), "%d", (int)((i * 7919LL + 13) % files));
 		check("lookup", vol_lookup(vol, dir.ino, name, &attr));
 	}
-	printf("lookup: %.0f/s\n", files / (seconds() - start));
-	start = seconds();
+	printf("lookup: %.0f/s\n", files / (clock_seconds() - start));
+	start = clock_seconds();
 	for (int i = 0; i < files - 1; i++) {
 		snprintf(name, sizeof(name), "%d", (int)((i * 7919LL + 13) % files));
 		check("unlink", vol_unlink(vol, dir.ino, name, NULL));
 	}
-	printf("unlink: %.0f/s\n", (files - 1) / (seconds() - start));
+	printf("unlink: %.0f/s\n", (files - 1) / (clock_seconds() - start));
 	for (int i = 0; i < 5; i++)
 		list(dir.ino, false);
 	rss();

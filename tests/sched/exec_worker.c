@@ -3,6 +3,7 @@
  * child that runs fake_worker() below; what it does wrong is set in shared memory.
  */
 #include "sched/executor.h"
+#include "engine/base/io.h"
 #include "tests/dirhost.h"
 
 #include <math.h>
@@ -10,6 +11,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <signal.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -140,11 +142,11 @@ static void answer_explain(struct wire_channel *ch, const struct wire_message *m
 			_exit(9);
 		answer.fds[0] = pair[0];
 	} else {
-		wire_memfd_new("pictures", &answer.fds[0]);
+		io_memfd_new("pictures", &answer.fds[0]);
 		for (uint32_t i = 0; i < m->explain.n_wishes; i++)
 			dprintf(answer.fds[0], "P%u;", m->explain.wishes[i].label);
 		if (fault != UNSEALED_PICTURES)
-			wire_memfd_seal(answer.fds[0]);
+			io_memfd_seal(answer.fds[0]);
 	}
 	wire_send(ch, &answer, 0);
 }
@@ -262,7 +264,7 @@ static int load(struct fixture *f, uint32_t endpoint, const char *json)
 {
 	int fd, r;
 
-	assert_int_equal(wire_memfd("model", json, strlen(json), &fd), 0);
+	assert_int_equal(io_memfd("model", json, strlen(json), &fd), 0);
 	r = f->ex->ops->load(
 		f->ex,
 		&(struct endpoint_load){

@@ -3,6 +3,7 @@
  * workers: what is published, what survives deaths of workers and of the daemon, what words of ctl do.
  */
 #include "sched/jobs.h"
+#include "engine/base/io.h"
 #include "tests/dirhost.h"
 
 #include <math.h>
@@ -10,6 +11,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <signal.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -42,10 +44,10 @@ static void fake_checkpoint(struct wire_channel *ch, int epoch, bool sealed)
 {
 	struct wire_message m = {.type = WIRE_CHECKPOINT, .n_fds = 1, .checkpoint = {(uint32_t)epoch}};
 
-	wire_memfd_new("checkpoint", &m.fds[0]);
+	io_memfd_new("checkpoint", &m.fds[0]);
 	dprintf(m.fds[0], "%d", epoch);
 	if (sealed)
-		wire_memfd_seal(m.fds[0]);
+		io_memfd_seal(m.fds[0]);
 	wire_send(ch, &m, 0);
 	close(m.fds[0]);
 }
@@ -108,7 +110,7 @@ static void fake_train(struct wire_channel *ch, enum fault fault)
 		fake_checkpoint(ch, epoch, fault != TRAIN_LIES);
 	}
 	for (int i = 0; i < 4; i++)
-		wire_memfd("file", texts[i], strlen(texts[i]), &model.fds[i]);
+		io_memfd("file", texts[i], strlen(texts[i]), &model.fds[i]);
 	model.n_fds = 4;
 	wire_send(ch, &model, 0);
 }
@@ -149,7 +151,7 @@ static void fake_scan(struct wire_channel *ch, enum fault fault)
 			} else {
 				dprintf(m.fds[0], "CACHE %d", shared->scanned_files);
 			}
-			wire_memfd("json", "{\"classes\":2}\n", 14, &answer.fds[0]);
+			io_memfd("json", "{\"classes\":2}\n", 14, &answer.fds[0]);
 			wire_send(ch, &answer, 0);
 			_exit(0);
 		default:

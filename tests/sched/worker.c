@@ -4,6 +4,7 @@
  * KIND`.
  */
 #include "engine/image.h"
+#include "engine/base/io.h"
 #include "sched/executor.h"
 #include "sched/jobs.h"
 #include "sched/worker/worker.h"
@@ -108,7 +109,7 @@ static void on_done(void *data, const struct batch_done *done)
 			sum += f->picture_len[i] = done->picture_len[i];
 		free(f->pictures);
 		f->pictures = malloc(sum + 1);
-		assert_int_equal(wire_pread(done->picture_fd, f->pictures, sum, 0), 0);
+		assert_int_equal(io_pread(done->picture_fd, f->pictures, sum, 0), 0);
 	}
 	assert_true(done->compute_ns > 0);
 	f->done++;

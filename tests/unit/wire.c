@@ -1,6 +1,8 @@
 /* Messages between daemon and workers: what is sent arrives, and nothing else gets through. */
 #include "sched/wire.h"
 
+#include "engine/base/io.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -270,19 +272,19 @@ static void test_memfds(void **state)
 	int fd, pair[2];
 
 	(void)state;
-	assert_int_equal(wire_memfd("test", "hello", 5, &fd), 0);
+	assert_int_equal(io_memfd("test", "hello", 5, &fd), 0);
 	assert_int_equal(wire_check_memfd(fd, 4, &len), -EPROTO);
 	assert_int_equal(wire_check_memfd(fd, 5, &len), 0);
 	assert_int_equal(len, 5);
 	assert_int_equal(ftruncate(fd, 1), -1);
 	assert_int_equal(pwrite(fd, "x", 1, 0), -1);
-	assert_int_equal(wire_read(fd, 4, &data, &size), -EFBIG);
-	assert_int_equal(wire_read(fd, 5, &data, &size), 0);
+	assert_int_equal(io_read(fd, 4, &data, &size), -EFBIG);
+	assert_int_equal(io_read(fd, 5, &data, &size), 0);
 	assert_string_equal(data, "hello");
 	free(data);
 	close(fd);
 
-	assert_int_equal(wire_memfd_new("test", &fd), 0);
+	assert_int_equal(io_memfd_new("test", &fd), 0);
 	assert_int_equal(wire_check_memfd(fd, 5, &len), -EPROTO); /* its owner could still shrink it */
 	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
 	assert_int_equal(wire_check_memfd(fd, 5, &len), -EPROTO);
