@@ -156,7 +156,7 @@ static struct item *item_new(const struct publication *from)
 static void item_end(struct item *item, int r)
 {
 	if (item->done)
-		item->done(item->data, r, now_ns());
+		item->done(item->data, r, clock_monotonic_ns());
 	free(item);
 }
 
@@ -425,7 +425,7 @@ static int publish_new(struct publisher *pub, struct item *item, struct dir *dir
 	char hidden[64];
 	int r;
 
-	if (item->due && now_ns() + RENAME_NS > item->due)
+	if (item->due && clock_monotonic_ns() + RENAME_NS > item->due)
 		return -ETIME;
 	snprintf(hidden, sizeof(hidden), HIDDEN_PREFIX "%016llx", (unsigned long long)pub->serial++);
 	new_owner(pub, item, dir->ino, &what);

@@ -264,7 +264,7 @@ int64_t vol_seek(struct vol_file *f, int64_t offset, int whence)
 int vol_content_fd(struct volume *vol, uint64_t ino, int *ret_fd, uint64_t *ret_len)
 {
 	struct node *node;
-	int fd, r = get_regular(vol, ino, &node);
+	int fd = -1, r = get_regular(vol, ino, &node);
 
 	if (r < 0)
 		return r;
