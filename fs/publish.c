@@ -1,5 +1,6 @@
 /*
- * One thread, one queue. An answer (HOST_RESULT), a symlink and a removal go out in the order of
+ * One thread, one queue; what goes through the mount is done by its hand outside (fs/outside.h), so that
+ * kill -9 leaves nothing that can't die. An answer (HOST_RESULT), a symlink and a removal go out in the order of
  * publisher_put. A status file has a slot for its path: while a text waits there, a newer one takes its
  * place, and a path is renewed at most every STATUS_INTERVAL_NS.
  *
@@ -12,6 +13,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "fs/outside.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +23,6 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -71,9 +72,10 @@ struct publisher {
 	bool started, stopping;           /* under lock */
 	struct item *current;             /* under lock: its rename is under way */
 	char current_name[64];            /* under lock */
-	pid_t tid;                        /* atomic */
+	pid_t tid;                        /* atomic: of the thread outside */
 
-	/* publisher's thread only */
+	/* publisher's thread only; descriptors are those of the thread outside, used in outside_call() only */
+	struct outside outside;
 	char *mountpoint;
 	int root_fd; /* -1 while idle */
 	struct dir dirs[DIR_CACHE];
@@ -283,8 +285,10 @@ static int64_t slots_due(struct publisher *pub, bool all)
 
 /* --- the tree, publisher's thread only --- */
 
-static void dirs_close(struct publisher *pub)
+static int close_dirs(void *data)
 {
+	struct publisher *pub = data;
+
 	for (int i = 0; i < DIR_CACHE; i++) {
 		if (pub->dirs[i].path)
 			close(pub->dirs[i].fd);
@@ -294,13 +298,27 @@ static void dirs_close(struct publisher *pub)
 	if (pub->root_fd >= 0)
 		close(pub->root_fd);
 	pub->root_fd = -1;
+	return 0;
 }
 
-static void dir_forget(struct dir *dir)
+static void dirs_close(struct publisher *pub)
 {
+	outside_call(&pub->outside, close_dirs, pub);
+}
+
+static int close_dir(void *data)
+{
+	struct dir *dir = data;
+
 	close(dir->fd);
 	free(dir->path);
 	dir->path = NULL;
+	return 0;
+}
+
+static void dir_forget(struct publisher *pub, struct dir *dir)
+{
+	outside_call(&pub->outside, close_dir, dir);
 }
 
 /*
@@ -347,18 +365,21 @@ static int make_dirs(struct publisher *pub, const char *path)
 	return r;
 }
 
-static int dir_get(struct publisher *pub, const char *path, struct dir **ret)
+struct dir_request {
+	struct publisher *pub;
+	const char *path;
+	struct dir *ret;
+};
+
+static int open_dir(void *data)
 {
+	struct dir_request *request = data;
+	struct publisher *pub = request->pub;
+	const char *path = request->path;
 	struct stat st;
 	struct dir *dir;
 	int fd, r;
 
-	for (int i = 0; i < DIR_CACHE; i++) {
-		if (pub->dirs[i].path && strcmp(pub->dirs[i].path, path) == 0) {
-			*ret = &pub->dirs[i];
-			return 0;
-		}
-	}
 	if (pub->root_fd < 0) {
 		pub->root_fd = open(pub->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (pub->root_fd < 0)
@@ -380,7 +401,7 @@ static int dir_get(struct publisher *pub, const char *path, struct dir **ret)
 	}
 	dir = &pub->dirs[pub->next_dir++ % DIR_CACHE];
 	if (dir->path)
-		dir_forget(dir);
+		close_dir(dir);
 	dir->path = strdup(path);
 	if (!dir->path) {
 		close(fd);
@@ -388,8 +409,39 @@ static int dir_get(struct publisher *pub, const char *path, struct dir **ret)
 	}
 	dir->fd = fd;
 	dir->ino = st.st_ino;
-	*ret = dir;
+	request->ret = dir;
 	return 0;
+}
+
+static int dir_get(struct publisher *pub, const char *path, struct dir **ret)
+{
+	struct dir_request request = {.pub = pub, .path = path};
+	int r;
+
+	for (int i = 0; i < DIR_CACHE; i++) {
+		if (pub->dirs[i].path && strcmp(pub->dirs[i].path, path) == 0) {
+			*ret = &pub->dirs[i];
+			return 0;
+		}
+	}
+	r = outside_call(&pub->outside, open_dir, &request);
+	if (r == 0)
+		*ret = request.ret;
+	return r;
+}
+
+struct move {
+	const struct dir *dir;
+	const char *from, *to; /* from NULL: `to` is removed */
+};
+
+static int move(void *data)
+{
+	const struct move *m = data;
+
+	if (!m->from)
+		return unlinkat(m->dir->fd, m->to, 0) < 0 && errno != ENOENT ? -errno : 0;
+	return renameat(m->dir->fd, m->from, m->dir->fd, m->to) < 0 ? -errno : 0;
 }
 
 static int fsync_inode(struct publisher *pub, uint64_t ino)
@@ -445,8 +497,7 @@ static int publish_new(struct publisher *pub, struct item *item, struct dir *dir
 		pub->current = item;
 		strcpy(pub->current_name, hidden);
 		pthread_mutex_unlock(&pub->lock);
-		if (renameat(dir->fd, hidden, dir->fd, name) < 0)
-			r = -errno;
+		r = outside_call(&pub->outside, move, &(struct move){dir, hidden, name});
 		pthread_mutex_lock(&pub->lock);
 		pub->current = NULL;
 		pthread_mutex_unlock(&pub->lock);
@@ -477,12 +528,12 @@ static int publish_item(struct publisher *pub, struct item *item)
 		if (r < 0)
 			break;
 		if (item->type == PUBLISH_REMOVE)
-			r = unlinkat(dir->fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+			r = outside_call(&pub->outside, move, &(struct move){dir, NULL, name});
 		else
 			r = publish_new(pub, item, dir, name);
 		if (r != -ENOENT && r != -ESTALE)
 			break;
-		dir_forget(dir); /* removed, perhaps made again, since it was opened */
+		dir_forget(pub, dir); /* removed, perhaps made again, since it was opened */
 	}
 	if (r == -ENOENT && item->type == PUBLISH_REMOVE)
 		r = 0;
@@ -493,7 +544,6 @@ static void *publisher_thread(void *arg)
 {
 	struct publisher *pub = arg;
 
-	__atomic_store_n(&pub->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELAXED);
 	pthread_mutex_lock(&pub->lock);
 	for (;;) {
 		int64_t due = slots_due(pub, pub->stopping);
@@ -566,10 +616,16 @@ int publisher_start(struct publisher *pub, const char *mountpoint)
 	pub->mountpoint = strdup(mountpoint);
 	if (!pub->mountpoint)
 		return -ENOMEM;
-	r = pthread_create(&pub->thread, NULL, publisher_thread, pub);
+	r = outside_start(&pub->outside);
+	if (r < 0)
+		return r;
+	__atomic_store_n(&pub->tid, pub->outside.tid, __ATOMIC_RELAXED);
+	r = -pthread_create(&pub->thread, NULL, publisher_thread, pub);
 	if (r == 0)
 		pub->started = true;
-	return -r;
+	else
+		outside_stop(&pub->outside);
+	return r;
 }
 
 void publisher_stop(struct publisher *pub)
@@ -578,8 +634,10 @@ void publisher_stop(struct publisher *pub)
 	pub->stopping = true;
 	pthread_cond_signal(&pub->wake);
 	pthread_mutex_unlock(&pub->lock);
-	if (pub->started)
+	if (pub->started) {
 		pthread_join(pub->thread, NULL);
+		outside_stop(&pub->outside);
+	}
 	pub->started = false;
 }
 

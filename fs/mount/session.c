@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/close_range.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -103,6 +104,8 @@ static void wait_for_end(const sigset_t *signals)
 
 static void *wake(void *path)
 {
+	/* As in fs/outside.h: this may wait for us when we are killed. */
+	close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_UNSHARE);
 	(void)!access(path, F_OK);
 	free(path);
 	return NULL;
