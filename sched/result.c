@@ -98,6 +98,33 @@ static void add_computed(cJSON *json, const struct instance *inst, const struct 
 	}
 }
 
+/* Names of files are bytes, JSON is UTF-8: what is no character becomes U+FFFD (RFC 3629 section 3 says what is). */
+static void add_name(cJSON *json, const char *key, const char *name)
+{
+	struct buf text = BUF_INIT;
+
+	for (const unsigned char *p = (const unsigned char *)name; *p;) {
+		int n = *p < 0x80                 ? 1
+			: *p >= 0xc2 && *p < 0xe0 ? 2
+			: (*p & 0xf0) == 0xe0     ? 3
+			: *p >= 0xf0 && *p < 0xf5 ? 4
+						  : 0;
+		bool good = n && !(p[0] == 0xe0 && p[1] < 0xa0) && !(p[0] == 0xed && p[1] > 0x9f) &&
+			    !(p[0] == 0xf0 && p[1] < 0x90) && !(p[0] == 0xf4 && p[1] > 0x8f);
+
+		for (int i = 1; good && i < n; i++)
+			good = (p[i] & 0xc0) == 0x80; /* the NUL at the end is none */
+		if (good)
+			buf_add(&text, p, n);
+		else
+			buf_adds(&text, "\xef\xbf\xbd");
+		p += good ? n : 1;
+	}
+	if (!text.failed)
+		cJSON_AddStringToObject(json, key, text.data ? text.data : "");
+	buf_release(&text);
+}
+
 cJSON *result_answer(const struct instance *inst, const struct instance_verdict *v, enum result_status status,
 		     int64_t now)
 {
@@ -108,7 +135,7 @@ cJSON *result_answer(const struct instance *inst, const struct instance_verdict 
 
 	if (!json)
 		return NULL;
-	cJSON_AddStringToObject(json, "file", inst->path);
+	add_name(json, "file", inst->path);
 	cJSON_AddStringToObject(json, "task", task->id);
 	cJSON_AddStringToObject(json, "model", task->ep->spec.model);
 	cJSON_AddNumberToObject(json, "version", task->ep->version);

@@ -76,6 +76,10 @@ enum instance_event {
 	INSTANCE_WRITING,  /* opened for writing: its batch is not quiet */
 	INSTANCE_COMPLETE, /* last writable handle released, or renamed into place */
 	INSTANCE_REMOVED,
+	/* On disk as it is, but still open: complete unless WRITING comes again soon (an NFS server closes its
+	 * files only after minutes). */
+	INSTANCE_SYNCED,
+	INSTANCE_CLOSED, /* the last handle went, and nothing changed since INSTANCE_SYNCED */
 };
 void sched_post_instance(struct sched *s, const char *app, enum instance_event event, const char *path,
 			 uint64_t ino);

@@ -14,7 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RESUBMIT_NS NS_PER_S /* after a submission that could not be recorded (disk full) */
+#define RESUBMIT_NS   NS_PER_S         /* after a submission that could not be recorded (disk full) */
+#define MIN_SYNCED_NS (50 * NS_PER_MS) /* chosen: between the writes of a program that syncs now and then */
 
 static void submit(struct batch *batch, int64_t at);
 
@@ -250,6 +251,12 @@ struct instance *instance_new(struct batch *batch, const char *path, uint64_t in
 	return inst;
 }
 
+static void cancel_synced(struct instance *inst)
+{
+	loop_timer_cancel(inst->batch->ep->s->loop, inst->synced);
+	inst->synced = NULL;
+}
+
 /* Out of the batch's lists; a queued or running one is in none of them. */
 static void leave_batch(struct instance *inst)
 {
@@ -265,6 +272,7 @@ static void leave_batch(struct instance *inst)
 void instance_free(struct instance *inst)
 {
 	leave_batch(inst);
+	cancel_synced(inst);
 	list_remove(&inst->link);
 	if (inst->named)
 		table_remove(&inst->batch->ep->instances, &inst->node);
@@ -308,8 +316,10 @@ static void instance_writing(struct endpoint *ep, struct instance *inst, const c
 		list_append(&batch->writing, &inst->link);
 		batch->n_writing++;
 	}
-	if (inst)
+	if (inst) {
 		inst->ino = ino;
+		cancel_synced(inst);
+	}
 	batch->last_event = loop_now(ep->s->loop);
 }
 
@@ -340,6 +350,27 @@ static void instance_complete(struct endpoint *ep, struct instance *inst, const 
 		return;
 	}
 	touch(inst->batch);
+}
+
+static void synced_ends(void *data)
+{
+	struct instance *inst = data;
+	struct endpoint *ep = inst->batch->ep;
+	char *path = strdup(inst->path); /* completing it may submit it, run it and free it */
+
+	inst->synced = NULL;
+	if (path)
+		instance_complete(ep, inst, path, inst->ino);
+	free(path);
+}
+
+static void instance_synced(struct instance *inst)
+{
+	struct sched *s = inst->batch->ep->s;
+	int64_t wait = s->options.settle_ns > MIN_SYNCED_NS ? s->options.settle_ns : MIN_SYNCED_NS;
+
+	cancel_synced(inst);
+	inst->synced = loop_timer_at(s->loop, loop_now(s->loop) + wait, synced_ends, inst);
 }
 
 static void instance_removed(struct instance *inst)
@@ -378,6 +409,14 @@ void task_instance_event(struct endpoint *ep, enum instance_event event, const c
 	case INSTANCE_REMOVED:
 		if (inst)
 			instance_removed(inst);
+		break;
+	case INSTANCE_SYNCED:
+		if (inst && inst->state == INSTANCE_IS_WRITING)
+			instance_synced(inst);
+		break;
+	case INSTANCE_CLOSED: /* else it is complete since a while */
+		if (inst && inst->state == INSTANCE_IS_WRITING)
+			instance_complete(ep, inst, path, ino);
 		break;
 	}
 }

@@ -42,12 +42,13 @@ struct instance {
 	uint64_t ino;
 	uint32_t no; /* within its task */
 	enum instance_state state;
-	bool named;          /* in endpoint->instances */
-	uint8_t tries;       /* mini-batches that ended with the worker's death */
-	uint16_t limit;      /* of the next mini-batch it is in: bisecting; 0: none */
-	struct deadline own; /* user.deadline of the file */
-	int64_t started;     /* loop_now */
-	char path[];         /* relative to in/ */
+	bool named;                /* in endpoint->instances */
+	uint8_t tries;             /* mini-batches that ended with the worker's death */
+	uint16_t limit;            /* of the next mini-batch it is in: bisecting; 0: none */
+	struct deadline own;       /* user.deadline of the file */
+	struct loop_timer *synced; /* WRITING, and complete when it fires */
+	int64_t started;           /* loop_now */
+	char path[];               /* relative to in/ */
 };
 
 struct batch {

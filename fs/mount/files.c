@@ -96,8 +96,7 @@ void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void do_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *fi)
 {
-	(void)ino;
-	fuse_reply_err(req, -vol_fsync(tree_vol_file(handle(fi)), data_only));
+	fuse_reply_err(req, -tree_fsync(handle(fi), ino, data_only));
 }
 
 void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,

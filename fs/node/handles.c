@@ -1,10 +1,12 @@
 /*
  * Open files. Every inode that is open for writing has one open_node, however many handles there are: it
  * counts them, knows whether anything was changed, and keeps the name for the event at the end. FLUSH proves
- * nothing (a shell flushes before it writes, a fork in mid-write), so the end is the last RELEASE.
+ * nothing (a shell flushes before it writes, a fork in mid-write), so the end is the last RELEASE; an FSYNC is
+ * told, too, since an NFS server sends RELEASE only after minutes.
  *
  * Locks: tree->open_lock guards the table and the fields of open_node; text_lock is held around
- * read-check-write of a small text, and is taken first.
+ * read-check-write of a small text, and is taken first. `came` of a file that was moved while open runs with
+ * open_lock held: it may post, and nothing else.
  */
 #include "fs/node/node.h"
 
@@ -16,10 +18,11 @@
 struct open_node {
 	struct open_node *next;
 	uint64_t ino;
-	unsigned writers;  /* handles */
-	bool changed;      /* content changed since the first of them was opened; atomic read */
-	bool gone;         /* the last name was unlinked */
-	uint8_t kind;      /* atomic read */
+	unsigned writers; /* handles */
+	bool changed; /* content changed since the first of them was opened, or since `synced`; atomic read */
+	bool synced;  /* `synced` was told of it */
+	bool gone;    /* the last name was unlinked */
+	uint8_t kind; /* atomic read */
 	struct place *dir; /* NULL: not known */
 	char name[256];
 	pthread_mutex_t text_lock;
@@ -87,13 +90,20 @@ static int snapshot(struct tree *tree, struct open_node *open, struct node *ret,
 		r = vol_getattr(tree->vol, open->ino, &attr);
 		return r < 0 ? r : node_find(tree, &attr, ret, name);
 	}
-	/* A directory on the way may have moved since. */
+	/* A directory on the way may have moved since, perhaps to where this is something else. */
 	if (ret->dir->epoch != __atomic_load_n(&tree->epoch, __ATOMIC_ACQUIRE)) {
 		struct place *fresh;
 
-		if (place_get(tree, ret->dir->ino, &fresh) == 0) {
+		r = vol_getattr(tree->vol, ret->ino, &attr);
+		if (r == 0)
+			r = place_get(tree, ret->dir->ino, &fresh);
+		if (r == 0) {
 			place_unref(ret->dir);
 			ret->dir = fresh;
+			ret->kind = attr.kind;
+		} else {
+			place_unref(ret->dir);
+			ret->dir = NULL;
 		}
 	}
 	return r;
@@ -101,7 +111,6 @@ static int snapshot(struct tree *tree, struct open_node *open, struct node *ret,
 
 static void mark_changed(struct tree *tree, struct open_node *open)
 {
-	const struct node_type *type;
 	char name[256];
 	struct node node;
 	bool first;
@@ -111,10 +120,10 @@ static void mark_changed(struct tree *tree, struct open_node *open)
 	pthread_mutex_lock(&tree->open_lock);
 	first = !open->changed;
 	__atomic_store_n(&open->changed, true, __ATOMIC_RELAXED);
-	type = node_type(open->kind);
 	pthread_mutex_unlock(&tree->open_lock);
-	if (first && type->writing && snapshot(tree, open, &node, name) == 0) {
-		type->writing(&node);
+	if (first && snapshot(tree, open, &node, name) == 0) {
+		if (node_type(node.kind)->writing)
+			node_type(node.kind)->writing(&node);
 		place_unref(node.dir);
 	}
 }
@@ -168,10 +177,13 @@ static void open_put(struct tree *tree, struct open_node *open, bool complete)
 		return;
 	}
 	*at = open->next;
-	type = node_type(open->kind);
 	pthread_mutex_unlock(&tree->open_lock);
-	if (complete && open->changed && type->complete && snapshot(tree, open, &node, name) == 0) {
-		type->complete(&node);
+	if (complete && (open->changed || open->synced) && snapshot(tree, open, &node, name) == 0) {
+		type = node_type(node.kind);
+		if (open->changed && type->complete)
+			type->complete(&node);
+		else if (!open->changed && type->synced)
+			type->synced(&node, true);
 		place_unref(node.dir);
 	}
 	place_unref(open->dir);
@@ -179,19 +191,24 @@ static void open_put(struct tree *tree, struct open_node *open, bool complete)
 	free(open);
 }
 
-bool handles_moved(struct tree *tree, uint64_t ino, struct place *dir, const char *name, uint8_t kind)
+bool handles_moved(const struct node *node)
 {
+	struct tree *tree = node->tree;
 	struct place *old = NULL;
 	struct open_node *open;
 
 	pthread_mutex_lock(&tree->open_lock);
-	open = *bucket(tree, ino);
+	open = *bucket(tree, node->ino);
 	if (open) {
 		old = open->dir;
-		open->dir = place_ref(dir);
-		strcpy(open->name, name);
-		__atomic_store_n(&open->kind, kind, __ATOMIC_RELAXED);
+		open->dir = place_ref(node->dir);
+		strcpy(open->name, node->name);
+		__atomic_store_n(&open->kind, node->kind, __ATOMIC_RELAXED);
 		__atomic_store_n(&open->changed, true, __ATOMIC_RELAXED);
+		/* With the lock held: a program that renames what it has just closed is often faster than the RELEASE,
+		 * whose `complete` must come after this. */
+		if (node_type(node->kind)->came)
+			node_type(node->kind)->came(node, NODE_MOVED, true);
 	}
 	pthread_mutex_unlock(&tree->open_lock);
 	place_unref(old);
@@ -400,6 +417,38 @@ int tree_flush(struct tree_file *file)
 	pthread_mutex_unlock(&file->open->text_lock);
 	place_unref(node.dir);
 	return r;
+}
+
+int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only)
+{
+	struct tree *tree = file->tree;
+	struct open_node *open;
+	char name[256];
+	struct node node;
+	int r;
+
+	r = vol_fsync(file->vf, data_only);
+	if (r < 0)
+		return r;
+	pthread_mutex_lock(&tree->open_lock);
+	open = *bucket(tree, ino); /* sync(1) has a handle of its own, for reading */
+	if (open && open->changed && node_type(open->kind)->synced) {
+		__atomic_store_n(&open->changed, false, __ATOMIC_RELAXED); /* a further change tells again */
+		open->synced = true;
+		open->writers++; /* it stays until it is put below */
+	} else {
+		open = NULL;
+	}
+	pthread_mutex_unlock(&tree->open_lock);
+	if (!open)
+		return 0;
+	if (snapshot(tree, open, &node, name) == 0) {
+		if (node_type(node.kind)->synced)
+			node_type(node.kind)->synced(&node, false);
+		place_unref(node.dir);
+	}
+	open_put(tree, open, true);
+	return 0;
 }
 
 int tree_fallocate(struct tree_file *file, int mode, uint64_t offset, uint64_t length)

@@ -2,9 +2,8 @@
  * Everything below infer/APP/in: instances, batch directories, deadlines.
  *
  * An instance is complete when the last handle that changed it is released, or when it is renamed (or linked)
- * into place. An NFSv3 server keeps its handle open for minutes after the client is done, so that there FSYNC
- * and the settle time would have to count; this is not done yet: such a file is complete when the server
- * closes it.
+ * into place. An NFSv3 server keeps its handle open for minutes after the client is done: FSYNC is posted too,
+ * and the scheduler takes a file that is not changed for a while after it as complete.
  *
  * user.state and user.result belong to the scheduler. Setting or removing them on an instance answers success
  * and does nothing: `rsync -X` and `cp -a` copy them with everything else, and rsync would call the whole
@@ -22,12 +21,14 @@ static bool waits(const struct node *node)
 	return node->dir->waits || node_name_waits(node->name);
 }
 
-/* The node's path relative to in/; "" for in/ itself. NULL: too long to have events. */
+/* The node's path relative to in/; "" for in/ itself. NULL: too long to have events, or moved away meanwhile. */
 static const char *in_path(const struct node *node, char *path, size_t size)
 {
 	if (place_path(node, path, size) < 0)
 		return NULL;
-	return strcmp(path, "in") == 0 ? "" : path + 3;
+	if (strcmp(path, "in") == 0)
+		return "";
+	return strncmp(path, "in/", 3) == 0 ? path + 3 : NULL;
 }
 
 static void post(const struct node *node, enum instance_event event)
@@ -65,6 +66,11 @@ void instance_writing(const struct node *node)
 void instance_complete(const struct node *node)
 {
 	post(node, INSTANCE_COMPLETE);
+}
+
+void instance_synced(const struct node *node, bool closed)
+{
+	post(node, closed ? INSTANCE_CLOSED : INSTANCE_SYNCED);
 }
 
 static void post_batch(const struct node *node, enum batch_event event)

@@ -165,8 +165,9 @@ int tree_link(struct tree *tree, const struct tree_caller *caller, uint64_t ino,
 		vol_setattr(tree->vol, ino, &(struct vol_attr){.kind = kind}, VOL_SET_KIND, &attr);
 	remember(tree, &attr, parent, name);
 	node = (struct node){.tree = tree, .dir = dir, .name = name, .ino = ino, .kind = kind};
+	/* What another handle still writes to it is told of its other name only, so it counts as it is. */
 	if (type->came)
-		type->came(&node, NODE_MOVED, handles_changed(tree, ino));
+		type->came(&node, NODE_MOVED, false);
 	*ret = attr;
 out:
 	place_unref(dir);

@@ -103,6 +103,9 @@ struct node_type {
 	void (*writing)(const struct node *node);
 	/* The last writable handle went after a change. NULL: nothing to do. */
 	void (*complete)(const struct node *node);
+	/* It is on disk as it was last changed, and still open; or (closed) the last writable handle went and
+	 * nothing was changed since. NULL: nothing to do. */
+	void (*synced)(const struct node *node, bool closed);
 	/* user.* xattrs: 1 means "answer success and do nothing". value NULL: removal. NULL: any. */
 	int (*check_xattr)(const struct node *node, const char *name, const char *value, size_t size);
 	/* It was set or removed (value NULL). NULL: nothing to do. */
@@ -134,8 +137,8 @@ void place_drop(struct tree *tree, uint64_t ino, uint64_t parent, const char *na
 int place_path(const struct node *node, char *ret, size_t size);
 
 /* handles.c: inodes that are open for writing */
-/* It has a new name; true: it is open for writing, so that `complete` follows. */
-bool handles_moved(struct tree *tree, uint64_t ino, struct place *dir, const char *name, uint8_t kind);
+/* It has a new name. true: it is open for writing, so that `complete` follows; `came` was told. */
+bool handles_moved(const struct node *node);
 void handles_unlinked(struct tree *tree, uint64_t ino, bool last); /* a name of it went, or the last one */
 /* Truncated by name: true if it is open for writing, so that `complete` follows. */
 bool handles_changed(struct tree *tree, uint64_t ino);
@@ -176,6 +179,7 @@ int instance_came(const struct node *, enum node_event, bool);
 void instance_went(const struct node *, enum node_event);
 void instance_writing(const struct node *);
 void instance_complete(const struct node *);
+void instance_synced(const struct node *, bool);
 int instance_check_xattr(const struct node *, const char *, const char *, size_t);
 
 /* A slot of the table of names (place.c). */

@@ -78,6 +78,29 @@ static int rekind_entry(void *data, const char *name, uint64_t cookie, const str
 	return 0;
 }
 
+/* A text that means something only where it is now: the `.deadline` of a directory that was moved into in/. */
+static void tell_text(struct tree *tree, uint64_t dir, const char *name, uint64_t ino, uint8_t kind)
+{
+	const struct node_type *type = node_type(kind);
+	struct node node = {.tree = tree, .name = name, .ino = ino, .kind = kind};
+	void *text = NULL;
+	size_t len;
+	int r;
+
+	r = place_get(tree, dir, &node.dir);
+	if (r == 0)
+		r = vol_content(tree->vol, ino, NODE_TEXT_MAX, &text, &len);
+	if (r == 0)
+		r = type->check(&node, text, len, true);
+	if (r == 0)
+		r = type->wrote(&node, text, len);
+	if (r < 0)
+		log_warn("rename: %s of inode %llu does not count: %s", name, (unsigned long long)dir,
+			 strerror(-r));
+	free(text);
+	place_unref(node.dir);
+}
+
 static void rekind(struct tree *tree, uint64_t dir, uint8_t kind)
 {
 	struct rekind k = {.tree = tree, .dir = dir, .kind = kind};
@@ -90,6 +113,8 @@ static void rekind(struct tree *tree, uint64_t dir, uint8_t kind)
 			    VOL_SET_KIND, &attr);
 		if (k.changes[i].is_dir)
 			rekind(tree, k.changes[i].ino, k.changes[i].kind);
+		else if (k.changes[i].kind == NODE_DEADLINE)
+			tell_text(tree, dir, ".deadline", k.changes[i].ino, NODE_DEADLINE);
 	}
 	free(k.changes);
 }
@@ -141,7 +166,7 @@ static void arrived(struct tree *tree, const struct side *from, const struct nod
 		    size_t len)
 {
 	const struct node_type *type = node_type(node->kind);
-	bool writing = false;
+	bool told = false;
 	int r;
 
 	if (node->is_dir) {
@@ -150,15 +175,15 @@ static void arrived(struct tree *tree, const struct side *from, const struct nod
 	} else {
 		if (type->flags & NODE_PLACED)
 			place_remember(tree, node->ino, node->dir->ino, node->name);
-		writing = handles_moved(tree, node->ino, node->dir, node->name, node->kind);
+		told = handles_moved(node);
 	}
 	if (text && type->wrote) {
 		r = type->wrote(node, text, len);
 		if (r < 0)
 			log_warn("%s/%s/%s: %s", node->dir->thing, node->dir->path, node->name, strerror(-r));
 	}
-	if (type->came)
-		type->came(node, NODE_MOVED, writing);
+	if (type->came && !told)
+		type->came(node, NODE_MOVED, false);
 }
 
 static int may_move(const struct side *from, const struct side *to)

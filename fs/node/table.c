@@ -115,6 +115,7 @@ static const struct node_type types[NODE_KINDS] = {
 			   .went = instance_went,
 			   .writing = instance_writing,
 			   .complete = instance_complete,
+			   .synced = instance_synced,
 			   .check_xattr = instance_check_xattr,
 			   .xattr = deadline_xattr},
 	[NODE_DEADLINE] = {.name = "deadline",
