@@ -52,7 +52,8 @@ int wait_main(int argc, char **argv)
 	for (int64_t pause = 1000000;; pause = pause < 50000000 ? pause * 2 : pause) {
 		if (lstat(argv[optind], &st) == 0)
 			return 0;
-		if (errno != ENOENT && errno != ENOTDIR) {
+		/* A mount whose daemon is gone may be mounted again. */
+		if (errno != ENOENT && errno != ENOTDIR && errno != ENOTCONN && errno != ESTALE) {
 			fprintf(stderr, "inferfs wait: %s: %s\n", argv[optind], strerror(errno));
 			return 2;
 		}
