@@ -1,11 +1,20 @@
 /*
- * One thread, one queue; what goes through the mount is done by its hand outside (fs/outside.h), so that
- * kill -9 leaves nothing that can't die. An answer (HOST_RESULT), a symlink and a removal go out in the order of
- * publisher_put. A status file has a slot for its path: while a text waits there, a newer one takes its
- * place, and a path is renewed at most every STATUS_INTERVAL_NS.
+ * One queue, two threads. The maker makes whole files under hidden names in the volume; the mover renames them through
+ * the mount, in the same order; what it says of each goes back to the maker, which ends the item. So making the next
+ * answer and moving this one overlap.
  *
- * Descriptors on directories of the mount are kept only while there is work: they would make umount(8) fail
- * with EBUSY.
+ * Why the mover is a thread of its own kind: a thread that waits for an answer of its own process's filesystem can't be
+ * killed once the request was read, and what would end the request, the release of /dev/fuse, happens
+ * only when the last user of the descriptor table is gone. After kill -9 both would wait for each other for ever. So
+ * the mover has a table of its own (CLOSE_RANGE_UNSHARE) in which nothing is open but standard error and what
+ * it opens in the mount: the daemon's other threads die, /dev/fuse is released, the request fails, the mover dies. It must
+ * not call anything that uses a descriptor of the daemon: no volume, no scheduler's loop, so no `done`.
+ *
+ * An answer (HOST_RESULT), a symlink and a removal go out in the order of publisher_put. A status file has a slot for
+ * its path: while a text waits there, a newer one takes its place, and a path is renewed at most every
+ * STATUS_INTERVAL_NS.
+ *
+ * Descriptors on directories of the mount are kept only while there is work: they would make umount(8) fail with EBUSY.
  *
  * Locks: pub->lock guards what is marked so; it is never held over a call into the volume or the mount.
  */
@@ -13,16 +22,18 @@
 
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "fs/outside.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
+#include <linux/close_range.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,7 +41,8 @@
 #define STATUS_INTERVAL_NS INT64_C(200000000) /* DESIGN section 1: at most 5 updates a second */
 #define IDLE_NS            INT64_C(100000000) /* chosen: when directories are closed, without work */
 #define RENAME_NS          INT64_C(300000) /* measured: what an idle machine takes from here to a visible name */
-#define DIR_CACHE          8               /* chosen: batches that are answered at the same time */
+#define AHEAD              32 /* chosen: a mini-batch's answers are made while the first is moved */
+#define DIR_CACHE          8  /* chosen: batches that are answered at the same time */
 #define SLOT_BUCKETS       256
 
 struct item {
@@ -45,6 +57,13 @@ struct item {
 	int64_t due;
 	void (*done)(void *data, int r, int64_t visible);
 	void *data;
+
+	/* On its way: the maker's, then the mover's, then the maker's again. */
+	bool make_dirs;   /* nothing to move yet: the mover makes the directory, and the item comes back */
+	uint64_t dir_ino; /* of its directory */
+	char hidden[40];
+	int attempts, r;
+	int64_t visible;
 };
 
 /* A status file's place: at most one text waits for it, either in the queue or, until `due`, only here. */
@@ -59,28 +78,30 @@ struct slot {
 struct dir {
 	char *path;
 	int fd; /* O_PATH */
-	uint64_t ino;
 };
 
 struct publisher {
 	struct volume *vol;
-	pthread_mutex_t lock;
-	pthread_cond_t wake;
-	pthread_t thread;
-	struct item *head, **tail;        /* under lock */
-	struct slot *slots[SLOT_BUCKETS]; /* under lock */
-	bool started, stopping;           /* under lock */
-	struct item *current;             /* under lock: its rename is under way */
-	char current_name[64];            /* under lock */
-	pid_t tid;                        /* atomic: of the thread outside */
-
-	/* publisher's thread only; descriptors are those of the thread outside, used in outside_call() only */
-	struct outside outside;
 	char *mountpoint;
+	pthread_mutex_t lock;
+	pthread_cond_t wake_maker, wake_mover;
+	pthread_t maker, mover;
+	struct item *head, **tail;               /* under lock: to be made */
+	struct item *made, **made_tail;          /* under lock: to be moved */
+	struct item *moved, **moved_tail;        /* under lock: to be ended */
+	struct item *moving;                     /* under lock: its rename is under way */
+	struct slot *slots[SLOT_BUCKETS];        /* under lock */
+	bool started, stopping, no_more_to_move; /* under lock */
+	pid_t mover_tid;                         /* atomic */
+
+	/* maker only */
+	unsigned ahead;  /* items that the mover has */
+	uint64_t serial; /* of hidden names; starts at random so that leftovers of a crash do not collide */
+
+	/* mover only */
 	int root_fd; /* -1 while idle */
 	struct dir dirs[DIR_CACHE];
 	unsigned next_dir;
-	uint64_t serial; /* of hidden names; starts at random so that leftovers of a crash do not collide */
 };
 
 bool publisher_owns_name(const char *name)
@@ -90,7 +111,7 @@ bool publisher_owns_name(const char *name)
 
 bool publisher_is_caller(const struct publisher *pub, pid_t tid)
 {
-	return tid == __atomic_load_n(&pub->tid, __ATOMIC_RELAXED);
+	return tid == __atomic_load_n(&pub->mover_tid, __ATOMIC_RELAXED);
 }
 
 void publisher_ops(const struct publisher *pub, const char *name, const struct host_op **ret, size_t *ret_n)
@@ -100,9 +121,9 @@ void publisher_ops(const struct publisher *pub, const char *name, const struct h
 	*ret = NULL;
 	*ret_n = 0;
 	pthread_mutex_lock(&p->lock);
-	if (p->current && strcmp(name, p->current_name) == 0) {
-		*ret = p->current->ops;
-		*ret_n = p->current->n_ops;
+	if (p->moving && strcmp(name, p->moving->hidden) == 0) {
+		*ret = p->moving->ops;
+		*ret_n = p->moving->n_ops;
 	}
 	pthread_mutex_unlock(&p->lock);
 }
@@ -158,7 +179,7 @@ static struct item *item_new(const struct publication *from)
 static void item_end(struct item *item, int r)
 {
 	if (item->done)
-		item->done(item->data, r, clock_monotonic_ns());
+		item->done(item->data, r, item->visible ? item->visible : clock_monotonic_ns());
 	free(item);
 }
 
@@ -247,7 +268,7 @@ int publisher_put(struct publisher *pub, const struct publication *p)
 		enqueue(pub, item);
 	}
 out:
-	pthread_cond_signal(&pub->wake);
+	pthread_cond_signal(&pub->wake_maker);
 	pthread_mutex_unlock(&pub->lock);
 	if (r < 0)
 		free(item);
@@ -283,12 +304,10 @@ static int64_t slots_due(struct publisher *pub, bool all)
 	return next;
 }
 
-/* --- the tree, publisher's thread only --- */
+/* --- the mover: calls into the mount --- */
 
-static int close_dirs(void *data)
+static void dirs_close(struct publisher *pub)
 {
-	struct publisher *pub = data;
-
 	for (int i = 0; i < DIR_CACHE; i++) {
 		if (pub->dirs[i].path)
 			close(pub->dirs[i].fd);
@@ -298,27 +317,13 @@ static int close_dirs(void *data)
 	if (pub->root_fd >= 0)
 		close(pub->root_fd);
 	pub->root_fd = -1;
-	return 0;
 }
 
-static void dirs_close(struct publisher *pub)
+static void dir_forget(struct dir *dir)
 {
-	outside_call(&pub->outside, close_dirs, pub);
-}
-
-static int close_dir(void *data)
-{
-	struct dir *dir = data;
-
 	close(dir->fd);
 	free(dir->path);
 	dir->path = NULL;
-	return 0;
-}
-
-static void dir_forget(struct publisher *pub, struct dir *dir)
-{
-	outside_call(&pub->outside, close_dir, dir);
 }
 
 /*
@@ -365,21 +370,17 @@ static int make_dirs(struct publisher *pub, const char *path)
 	return r;
 }
 
-struct dir_request {
-	struct publisher *pub;
-	const char *path;
-	struct dir *ret;
-};
-
-static int open_dir(void *data)
+static int dir_get(struct publisher *pub, const char *path, struct dir **ret)
 {
-	struct dir_request *request = data;
-	struct publisher *pub = request->pub;
-	const char *path = request->path;
-	struct stat st;
 	struct dir *dir;
 	int fd, r;
 
+	for (int i = 0; i < DIR_CACHE; i++) {
+		if (pub->dirs[i].path && strcmp(pub->dirs[i].path, path) == 0) {
+			*ret = &pub->dirs[i];
+			return 0;
+		}
+	}
 	if (pub->root_fd < 0) {
 		pub->root_fd = open(pub->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (pub->root_fd < 0)
@@ -394,55 +395,109 @@ static int open_dir(void *data)
 	}
 	if (fd < 0)
 		return -errno;
-	if (fstat(fd, &st) < 0) {
-		r = -errno;
-		close(fd);
-		return r;
-	}
 	dir = &pub->dirs[pub->next_dir++ % DIR_CACHE];
 	if (dir->path)
-		close_dir(dir);
+		dir_forget(dir);
 	dir->path = strdup(path);
 	if (!dir->path) {
 		close(fd);
 		return -ENOMEM;
 	}
 	dir->fd = fd;
-	dir->ino = st.st_ino;
-	request->ret = dir;
+	*ret = dir;
 	return 0;
 }
 
-static int dir_get(struct publisher *pub, const char *path, struct dir **ret)
+/* path's directory part without touching the rest: "" becomes ".". */
+static int dir_of(const char *path, char *ret, size_t size)
 {
-	struct dir_request request = {.pub = pub, .path = path};
-	int r;
+	const char *slash = strrchr(path, '/');
+	int n = snprintf(ret, size, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
 
-	for (int i = 0; i < DIR_CACHE; i++) {
-		if (pub->dirs[i].path && strcmp(pub->dirs[i].path, path) == 0) {
-			*ret = &pub->dirs[i];
-			return 0;
-		}
-	}
-	r = outside_call(&pub->outside, open_dir, &request);
+	return n < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+static const char *name_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static int move(struct publisher *pub, struct item *item)
+{
+	const char *name = name_of(item->path);
+	char parent[PATH_MAX];
+	struct dir *dir = NULL;
+	int r = dir_of(item->path, parent, sizeof(parent));
+
 	if (r == 0)
-		*ret = request.ret;
+		r = dir_get(pub, parent, &dir);
+	if (r < 0 || item->make_dirs)
+		return r;
+	if (item->due && clock_monotonic_ns() + RENAME_NS > item->due)
+		return -ETIME;
+	if (item->type == PUBLISH_REMOVE) {
+		r = unlinkat(dir->fd, name, 0) < 0 ? -errno : 0;
+	} else {
+		pthread_mutex_lock(&pub->lock);
+		pub->moving = item;
+		pthread_mutex_unlock(&pub->lock);
+		r = renameat(dir->fd, item->hidden, dir->fd, name) < 0 ? -errno : 0;
+		item->visible = clock_monotonic_ns();
+		pthread_mutex_lock(&pub->lock);
+		pub->moving = NULL;
+		pthread_mutex_unlock(&pub->lock);
+	}
+	if (r == -ENOENT || r == -ESTALE)
+		dir_forget(dir); /* removed, perhaps made again, since it was opened */
 	return r;
 }
 
-struct move {
-	const struct dir *dir;
-	const char *from, *to; /* from NULL: `to` is removed */
-};
-
-static int move(void *data)
+static void *mover_thread(void *arg)
 {
-	const struct move *m = data;
+	struct publisher *pub = arg;
 
-	if (!m->from)
-		return unlinkat(m->dir->fd, m->to, 0) < 0 && errno != ENOENT ? -errno : 0;
-	return renameat(m->dir->fd, m->from, m->dir->fd, m->to) < 0 ? -errno : 0;
+	if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_UNSHARE) < 0)
+		log_warn("publish: %s: kill -9 may leave this daemon hanging", strerror(errno));
+	__atomic_store_n(&pub->mover_tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELAXED);
+	pthread_mutex_lock(&pub->lock);
+	for (;;) {
+		struct item *item = pub->made;
+
+		if (item) {
+			pub->made = item->next;
+			if (!pub->made)
+				pub->made_tail = &pub->made;
+			pthread_mutex_unlock(&pub->lock);
+			item->r = move(pub, item);
+			pthread_mutex_lock(&pub->lock);
+			item->next = NULL;
+			*pub->moved_tail = item;
+			pub->moved_tail = &item->next;
+			pthread_cond_signal(&pub->wake_maker);
+		} else if (pub->no_more_to_move) {
+			break;
+		} else if (pub->root_fd < 0) {
+			pthread_cond_wait(&pub->wake_mover, &pub->lock);
+		} else {
+			int64_t end = clock_monotonic_ns() + IDLE_NS;
+			struct timespec ts = {.tv_sec = end / 1000000000, .tv_nsec = end % 1000000000};
+
+			if (pthread_cond_timedwait(&pub->wake_mover, &pub->lock, &ts) == ETIMEDOUT &&
+			    !pub->made) {
+				pthread_mutex_unlock(&pub->lock);
+				dirs_close(pub);
+				pthread_mutex_lock(&pub->lock);
+			}
+		}
+	}
+	pthread_mutex_unlock(&pub->lock);
+	dirs_close(pub);
+	return NULL;
 }
+
+/* --- the maker: calls into the volume --- */
 
 static int fsync_inode(struct publisher *pub, uint64_t ino)
 {
@@ -457,134 +512,166 @@ static int fsync_inode(struct publisher *pub, uint64_t ino)
 }
 
 /* Who may read the new file: the instance's users when there is an instance, else the directory's. */
-static void new_owner(struct publisher *pub, const struct item *item, uint64_t dir_ino, struct vol_new *what)
+static void new_owner(struct publisher *pub, const struct item *item, struct vol_new *what)
 {
 	struct vol_attr attr;
 
 	what->mode = item->type == PUBLISH_SYMLINK ? S_IFLNK | 0777 : S_IFREG | 0444;
 	if (item->owner_ino && vol_getattr(pub->vol, item->owner_ino, &attr) == 0)
 		what->mode &= S_IFMT | attr.mode | S_IRUSR;
-	else if (vol_getattr(pub->vol, dir_ino, &attr) < 0)
+	else if (vol_getattr(pub->vol, item->dir_ino, &attr) < 0)
 		return;
 	what->uid = attr.uid;
 	what->gid = attr.gid;
 }
 
-static int publish_new(struct publisher *pub, struct item *item, struct dir *dir, const char *name)
+/* Makes the item's file under a hidden name. item->make_dirs when its directory must be made first. */
+static int make(struct publisher *pub, struct item *item)
 {
 	struct vol_new what = {.uid = geteuid(), .gid = getegid()};
 	struct vol_attr attr;
-	char hidden[64];
-	int r;
+	char parent[PATH_MAX];
+	int r = dir_of(item->path, parent, sizeof(parent));
 
+	if (r < 0 || item->type == PUBLISH_REMOVE)
+		return r;
 	if (item->due && clock_monotonic_ns() + RENAME_NS > item->due)
 		return -ETIME;
-	snprintf(hidden, sizeof(hidden), HIDDEN_PREFIX "%016llx", (unsigned long long)pub->serial++);
-	new_owner(pub, item, dir->ino, &what);
+	r = vol_resolve(pub->vol, VOL_ROOT, parent, &attr);
+	if (r == -ENOENT && !item->make_dirs) {
+		item->make_dirs = true;
+		return 0;
+	}
+	item->make_dirs = false;
+	if (r < 0)
+		return r;
+	item->dir_ino = attr.ino;
+	snprintf(item->hidden, sizeof(item->hidden), HIDDEN_PREFIX "%016llx",
+		 (unsigned long long)pub->serial++);
+	new_owner(pub, item, &what);
 	if (item->type == PUBLISH_SYMLINK) {
 		what.target = item->content;
 	} else {
 		what.content = item->content;
 		what.content_len = item->len;
 	}
-	r = vol_create(pub->vol, dir->ino, hidden, &what, &attr);
-	if (r < 0)
-		return r;
-	if ((item->flags & HOST_FSYNC) && item->type == PUBLISH_FILE)
+	r = vol_create(pub->vol, item->dir_ino, item->hidden, &what, &attr);
+	if (r == 0 && (item->flags & HOST_FSYNC) && item->type == PUBLISH_FILE)
 		r = fsync_inode(pub, attr.ino);
-	if (r == 0) {
-		pthread_mutex_lock(&pub->lock);
-		pub->current = item;
-		strcpy(pub->current_name, hidden);
-		pthread_mutex_unlock(&pub->lock);
-		r = outside_call(&pub->outside, move, &(struct move){dir, hidden, name});
-		pthread_mutex_lock(&pub->lock);
-		pub->current = NULL;
-		pthread_mutex_unlock(&pub->lock);
-	}
-	/* The mount went away beneath us: the answer still counts, and the next mount shows it. */
-	if (r == -ENOTCONN || r == -ECONNABORTED || r == -ENODEV)
-		r = vol_rename(pub->vol, dir->ino, hidden, dir->ino, name, 0, -1, item->ops, item->n_ops);
 	if (r < 0)
-		vol_unlink(pub->vol, dir->ino, hidden, NULL);
-	else if (item->flags & HOST_FSYNC)
-		r = vol_fsync_dir(pub->vol, dir->ino);
+		vol_unlink(pub->vol, item->dir_ino, item->hidden, NULL);
 	return r;
 }
 
-static int publish_item(struct publisher *pub, struct item *item)
+/* lock held; gives the item to the mover, or takes its failure as the mover's word. */
+static void pass_on(struct publisher *pub, struct item *item, int r)
 {
-	char *slash = strrchr(item->path, '/');
-	const char *name = slash ? slash + 1 : item->path, *parent = slash ? item->path : ".";
-	struct dir *dir = NULL;
-	int r = 0;
+	item->next = NULL;
+	pub->ahead++;
+	if (r < 0) {
+		item->r = r;
+		*pub->moved_tail = item;
+		pub->moved_tail = &item->next;
+	} else {
+		*pub->made_tail = item;
+		pub->made_tail = &item->next;
+		pthread_cond_signal(&pub->wake_mover);
+	}
+}
 
-	for (int attempt = 0; attempt < 2; attempt++) {
-		if (slash)
-			*slash = '\0';
-		r = dir_get(pub, parent, &dir);
-		if (slash)
-			*slash = '/';
-		if (r < 0)
-			break;
-		if (item->type == PUBLISH_REMOVE)
-			r = outside_call(&pub->outside, move, &(struct move){dir, NULL, name});
-		else
-			r = publish_new(pub, item, dir, name);
-		if (r != -ENOENT && r != -ESTALE)
-			break;
-		dir_forget(pub, dir); /* removed, perhaps made again, since it was opened */
+/* After the mover. False: the item is made again. */
+static bool end(struct publisher *pub, struct item *item)
+{
+	bool hidden = item->hidden[0];
+	int r = item->r;
+
+	/* The mount went away beneath us: the answer still counts, and the next mount shows it. */
+	if (hidden && (r == -ENOTCONN || r == -ECONNABORTED || r == -ENODEV)) {
+		r = vol_rename(pub->vol, item->dir_ino, item->hidden, item->dir_ino, name_of(item->path), 0,
+			       -1, item->ops, item->n_ops);
+		item->visible = clock_monotonic_ns();
+	}
+	if (hidden && r < 0)
+		vol_unlink(pub->vol, item->dir_ino, item->hidden, NULL);
+	item->hidden[0] = '\0';
+	if (r == 0 && item->make_dirs)
+		return false;
+	if ((r == -ENOENT || r == -ESTALE) && item->attempts++ == 0) {
+		item->make_dirs = false;
+		return false;
 	}
 	if (r == -ENOENT && item->type == PUBLISH_REMOVE)
 		r = 0;
-	return r;
+	if (r == 0 && (item->flags & HOST_FSYNC) && hidden)
+		r = vol_fsync_dir(pub->vol, item->dir_ino);
+	if (r < 0)
+		log_trace(LOG_FS, "publish %s: %s", item->path, strerror(-r));
+	item_end(item, r);
+	return true;
 }
 
-static void *publisher_thread(void *arg)
+static void make_and_pass(struct publisher *pub, struct item *item)
+{
+	int r = make(pub, item);
+
+	pthread_mutex_lock(&pub->lock);
+	pass_on(pub, item, r);
+	pthread_mutex_unlock(&pub->lock);
+}
+
+/* lock held; the next of the queue. Its slot is free from here on. */
+static struct item *take(struct publisher *pub)
+{
+	struct item *item = pub->head;
+
+	pub->head = item->next;
+	if (!pub->head)
+		pub->tail = &pub->head;
+	if (item->slot) {
+		item->slot->waiting = NULL;
+		item->slot->queued = false;
+		item->slot->due = clock_monotonic_ns() + STATUS_INTERVAL_NS;
+		item->slot = NULL;
+	}
+	return item;
+}
+
+static void *maker_thread(void *arg)
 {
 	struct publisher *pub = arg;
 
 	pthread_mutex_lock(&pub->lock);
 	for (;;) {
 		int64_t due = slots_due(pub, pub->stopping);
-		struct item *item = pub->head;
-		int r;
+		struct item *item;
 
-		if (item) {
-			pub->head = item->next;
-			if (!pub->head)
-				pub->tail = &pub->head;
-			if (item->slot) {
-				item->slot->waiting = NULL;
-				item->slot->queued = false;
-				item->slot->due = clock_monotonic_ns() + STATUS_INTERVAL_NS;
-			}
+		if ((item = pub->moved)) {
+			pub->moved = item->next;
+			if (!pub->moved)
+				pub->moved_tail = &pub->moved;
+			pub->ahead--;
 			pthread_mutex_unlock(&pub->lock);
-			r = publish_item(pub, item);
-			if (r < 0)
-				log_trace(LOG_FS, "publish %s: %s", item->path, strerror(-r));
-			item_end(item, r);
+			if (!end(pub, item))
+				make_and_pass(pub, item);
 			pthread_mutex_lock(&pub->lock);
-			continue;
-		}
-		if (pub->stopping)
+		} else if (pub->head && pub->ahead < AHEAD) {
+			item = take(pub);
+			pthread_mutex_unlock(&pub->lock);
+			make_and_pass(pub, item);
+			pthread_mutex_lock(&pub->lock);
+		} else if (pub->stopping && !pub->head && !pub->ahead) {
 			break;
-		if (pub->root_fd >= 0 && (due == INT64_MAX || due > clock_monotonic_ns() + IDLE_NS))
-			due = clock_monotonic_ns() + IDLE_NS;
-		if (due == INT64_MAX) {
-			pthread_cond_wait(&pub->wake, &pub->lock);
+		} else if (due == INT64_MAX) {
+			pthread_cond_wait(&pub->wake_maker, &pub->lock);
 		} else {
 			struct timespec ts = {.tv_sec = due / 1000000000, .tv_nsec = due % 1000000000};
 
-			if (pthread_cond_timedwait(&pub->wake, &pub->lock, &ts) == ETIMEDOUT && !pub->head) {
-				pthread_mutex_unlock(&pub->lock);
-				dirs_close(pub);
-				pthread_mutex_lock(&pub->lock);
-			}
+			pthread_cond_timedwait(&pub->wake_maker, &pub->lock, &ts);
 		}
 	}
+	pub->no_more_to_move = true;
+	pthread_cond_signal(&pub->wake_mover);
 	pthread_mutex_unlock(&pub->lock);
-	dirs_close(pub);
 	return NULL;
 }
 
@@ -597,13 +684,16 @@ int publisher_new(struct publisher **ret, struct volume *vol)
 		return -ENOMEM;
 	pub->vol = vol;
 	pub->tail = &pub->head;
+	pub->made_tail = &pub->made;
+	pub->moved_tail = &pub->moved;
 	pub->root_fd = -1;
 	if (getrandom(&pub->serial, sizeof(pub->serial), 0) != sizeof(pub->serial))
 		pub->serial = (uint64_t)clock_monotonic_ns();
 	pthread_mutex_init(&pub->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&pub->wake, &attr);
+	pthread_cond_init(&pub->wake_maker, &attr);
+	pthread_cond_init(&pub->wake_mover, &attr);
 	pthread_condattr_destroy(&attr);
 	*ret = pub;
 	return 0;
@@ -616,27 +706,31 @@ int publisher_start(struct publisher *pub, const char *mountpoint)
 	pub->mountpoint = strdup(mountpoint);
 	if (!pub->mountpoint)
 		return -ENOMEM;
-	r = outside_start(&pub->outside);
-	if (r < 0)
-		return r;
-	__atomic_store_n(&pub->tid, pub->outside.tid, __ATOMIC_RELAXED);
-	r = -pthread_create(&pub->thread, NULL, publisher_thread, pub);
-	if (r == 0)
-		pub->started = true;
-	else
-		outside_stop(&pub->outside);
-	return r;
+	r = pthread_create(&pub->mover, NULL, mover_thread, pub);
+	if (r != 0)
+		return -r;
+	r = pthread_create(&pub->maker, NULL, maker_thread, pub);
+	if (r != 0) {
+		pthread_mutex_lock(&pub->lock);
+		pub->no_more_to_move = true;
+		pthread_cond_signal(&pub->wake_mover);
+		pthread_mutex_unlock(&pub->lock);
+		pthread_join(pub->mover, NULL);
+		return -r;
+	}
+	pub->started = true;
+	return 0;
 }
 
 void publisher_stop(struct publisher *pub)
 {
 	pthread_mutex_lock(&pub->lock);
 	pub->stopping = true;
-	pthread_cond_signal(&pub->wake);
+	pthread_cond_signal(&pub->wake_maker);
 	pthread_mutex_unlock(&pub->lock);
 	if (pub->started) {
-		pthread_join(pub->thread, NULL);
-		outside_stop(&pub->outside);
+		pthread_join(pub->maker, NULL);
+		pthread_join(pub->mover, NULL);
 	}
 	pub->started = false;
 }
@@ -660,7 +754,8 @@ void publisher_free(struct publisher *pub)
 		}
 	}
 	pthread_mutex_destroy(&pub->lock);
-	pthread_cond_destroy(&pub->wake);
+	pthread_cond_destroy(&pub->wake_maker);
+	pthread_cond_destroy(&pub->wake_mover);
 	free(pub->mountpoint);
 	free(pub);
 }

@@ -104,7 +104,7 @@ static void wait_for_end(const sigset_t *signals)
 
 static void *wake(void *path)
 {
-	/* As in fs/outside.h: this may wait for us when we are killed. */
+	/* As the mover in fs/publish.c: this may wait for us when we are killed. */
 	close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_UNSHARE);
 	(void)!access(path, F_OK);
 	free(path);
