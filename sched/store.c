@@ -116,6 +116,31 @@ static void add_pending(struct opset *set, const struct task *task, const struct
 	buf_release(&value);
 }
 
+static int note_number(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	const char *slash = memrchr(key, '/', key_len);
+	uint32_t *last = data, seq = 0;
+
+	(void)value;
+	(void)value_len;
+	for (const char *p = slash ? slash + 1 : NULL; p && p < (const char *)key + key_len; p++)
+		seq = seq * 10 + (uint32_t)(*p - '0');
+	if (seq > *last)
+		*last = seq;
+	return 0;
+}
+
+uint32_t store_last_number(struct sched *s, const char *app)
+{
+	char prefix[KEY_SIZE];
+	uint32_t last = 0;
+
+	snprintf(prefix, sizeof(prefix), "%c/%s/", KEY_NUMBER, app);
+	if (s->ops->scan(s->host, prefix, strlen(prefix), note_number, &last) < 0)
+		log_error("%s: its last task number can't be read", app);
+	return last;
+}
+
 int store_submit(struct task *task)
 {
 	struct opset set = OPSET_INIT;

@@ -42,6 +42,8 @@ enum key_kind { KEY_NUMBER = 'n', KEY_TASK = 't', KEY_PENDING = 'p', KEY_ROW = '
 void key_format(char key[KEY_SIZE], enum key_kind kind, const char *app, uint32_t seq, int64_t no,
 		const char *suffix);
 
+/* The last task number that was given to an endpoint of this name; 0: none. */
+uint32_t store_last_number(struct sched *s, const char *app);
 /* A new task with all instances of its queue, and their user.state. Large ones in several commits: a
  * crash between them leaves instances that were never submitted, which recovery finds by walking in/. */
 int store_submit(struct task *task);

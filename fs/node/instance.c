@@ -44,8 +44,16 @@ static void post(const struct node *node, enum instance_event event)
 		sched_post_instance(sched, node->dir->thing, event, rel, node->ino);
 }
 
+void instance_forget_answer(struct tree *tree, uint64_t ino)
+{
+	vol_removexattr(tree->vol, ino, "user.state");
+	vol_removexattr(tree->vol, ino, "user.result");
+}
+
 int instance_came(const struct node *node, enum node_event event, bool open_for_writing)
 {
+	if (event == NODE_MOVED)
+		instance_forget_answer(node->tree, node->ino);
 	/* A new one is open, or (mknod, as an NFS server does) will be: that open's end tells. */
 	if (event == NODE_MOVED)
 		post(node, open_for_writing ? INSTANCE_WRITING : INSTANCE_COMPLETE);
@@ -60,6 +68,7 @@ void instance_went(const struct node *node, enum node_event event)
 
 void instance_writing(const struct node *node)
 {
+	instance_forget_answer(node->tree, node->ino);
 	post(node, INSTANCE_WRITING);
 }
 

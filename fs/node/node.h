@@ -177,6 +177,9 @@ int batch_came(const struct node *, enum node_event, bool);
 void batch_went(const struct node *, enum node_event);
 int instance_came(const struct node *, enum node_event, bool);
 void instance_went(const struct node *, enum node_event);
+/* Drops user.state and user.result, which an answer to an older content, or in another place, left: recovery would take them
+ * for the answer to this one. */
+void instance_forget_answer(struct tree *tree, uint64_t ino);
 void instance_writing(const struct node *);
 void instance_complete(const struct node *);
 void instance_synced(const struct node *, bool);

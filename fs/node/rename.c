@@ -113,6 +113,8 @@ static void rekind(struct tree *tree, uint64_t dir, uint8_t kind)
 			    VOL_SET_KIND, &attr);
 		if (k.changes[i].is_dir)
 			rekind(tree, k.changes[i].ino, k.changes[i].kind);
+		else if (k.changes[i].kind == NODE_INSTANCE)
+			instance_forget_answer(tree, k.changes[i].ino);
 		else if (k.changes[i].kind == NODE_DEADLINE)
 			tell_text(tree, dir, ".deadline", k.changes[i].ino, NODE_DEADLINE);
 	}

@@ -58,7 +58,30 @@ for i in 1 2 3 4; do
 	kill_daemon
 	start
 	answered "d$i"
-	same ok "$(getfattr --only-values -n user.state "$MNT/infer/app/in/d$i/00007-6.png")"
+	same ok "$(getfattr --absolute-names --only-values -n user.state "$MNT/infer/app/in/d$i/00007-6.png")"
 done
+
+echo "a change that was not submitted yet"
+out=$MNT/infer/app/out/d4/00007-6.png.json
+old=$(stat -c %i "$out")
+cp "$DIR/test/00008-5.png" "$MNT/infer/app/in/d4/00007-6.png"
+kill_daemon
+start
+renewed()
+{
+	[[ $(stat -c %i "$out") != "$old" ]]
+}
+eventually 20 renewed
+
+echo "an endpoint of the same name goes on counting"
+"$INFERFS" wait "$MNT/infer/app/out/d4/task.json" --timeout 20s
+last=$(tail -n 1 "$MNT/infer/app/schedule.csv" | cut -d, -f1)
+rm -r "$MNT/infer/app"
+mkdir "$MNT/infer/app"
+echo '{"model":"small"}' >"$MNT/infer/app/spec.json"
+"$INFERFS" wait "$MNT/infer/app/slices.csv" --timeout 30s
+submit again
+answered again
+[[ $(tail -n 1 "$MNT/infer/app/schedule.csv" | cut -d, -f1) > $last ]] || fail "a task number was used again"
 stop
 "$INFERFS" fsck "$STATE"
