@@ -330,6 +330,14 @@ static bool is_training(void *data)
 	return shared->training;
 }
 
+/* The daemon, too, has heard of what comes before. */
+static bool has_checkpoint(void *data)
+{
+	struct fixture *f = data;
+
+	return shared->training && dirhost_exists(&f->host, "state", "checkpoint/night");
+}
+
 static bool is_published(void *data)
 {
 	return ((struct fixture *)data)->published > 0;
@@ -521,7 +529,7 @@ static void test_restart(void **state)
 	shared->faulty = 1;
 	write_dataset(f, "toy", 3);
 	spec(f, "night", "{\"dataset\":\"toy\"}");
-	assert_true(dirhost_run_until(f->loop, is_training, f, 20));
+	assert_true(dirhost_run_until(f->loop, has_checkpoint, f, 20));
 	assert_true(reaches(f, "night", "running"));
 	restart(f);
 	assert_true(reaches(f, "night", "done"));
