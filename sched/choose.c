@@ -248,6 +248,17 @@ bool choose_due(struct sched *s, const struct group *group, int64_t start, struc
 	return squeeze(m, n, group, batch, left, ret);
 }
 
+bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t start)
+{
+	const struct endpoint *ep = group->first->ep;
+	const struct plan_submodel *m = profile_submodels(&ep->profile);
+	int64_t least = INT64_MAX;
+
+	for (int i = 0; i < ep->n_submodels; i++)
+		least = m[i].time_one_ns < least ? m[i].time_one_ns : least;
+	return start + least + (int64_t)s->outbox.lag_ns > group->due;
+}
+
 void choose_free(struct sched *s, const struct group *group, struct choice *ret)
 {
 	const struct endpoint *ep = group->first->ep;

@@ -45,6 +45,9 @@ int64_t executor_free_at(struct sched *s);
 struct group group_of(struct list *list, struct task *first, int64_t now);
 /* False: nothing that could be in time. `start` is executor_free_at. */
 bool choose_due(struct sched *s, const struct group *group, int64_t start, struct choice *ret);
+/* Not one more instance could be in time, margins left aside. Until then estimates may still turn out too high: what
+ * seems not to fit is looked at again rather than dropped. */
+bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t start);
 void choose_free(struct sched *s, const struct group *group, struct choice *ret);
 
 #endif

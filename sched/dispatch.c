@@ -30,6 +30,7 @@
 #define MAX_TRIES       3
 #define MAX_UNPUBLISHED 2048 /* answers on their way; bounds memory when the disk is slower than the device */
 #define MAX_DROPS       64   /* dropped answers handed over at a time */
+#define LOOK_AGAIN_NS   (2 * NS_PER_MS) /* chosen: a few publications */
 #define RUN_AGAIN_NS    (10 * NS_PER_MS)
 #define EXPLAIN_BATCH   8 /* instances: what a task that comes meanwhile waits for */
 #define MAX_PICTURE     (64u << 20)
@@ -348,8 +349,10 @@ static int next_due(struct sched *s)
 				look_again_at(s, now + RUN_AGAIN_NS);
 			return r > 0 || r == -EAGAIN;
 		}
-		if (!task->n_running && drop_some(s, task))
+		if (!task->n_running && choose_is_hopeless(s, &group, start) && drop_some(s, task))
 			return 1;
+		if (!d->timer)
+			look_again_at(s, now + LOOK_AGAIN_NS < task->due ? now + LOOK_AGAIN_NS : task->due);
 	}
 	return 0;
 }

@@ -13,6 +13,7 @@
 #define GUESSED_DEVIATION 100e3
 #define MARGIN            4 /* deviations, as TCP's retransmission timer takes (RFC 6298) */
 #define LAG_WEIGHT        (1.0 / 8)
+#define CLIP              4 /* chosen: a measurement counts at most so many times the mean (and a guess more) */
 #define COST_WEIGHT       (1.0 / 32) /* chosen: a mini-batch's worth */
 #define RETRY_FIRST_NS    (100 * NS_PER_MS)
 #define RETRY_MAX_NS      (5 * NS_PER_S)
@@ -117,6 +118,8 @@ static void follow(double *mean, double took, double weight, double *deviation, 
 		*deviation = took / 2;
 		return;
 	}
+	/* A thread that lost its core for a while says little about the next thousand publications. */
+	took = fmin(took, CLIP * *mean + GUESSED_DEVIATION);
 	*deviation += weight * (fabs(took - *mean) - *deviation);
 	*mean += weight * (took - *mean);
 }
