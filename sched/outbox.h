@@ -41,6 +41,7 @@ struct parcel {
 	/* Set before `done`: when it was visible, or that it could not be by `publish_by` and was not published. */
 	int64_t visible_at;
 	bool expired;
+	bool computed;      /* the caller's: it counts for what publications cost */
 	int64_t publish_by; /* 0: whenever */
 	void *data;         /* malloc'd, freed with the parcel unless `done` takes it and sets NULL */
 	size_t row;         /* the caller's */

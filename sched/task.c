@@ -515,6 +515,7 @@ void instance_answer(struct instance *inst, const struct instance_verdict *v)
 			dispatch_picture(s, picture);
 		}
 	}
+	p->computed = !v->dropped;
 	if (status == RESULT_OK && task->due != INT64_MAX)
 		p->publish_by = task->due;
 	p->data = a;
