@@ -32,7 +32,7 @@ static const struct option_row {
 	 "a batch directory is submitted when quiet for this long"},
 	{"threads", OPTION_NUMBER, AT(threads), 16, 4, 256, "threads that serve the filesystem"},
 	{"worker_threads", OPTION_NUMBER, AT(worker_threads), 0, 0, 1024,
-	 "threads of a worker; 0: all cores"},
+	 "threads of a worker; 0: all cores, but one for inference"},
 	{"allow_other", OPTION_FLAG, AT(allow_other), 0, 0, 1,
 	 "other users may use the tree too (always so when root mounts)"},
 	{"null_backend", OPTION_FLAG, AT(null_backend), 0, 0, 1,

@@ -8,8 +8,9 @@
  * the bottleneck rule of Yao, Demers and Shenker (FOCS'95): all tasks up to the tightest deadline are slowed
  * down, here narrowed, alike; but never less than it needs on the fastest sub-model.
  *
- * Kept free before a deadline: the publication of the last mini-batch, and twice the mean deviation of a
- * mini-batch's time. A sub-model counts with at least the time that publishing its answers takes.
+ * Kept free before a deadline: the publication of the last mini-batch, and twice the mean deviation of the
+ * fastest mini-batch's time: near the deadline it is the one that is chosen. A sub-model counts with at least the
+ * time that publishing its answers takes.
  */
 #include "sched/choose.h"
 #include "sched/internal.h"
@@ -40,6 +41,16 @@ static int64_t slowest(const struct endpoint *ep)
 
 	for (int i = 0; i < ep->n_submodels; i++)
 		t = m[i].time_ns > t ? m[i].time_ns : t;
+	return t;
+}
+
+static int64_t fastest(const struct endpoint *ep)
+{
+	const struct plan_submodel *m = profile_submodels(&ep->profile);
+	int64_t t = INT64_MAX;
+
+	for (int i = 0; i < ep->n_submodels; i++)
+		t = m[i].time_ns < t ? m[i].time_ns : t;
 	return t;
 }
 
@@ -120,7 +131,7 @@ static int64_t time_left(struct sched *s, const struct group *group, int64_t sta
 
 	for (int i = 0; i < s->dispatch.n_out; i++)
 		on_the_way += (size_t)s->dispatch.out[i]->n;
-	margin += (int64_t)(2 * profile_spread(&ep->profile) * (double)slowest(ep));
+	margin += (int64_t)(2 * profile_spread(&ep->profile) * (double)fastest(ep));
 	device = group->due - start - outbox_cost(box, last) - margin;
 	publisher = group->due - loop_now(s->loop) - outbox_cost(box, on_the_way) - margin;
 	return device < publisher ? device : publisher;

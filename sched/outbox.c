@@ -12,8 +12,8 @@
 #define GUESSED_COST      200e3
 #define GUESSED_DEVIATION 100e3
 #define MARGIN            4 /* deviations, as TCP's retransmission timer takes (RFC 6298) */
-#define RESERVE \
-	1.05 /* chosen: a plan that turns out too careful is mended as it runs, the other way it is late */
+/* Deviations; chosen: a plan that is too careful is mended as it runs, a bold one is late. */
+#define RESERVE        0.5
 #define LAG_WEIGHT     (1.0 / 8)
 #define CLIP           4 /* chosen: a measurement counts at most so many times the mean (and a guess more) */
 #define COST_WEIGHT    (1.0 / 32) /* chosen: a mini-batch's worth */
@@ -197,7 +197,7 @@ void outbox_send(struct parcel *p)
 
 int64_t outbox_cost(const struct outbox *box, size_t k)
 {
-	return (int64_t)(RESERVE * box->cost_ns * (double)k);
+	return (int64_t)((box->cost_ns + RESERVE * box->deviation_ns) * (double)k);
 }
 
 int64_t outbox_margin(const struct outbox *box)

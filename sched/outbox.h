@@ -58,7 +58,7 @@ struct parcel *parcel_new(struct endpoint *ep);
 void parcel_free(struct parcel *p);
 void outbox_send(struct parcel *p);
 
-/* What publishing k of them in a row takes, at the mean. */
+/* What publishing k of them in a row takes, with a reserve. */
 int64_t outbox_cost(const struct outbox *box, size_t k);
 /* What to keep free for the last of a row, so that it is hardly ever late: its lag and some deviations. */
 int64_t outbox_margin(const struct outbox *box);

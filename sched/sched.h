@@ -26,7 +26,7 @@ struct loop;
 struct sched_options {
 	int64_t settle_ns;       /* loose files that arrive together; 50 ms */
 	int64_t settle_batch_ns; /* a batch directory is complete when quiet for this long; 1 s */
-	int worker_threads;      /* 0: all cores */
+	int worker_threads;      /* 0: all cores, but one for inference */
 	bool null_backend;       /* endpoints run on the null executor (tests) */
 };
 

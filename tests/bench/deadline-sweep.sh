@@ -4,7 +4,7 @@
 source "$(dirname "$0")/lib.sh"
 n=${N:-2000}
 
-bench_mount
+bench_mount ${OPTIONS:+-o "$OPTIONS"}
 bench_model
 bench_endpoint app '{"model":"fashion"}'
 bench_png "$n"

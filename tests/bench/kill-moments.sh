@@ -7,7 +7,7 @@ source "$(dirname "$0")/lib.sh"
 daemons=${1:-25} workers=${2:-25}
 per_batch=60
 
-bench_mount
+bench_mount ${OPTIONS:+-o "$OPTIONS"}
 bench_model
 bench_endpoint app '{"model":"fashion","explain":["gradcam"]}'
 bench_png $per_batch

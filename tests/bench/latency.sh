@@ -4,7 +4,7 @@
 source "$(dirname "$0")/lib.sh"
 n=${N:-50}
 
-bench_mount
+bench_mount ${OPTIONS:+-o "$OPTIONS"}
 bench_model
 bench_png 1
 for settle in 50ms 0; do

@@ -4,7 +4,7 @@
 source "$(dirname "$0")/lib.sh"
 n=${N:-100000}
 
-bench_mount
+bench_mount ${OPTIONS:+-o "$OPTIONS"}
 bench_model
 mkdir "$ml/datasets/many"
 python3 - "$ml/datasets/many" "$n" <<'P'
