@@ -137,7 +137,7 @@ static void measure(struct outbox *box, int64_t handed, int64_t visible, bool co
 		       &box->lag_measured);
 	else if (took >= 0 && computed)
 		follow(&box->cost_ns, (double)took, COST_WEIGHT, &box->deviation_ns, &box->cost_measured);
-	if (!box->cost_measured)
+	if (!box->cost_measured && box->lag_ns < box->cost_ns)
 		box->cost_ns = box->lag_ns; /* no more than that */
 	box->last_visible = visible;
 }
