@@ -122,15 +122,20 @@ void job_progress_text(const struct job *job, struct buf *ret)
 		buf_addf(ret, " (%s)", job->waits_for);
 }
 
-void job_publish_progress(struct job *job)
+static void publish_progress(struct job *job, unsigned flags)
 {
 	struct buf b = BUF_INIT;
 
 	job_progress_text(job, &b);
 	buf_adds(&b, "\n");
 	if (buf_status(&b) == 0)
-		jobs_publish(job->jobs, 0, b.data, b.len, "jobs/%s/progress", job->name);
+		jobs_publish(job->jobs, flags, b.data, b.len, "jobs/%s/progress", job->name);
 	buf_release(&b);
+}
+
+void job_publish_progress(struct job *job)
+{
+	publish_progress(job, 0);
 }
 
 /* --- metrics.csv --- */
@@ -176,7 +181,7 @@ static void rows_csv(const struct job *job, struct buf *b)
 	}
 }
 
-void job_publish_rows(struct job *job)
+static void publish_rows(struct job *job, unsigned flags)
 {
 	struct buf b = BUF_INIT;
 
@@ -184,14 +189,19 @@ void job_publish_rows(struct job *job)
 		return;
 	rows_csv(job, &b);
 	if (buf_status(&b) == 0) {
-		jobs_publish(job->jobs, 0, b.data, b.len, "jobs/%s/trials/1/metrics.csv", job->name);
-		jobs_publish(job->jobs, 0, b.data, b.len, "jobs/%s/metrics.csv", job->name);
+		jobs_publish(job->jobs, flags, b.data, b.len, "jobs/%s/trials/1/metrics.csv", job->name);
+		jobs_publish(job->jobs, flags, b.data, b.len, "jobs/%s/metrics.csv", job->name);
 	}
 	buf_clear(&b);
 	curves_svg(job->rows, job->n_rows, job->name, &b);
 	if (buf_status(&b) == 0)
-		jobs_publish(job->jobs, 0, b.data, b.len, "jobs/%s/curves.svg", job->name);
+		jobs_publish(job->jobs, flags, b.data, b.len, "jobs/%s/curves.svg", job->name);
 	buf_release(&b);
+}
+
+void job_publish_rows(struct job *job)
+{
+	publish_rows(job, 0);
 }
 
 static void *read_published(struct job *job, const char *file, size_t max, size_t *ret_len)
@@ -344,6 +354,12 @@ void job_publish_state(struct job *job)
 	int len = snprintf(text, sizeof(text), "%s\n", job_state_names[job->state]);
 
 	job->announce = NULL;
+	if (job->state != JOB_QUEUED && job->state != JOB_RUNNING) {
+		/* Who waits for this state finds the last row beside it, not the one of 0.2 s ago. */
+		publish_rows(job, HOST_RESULT);
+		if (job->progress.epochs)
+			publish_progress(job, HOST_RESULT);
+	}
 	jobs_publish(job->jobs, HOST_RESULT, text, (size_t)len, "jobs/%s/trials/1/state", job->name);
 	if (asprintf(&path, "jobs/%s/state", job->name) < 0) {
 		log_error("job %s: no memory to publish its state", job->name);
