@@ -25,7 +25,7 @@ mkdir -p "$ml/datasets/fashion" "$ml/jobs/full"
   "dataset": "fashion", "model": "fashion-full",
   "net": {"arch": "resnet", "depth": 8, "width": 32, "stem": 1},
   "batch": 128, "lr": 0.05, "distill": 0.5, "shift": 2, "flip": true,
-  "epochs": 45
+  "epochs": 55
 }
 SPEC
 start=$SECONDS

@@ -247,7 +247,7 @@ int sched_executor(struct sched *s, struct executor **ret)
 	return r;
 }
 
-/* An endpoint that serves the latest version goes on with the new one. */
+/* An endpoint that failed for want of a model starts with it; one that runs goes on with its version until `reload`. */
 static void reload_latest(void *data, struct table_node *node)
 {
 	struct endpoint *ep = list_entry(node, struct endpoint, node);
