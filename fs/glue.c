@@ -33,6 +33,12 @@ static int host_commit(void *host, const struct host_op *ops, size_t n)
 	return vol_commit(((struct glue *)host)->vol, ops, n);
 }
 
+static void host_mark(void *host, uint64_t ino, const char *state)
+{
+	if (vol_mark(((struct glue *)host)->vol, ino, "user.state", state) < 0)
+		log_trace(LOG_FS, "user.state %s could not be set", state);
+}
+
 static int host_scan(void *host, const void *prefix, size_t prefix_len,
 		     int (*fn)(void *data, const void *key, size_t key_len, const void *value,
 			       size_t value_len),
@@ -156,7 +162,7 @@ static int walk_entry(void *data, const char *name, uint64_t cookie, const struc
 	size_t len = strlen(name);
 
 	(void)cookie;
-	if (publisher_owns_name(name) || (!S_ISREG(attr->mode) && !S_ISDIR(attr->mode)))
+	if (!S_ISREG(attr->mode) && !S_ISDIR(attr->mode))
 		return 0;
 	if (walk->len + len + 2 > sizeof(walk->path)) {
 		walk->r = -ENAMETOOLONG;
@@ -352,6 +358,7 @@ static int host_spawn(void *host, const char *kind, int *ret_fd, int *ret_pid)
 
 static const struct host_ops host_ops = {
 	.commit = host_commit,
+	.mark = host_mark,
 	.scan = host_scan,
 	.publish = host_publish,
 	.unpublish = host_unpublish,

@@ -1,9 +1,9 @@
 /*
  * Private to fs: the publisher, the one thread through which everything that inferfs itself writes appears in
  * the tree. A rename that a FUSE daemon makes in its own structures is invisible to inotify and leaves stale
- * dentries in the kernel; so the publisher makes the whole file inside the volume under a hidden name and
- * then renames it *through the mount point*: watchers get MOVED_TO for a whole file, caches are right by
- * themselves.
+ * dentries in the kernel; so the publisher renames a hidden name *through the mount point*: watchers get
+ * MOVED_TO for a whole file, caches are right by themselves. The hidden name is not in the volume: the handlers of
+ * LOOKUP and RENAME find behind it what is being published.
  *
  *	publisher_new(&pub, vol);
  *	… the FUSE loop runs …
@@ -12,8 +12,8 @@
  *	publisher_stop(pub);	// publishes what is queued; the mount must still answer
  *	publisher_free(pub);
  *
- * The FUSE handlers ask publisher_owns_name (to hide and refuse such names), publisher_is_caller and, in
- * RENAME, publisher_ops. They must never wait for the publisher: it waits for them.
+ * The FUSE handlers ask publisher_owns_name (to hide and refuse such names), publisher_is_caller and
+ * publisher_moving. They must never wait for the publisher: it waits for them.
  */
 #ifndef FS_PUBLISH_H
 #define FS_PUBLISH_H
@@ -50,8 +50,16 @@ bool publisher_owns_name(const char *name);
 /* True if a request comes from the publisher's thread (fuse_req_ctx()->pid is a thread's id). */
 bool publisher_is_caller(const struct publisher *pub, pid_t tid);
 /*
- * In RENAME of a hidden name by the publisher: the ops that join its write batch, borrowed until the reply.
+ * In LOOKUP and RENAME of a hidden name by the publisher: what is to appear, until the reply; NULL: no such name.
+ * LOOKUP completes it (a number from vol_reserve, owner, kind, time) and RENAME gives it to vol_put.
  */
-void publisher_ops(const struct publisher *pub, const char *name, const struct host_op **ret, size_t *ret_n);
+struct publishing {
+	uint64_t owner_ino; /* 0: as the directory */
+	struct vol_new what;
+	struct vol_put put;
+};
+struct publishing *publisher_moving(struct publisher *pub, const char *name);
+/* Who may read it: the users of the instance (`owner`) when there is one, else those of the directory. Sets the time. */
+void publishing_owned(struct publishing *p, const struct vol_attr *owner, uint32_t uid, uint32_t gid);
 
 #endif

@@ -216,17 +216,6 @@ static void fill(struct sched *s, struct list *list, const struct group *group, 
 	}
 }
 
-static void mark_running(struct sched *s, const struct minibatch *mb)
-{
-	struct opset ops = OPSET_INIT;
-
-	for (int i = 0; i < mb->n; i++)
-		opset_add(&ops, HOST_STATE, mb->inst[i]->ino, "user.state", "running", 7);
-	if (opset_commit(&ops, s) < 0)
-		log_trace(LOG_SCHED, "user.state running could not be set");
-	opset_release(&ops);
-}
-
 static struct minibatch *minibatch_new(struct sched *s, struct endpoint *ep, int k)
 {
 	struct minibatch *mb = calloc(1, sizeof(*mb));
@@ -285,7 +274,8 @@ static int run(struct sched *s, struct list *list, const struct group *group, co
 	}
 	count_minibatch(mb);
 	d->out[d->n_out++] = mb;
-	mark_running(s, mb);
+	for (int i = 0; i < mb->n; i++)
+		s->ops->mark(s->host, mb->inst[i]->ino, "running");
 	release_inputs(in, mb->n);
 	return 1;
 out:

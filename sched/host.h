@@ -62,6 +62,8 @@ struct host_entry {
 
 struct host_ops {
 	int (*commit)(void *host, const struct host_op *ops, size_t n);
+	/* user.state of an instance until the next HOST_STATE of it, or until the daemon ends: a static string */
+	void (*mark)(void *host, uint64_t ino, const char *state);
 	/* Keys from `prefix`, ascending; fn returns non-zero to end the scan. */
 	int (*scan)(void *host, const void *prefix, size_t prefix_len,
 		    int (*fn)(void *data, const void *key, size_t key_len, const void *value,

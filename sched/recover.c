@@ -17,7 +17,8 @@
 struct found {
 	struct list link;
 	uint64_t ino;
-	char *key, *value;
+	char *key, *value; /* NUL-terminated */
+	size_t len;        /* of the value */
 };
 
 struct scan {
@@ -69,6 +70,7 @@ static int note(struct scan *scan, uint64_t ino, const void *key, size_t key_len
 		scan->r = -ENOMEM;
 		return 1;
 	}
+	f->len = value_len;
 	if (value_len)
 		memcpy(f->value, value, value_len);
 	return 0;
@@ -166,26 +168,6 @@ static int recover_task(struct recovery *rec, const struct found *f, const char 
 	return table_add(&rec->tasks, &known->node, known->key);
 }
 
-static int recover_pending(struct recovery *rec, const struct found *f, const char *app, uint32_t seq,
-			   uint32_t no, char suffix)
-{
-	struct task *task = find_task(rec, app, seq);
-	struct instance *inst;
-	uint64_t ino;
-	int at = 0;
-
-	(void)suffix;
-	if (!task || sscanf(f->value, "%" SCNu64 "%n", &ino, &at) != 1 || f->value[at] != ' ')
-		return -EBADMSG;
-	inst = instance_new(task->batch, f->value + at + 1, ino);
-	if (!inst)
-		return -ENOMEM;
-	inst->task = task;
-	inst->no = no;
-	instance_queue(inst, task);
-	return 0;
-}
-
 static int recover_row(struct recovery *rec, const struct found *f, const char *app, uint32_t seq,
 		       uint32_t no, char suffix)
 {
@@ -197,6 +179,36 @@ static int recover_row(struct recovery *rec, const struct found *f, const char *
 	if (!task || sscanf(f->value, "%lf %15s%n", &gain, status, &at) != 2 || f->value[at] != '\n')
 		return -EBADMSG;
 	return task_recover_row(task, no, suffix == 'l', status, gain, f->value + at + 1);
+}
+
+static int recover_instances(struct recovery *rec, const struct found *f, const char *app, uint32_t seq,
+			     uint32_t no, char suffix)
+{
+	struct task *task = find_task(rec, app, seq);
+	const char *end = f->value + f->len;
+	int r = task ? task_note_instances(task, no) : -EBADMSG;
+
+	(void)suffix;
+	for (const char *p = f->value; r == 0 && p < end; p += strlen(p) + 1, no++) {
+		struct instance *inst;
+		uint64_t ino;
+		int at = 0;
+
+		if (sscanf(p, "%" SCNu64 "%n", &ino, &at) != 1 || p[at] != ' ') {
+			log_warn("a record that says nothing usable: %s, instance %" PRIu32, f->key, no);
+			continue;
+		}
+		if (task_has_row(task, no))
+			continue;
+		inst = instance_new(task->batch, p + at + 1, ino);
+		if (!inst)
+			return -ENOMEM;
+		inst->task = task;
+		inst->no = no;
+		instance_queue(inst, task);
+		rec->s->ops->mark(rec->s->host, ino, "queued");
+	}
+	return r;
 }
 
 static int recover_picture(struct recovery *rec, const struct found *f, const char *app, uint32_t seq,
@@ -234,8 +246,8 @@ static const struct kind {
 		       uint32_t no, char suffix);
 	bool outlives; /* the removal of its endpoint */
 } kinds[] = {
-	{"n/", recover_number, true}, {"t/", recover_task, false},    {"p/", recover_pending, false},
-	{"r/", recover_row, false},   {"x/", recover_picture, false},
+	{"n/", recover_number, true},     {"t/", recover_task, false},    {"r/", recover_row, false},
+	{"p/", recover_instances, false}, {"x/", recover_picture, false},
 };
 
 static bool app_exists(struct sched *s, const char *app)

@@ -378,7 +378,7 @@ void result_task(struct buf *ret, struct task *const *tasks, size_t n)
 	cJSON_AddNumberToObject(json, "late", sum.late);
 	cJSON_AddNumberToObject(json, "dropped", sum.dropped);
 	cJSON_AddNumberToObject(json, "failed", sum.failed);
-	cJSON_AddNumberToObject(json, "submitted", digits((double)first->submitted_wall / 1e9, 1e3));
+	cJSON_AddNumberToObject(json, "submitted", digits((double)first->submitted_wall / 1e9, 1e6));
 	if (first->due != INT64_MAX)
 		cJSON_AddNumberToObject(json, "deadline_ms", ms(first->due - first->submitted));
 	else

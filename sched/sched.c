@@ -326,6 +326,7 @@ static void *thread_main(void *data)
 {
 	struct sched *s = data;
 
+	pthread_setname_np(pthread_self(), "inferfs/sched");
 	sched_begin(s);
 	loop_run(s->loop);
 	return NULL;

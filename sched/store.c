@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK 4096 /* instances of one commit; chosen: some hundred KB of write batch */
+#define TOGETHER 256 /* instances of one key; chosen: some 10 KB */
 
 /* --- op sets --- */
 
@@ -102,18 +102,25 @@ static void add_task(struct opset *set, const struct task *task)
 	buf_release(&value);
 }
 
-static void add_pending(struct opset *set, const struct task *task, const struct instance *inst)
+static void add_instance(struct buf *value, const struct instance *inst)
+{
+	buf_addf(value, "%" PRIu64 " %s", inst->ino, inst->path);
+	buf_add(value, "", 1);
+}
+
+static int put_instances(struct opset *set, struct task *task, uint32_t first, struct buf *value)
 {
 	char key[KEY_SIZE];
-	struct buf value = BUF_INIT;
+	int r = buf_status(value);
 
-	key_format(key, KEY_PENDING, task->ep->name, task->seq, inst->no, "");
-	buf_addf(&value, "%" PRIu64 " %s", inst->ino, inst->path);
-	if (value.failed)
-		set->bytes.failed = true;
-	else
-		opset_add(set, HOST_PUT, 0, key, value.data, value.len);
-	buf_release(&value);
+	if (r == 0)
+		r = task_note_instances(task, first);
+	if (r == 0) {
+		key_format(key, KEY_INSTANCES, task->ep->name, task->seq, first, "");
+		opset_add(set, HOST_PUT, 0, key, value->data, value->len);
+	}
+	buf_clear(value);
+	return r;
 }
 
 static int note_number(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
@@ -143,8 +150,10 @@ uint32_t store_last_number(struct sched *s, const char *app)
 
 int store_submit(struct task *task)
 {
+	struct sched *s = task->ep->s;
 	struct opset set = OPSET_INIT;
-	bool first = true;
+	struct buf value = BUF_INIT;
+	uint32_t first = 0, n = 0;
 	int r = 0;
 
 	add_task(&set, task);
@@ -152,21 +161,22 @@ int store_submit(struct task *task)
 	{
 		const struct instance *inst = list_entry(link, struct instance, link);
 
-		add_pending(&set, task, inst);
-		opset_add(&set, HOST_STATE, inst->ino, "user.state", "queued", 6);
-		if (set.n < 2 * CHUNK && link->next != &task->queue)
+		if (!n)
+			first = inst->no;
+		add_instance(&value, inst);
+		if (++n < TOGETHER && link->next != &task->queue)
 			continue;
-		r = opset_commit(&set, task->ep->s);
-		if (r < 0 && !first) {
-			log_error("%s: its instances from %" PRIu32 " on are not recorded: %s", task->id,
-				  inst->no, strerror(-r));
-			r = 0;
-		}
+		r = put_instances(&set, task, first, &value);
 		if (r < 0)
 			break;
-		first = false;
-		opset_release(&set);
+		n = 0;
 	}
+	if (r == 0)
+		r = opset_commit(&set, s);
+	if (r == 0)
+		list_each(link, &task->queue)
+			s->ops->mark(s->host, list_entry(link, struct instance, link)->ino, "queued");
+	buf_release(&value);
 	opset_release(&set);
 	return r;
 }
@@ -174,15 +184,36 @@ int store_submit(struct task *task)
 int store_split(struct task *from, uint32_t old_no, struct task *to, struct instance *inst)
 {
 	struct opset set = OPSET_INIT;
+	struct buf value = BUF_INIT;
 	char key[KEY_SIZE];
 	int r;
 
 	if (to->total == 1)
 		add_task(&set, to);
-	key_format(key, KEY_PENDING, from->ep->name, from->seq, old_no, "");
-	opset_add(&set, HOST_DEL, 0, key, NULL, 0);
-	add_pending(&set, to, inst);
-	r = opset_commit(&set, to->ep->s);
+	key_format(key, KEY_ROW, from->ep->name, from->seq, old_no, "");
+	opset_add(&set, HOST_PUT, 0, key, ROW_MOVED, strlen(ROW_MOVED));
+	add_instance(&value, inst);
+	r = put_instances(&set, to, inst->no, &value);
+	if (r == 0)
+		r = opset_commit(&set, to->ep->s);
+	buf_release(&value);
 	opset_release(&set);
 	return r;
+}
+
+void store_end(struct opset *set, const struct task *task)
+{
+	char key[KEY_SIZE];
+
+	for (size_t i = 0; i < task->n_rows; i++) {
+		key_format(key, KEY_ROW, task->ep->name, task->seq, task->row[i].no,
+			   task->row[i].renewed ? "l" : "");
+		opset_add(set, HOST_DEL, 0, key, NULL, 0);
+	}
+	for (size_t i = 0; i < task->n_noted; i++) {
+		key_format(key, KEY_INSTANCES, task->ep->name, task->seq, task->noted[i], "");
+		opset_add(set, HOST_DEL, 0, key, NULL, 0);
+	}
+	key_format(key, KEY_TASK, task->ep->name, task->seq, -1, "");
+	opset_add(set, HOST_DEL, 0, key, NULL, 0);
 }

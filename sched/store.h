@@ -3,8 +3,9 @@
  *
  *	n/APP/SEQ	 the last task number that was given; the next submission replaces it
  *	t/APP/SEQ	 a task, from its submission until its task.json is out
- *	p/APP/SEQ/NO	 an instance that has no answer yet; goes in the write batch that publishes it …
- *	r/APP/SEQ/NO[l]	 … which puts its row of results.csv ("l": renewed as late); goes with task.json
+ *	p/APP/SEQ/NO	 the instances NO, NO + 1 …: inode number and path of each, NUL after each; goes with task.json
+ *	r/APP/SEQ/NO[l]	 what became of one, put in the write batch that publishes its answer: its row of results.csv
+ *			 ("l": renewed as late), or that it moved to another task; goes with task.json
  *	x/APP/SEQ/NO	 a picture that is to be made; goes when it is published
  *
  * Every key is put once and deleted once. A task number is never used again, also not when the endpoint was
@@ -37,18 +38,22 @@ const struct host_op *opset_ops(struct opset *set);
 int opset_commit(struct opset *set, struct sched *s);
 
 #define KEY_SIZE 320
-enum key_kind { KEY_NUMBER = 'n', KEY_TASK = 't', KEY_PENDING = 'p', KEY_ROW = 'r', KEY_PICTURE = 'x' };
+/* A row's value is "GAIN STATUS\nROW". */
+#define STATUS_MOVED "moved"
+#define ROW_MOVED    "0 " STATUS_MOVED "\n"
+enum key_kind { KEY_NUMBER = 'n', KEY_TASK = 't', KEY_INSTANCES = 'p', KEY_ROW = 'r', KEY_PICTURE = 'x' };
 /* "t/APP/0000000017"; with no ≥ 0 also "/0000000003"; suffix may be "". */
 void key_format(char key[KEY_SIZE], enum key_kind kind, const char *app, uint32_t seq, int64_t no,
 		const char *suffix);
 
 /* The last task number that was given to an endpoint of this name; 0: none. */
 uint32_t store_last_number(struct sched *s, const char *app);
-/* A new task with all instances of its queue, and their user.state. Large ones in several commits: a
- * crash between them leaves instances that were never submitted, which recovery finds by walking in/. */
+/* A new task with all instances of its queue; they are marked "queued". */
 int store_submit(struct task *task);
 /* An instance moves from one submitted task to a new one. */
 int store_split(struct task *from, uint32_t old_no, struct task *to, struct instance *inst);
+/* All keys of a task that has ended. */
+void store_end(struct opset *set, const struct task *task);
 
 /* Reads all keys and makes the tasks, queued instances and pictures they tell of; then walks infer/ for
  * instances without an answer. */

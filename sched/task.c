@@ -1,7 +1,7 @@
 /*
  * Tasks: their deadlines, the answers of their instances, their end. An answer and its bookkeeping are one
- * publication: the pending key goes and the row's key comes in the write batch that makes out/PATH.json
- * visible, so after a crash an instance either has its answer or is still pending.
+ * publication: the row's key comes in the write batch that makes out/PATH.json visible, so after a crash an
+ * instance either has its answer or is still queued.
  *
  * Whether an answer is in time is judged for the moment it will be visible (outbox_delay). Where the
  * publisher took longer than that, and the deadline passed in between, the answer is renewed, once, as
@@ -54,6 +54,7 @@ void task_free(struct task *task)
 	list_remove(&task->batch_link);
 	buf_release(&task->rows);
 	free(task->row);
+	free(task->noted);
 	free(task);
 	batch_release_unused(batch);
 }
@@ -66,6 +67,57 @@ void task_set_deadline(struct task *task, const struct deadline *deadline, enum 
 	if (deadline->set)
 		task->due = task->submitted +
 			    (deadline->absolute ? deadline->ns - task->submitted_wall : deadline->ns);
+}
+
+static int add_row(struct task *task, uint32_t no, bool renewed, const char *text, size_t *ret)
+{
+	size_t i = *ret;
+
+	if (i == SIZE_MAX) {
+		if (task->n_rows == task->rows_size) {
+			size_t size = task->rows_size ? task->rows_size * 2 : 32;
+			struct row *row = realloc(task->row, size * sizeof(*row));
+
+			if (!row)
+				return -ENOMEM;
+			task->row = row;
+			task->rows_size = size;
+		}
+		i = task->n_rows;
+	}
+	if (task->rows.failed)
+		return -ENOMEM;
+	task->row[i] = (struct row){.no = no, .renewed = renewed, .at = task->rows.len, .len = strlen(text)};
+	buf_adds(&task->rows, text);
+	if (task->rows.failed)
+		return -ENOMEM;
+	if (i == task->n_rows)
+		task->n_rows++;
+	*ret = i;
+	return 0;
+}
+
+int task_note_instances(struct task *task, uint32_t first)
+{
+	uint32_t *noted = realloc(task->noted, (task->n_noted + 1) * sizeof(*noted));
+
+	if (!noted)
+		return -ENOMEM;
+	task->noted = noted;
+	noted[task->n_noted++] = first;
+	return 0;
+}
+
+static int by_number(const void *key, const void *row)
+{
+	uint32_t a = *(const uint32_t *)key, b = ((const struct row *)row)->no;
+
+	return a < b ? -1 : a > b;
+}
+
+bool task_has_row(const struct task *task, uint32_t no)
+{
+	return task->n_rows && bsearch(&no, task->row, task->n_rows, sizeof(*task->row), by_number);
 }
 
 void task_move_deadline(struct task *task, const struct deadline *deadline, enum deadline_source source)
@@ -83,6 +135,7 @@ void task_move_instance(struct instance *inst, const struct deadline *deadline, 
 {
 	struct task *from = inst->task, *to = NULL;
 	uint32_t old_no = inst->no;
+	size_t row = SIZE_MAX;
 	bool running = inst->state == INSTANCE_IS_RUNNING;
 
 	if (from->total == 1) {
@@ -120,7 +173,7 @@ void task_move_instance(struct instance *inst, const struct deadline *deadline, 
 		to->n_running++;
 		to->ep->s->dispatch.n_queued--;
 	}
-	if (store_split(from, old_no, to, inst) < 0)
+	if (add_row(from, old_no, false, "", &row) < 0 || store_split(from, old_no, to, inst) < 0)
 		log_error("%s: %s: the moved deadline is not recorded", to->id, inst->path);
 	if (to->seq > to->ep->last_seq)
 		to->ep->last_seq = to->seq;
@@ -132,19 +185,6 @@ void task_move_instance(struct instance *inst, const struct deadline *deadline, 
 }
 
 /* --- the end of a task --- */
-
-static void add_row_deletions(struct opset *ops, const struct task *task)
-{
-	char key[KEY_SIZE];
-
-	for (size_t i = 0; i < task->n_rows; i++) {
-		key_format(key, KEY_ROW, task->ep->name, task->seq, task->row[i].no,
-			   task->row[i].renewed ? "l" : "");
-		opset_add(ops, HOST_DEL, 0, key, NULL, 0);
-	}
-	key_format(key, KEY_TASK, task->ep->name, task->seq, -1, "");
-	opset_add(ops, HOST_DEL, 0, key, NULL, 0);
-}
 
 static int send_text(struct endpoint *ep, struct parcel *p, const char *batch, const char *name)
 {
@@ -177,7 +217,7 @@ static int publish_batch(struct batch *batch, struct task **tasks, size_t n)
 	free(old);
 	result_task(&json->content, tasks, n);
 	for (size_t i = 0; i < n; i++)
-		add_row_deletions(&json->ops, tasks[i]);
+		store_end(&json->ops, tasks[i]);
 	r = send_text(ep, csv, batch->name, "results.csv");
 	if (r < 0)
 		goto fail;
@@ -222,10 +262,7 @@ static void end_if_done(struct task *task)
 		return;
 	dispatch_task_gone(task);
 	if (!task->total) { /* all its instances moved to other tasks */
-		char key[KEY_SIZE];
-
-		key_format(key, KEY_TASK, ep->name, task->seq, -1, "");
-		opset_add(&ops, HOST_DEL, 0, key, NULL, 0);
+		store_end(&ops, task);
 		opset_commit(&ops, ep->s);
 		opset_release(&ops);
 		task_free(task);
@@ -234,7 +271,7 @@ static void end_if_done(struct task *task)
 	task->finished = loop_now(ep->s->loop);
 	status_task(ep->s, task);
 	if (batch_is_loose(batch)) {
-		add_row_deletions(&ops, task);
+		store_end(&ops, task);
 		if (opset_commit(&ops, ep->s) < 0)
 			log_error("%s: its records could not be removed", task->id);
 		opset_release(&ops);
@@ -248,34 +285,6 @@ static void end_if_done(struct task *task)
 }
 
 /* --- answers --- */
-
-static int add_row(struct task *task, uint32_t no, bool renewed, const char *text, size_t *ret)
-{
-	size_t i = *ret;
-
-	if (i == SIZE_MAX) {
-		if (task->n_rows == task->rows_size) {
-			size_t size = task->rows_size ? task->rows_size * 2 : 32;
-			struct row *row = realloc(task->row, size * sizeof(*row));
-
-			if (!row)
-				return -ENOMEM;
-			task->row = row;
-			task->rows_size = size;
-		}
-		i = task->n_rows;
-	}
-	if (task->rows.failed)
-		return -ENOMEM;
-	task->row[i] = (struct row){.no = no, .renewed = renewed, .at = task->rows.len, .len = strlen(text)};
-	buf_adds(&task->rows, text);
-	if (task->rows.failed)
-		return -ENOMEM;
-	if (i == task->n_rows)
-		task->n_rows++;
-	*ret = i;
-	return 0;
-}
 
 static void count(struct task *task, enum result_status status, double gain)
 {
@@ -301,8 +310,11 @@ int task_recover_row(struct task *task, uint32_t no, bool renewed, const char *s
 {
 	enum result_status what;
 	size_t i = SIZE_MAX;
-	int r = result_status_parse(&what, status);
+	int r;
 
+	if (strcmp(status, STATUS_MOVED) == 0)
+		return add_row(task, no, renewed, "", &i);
+	r = result_status_parse(&what, status);
 	if (r == 0)
 		r = add_row(task, no, renewed, text, &i);
 	if (r < 0)
@@ -327,10 +339,7 @@ struct answer {
 
 static void answer_visible(struct parcel *p, bool visible);
 
-/*
- * Ops that an answer's publication carries. `old` says what is deleted: the pending key, or the row as it
- * was.
- */
+/* Ops that an answer's publication carries. */
 static void add_answer_ops(struct parcel *p, const struct answer *a, const char *row)
 {
 	const char *app = p->ep->name;
@@ -338,8 +347,10 @@ static void add_answer_ops(struct parcel *p, const struct answer *a, const char 
 	struct buf value = BUF_INIT;
 	const char *status = result_status_name(a->status);
 
-	key_format(key, a->renewed ? KEY_ROW : KEY_PENDING, app, a->task->seq, a->no, "");
-	opset_add(&p->ops, HOST_DEL, 0, key, NULL, 0);
+	if (a->renewed) { /* the row as it was */
+		key_format(key, KEY_ROW, app, a->task->seq, a->no, "");
+		opset_add(&p->ops, HOST_DEL, 0, key, NULL, 0);
+	}
 	key_format(key, KEY_ROW, app, a->task->seq, a->no, a->renewed ? "l" : "");
 	buf_addf(&value, "%.9g %s\n%s", a->gain, status, row);
 	opset_add(&p->ops, HOST_PUT, 0, key, value.data, value.len);

@@ -109,6 +109,8 @@ struct task {
 	struct buf rows;
 	struct row *row; /* (n_rows) */
 	size_t n_rows, rows_size;
+	uint32_t *noted; /* (n_noted) numbers in the task's KEY_INSTANCES */
+	size_t n_noted;
 };
 
 struct instance_verdict {
@@ -130,6 +132,10 @@ void batch_release_unused(struct batch *batch); /* frees it when it is removed a
 bool batch_is_loose(const struct batch *batch); /* in/ itself */
 /* The deadline that a task of this batch has now, read where needed: batch, in/, spec. */
 enum deadline_source batch_deadline(struct batch *batch, struct deadline *ret);
+/* It has a KEY_INSTANCES from `first` on, to be deleted at its end. */
+int task_note_instances(struct task *task, uint32_t first);
+/* After all rows were recovered: in the order of their keys they come sorted. */
+bool task_has_row(const struct task *task, uint32_t no);
 int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submitted_wall);
 void task_set_deadline(struct task *task, const struct deadline *deadline, enum deadline_source source);
 /* Moves a submitted task's deadline; or one instance's, which then goes to a task of its own. */

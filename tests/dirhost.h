@@ -188,6 +188,13 @@ static inline int dirhost_publish(void *host, const struct host_publication *p)
 	return 0;
 }
 
+static inline void dirhost_mark(void *host, uint64_t ino, const char *state)
+{
+	(void)host;
+	(void)ino;
+	(void)state;
+}
+
 static inline int dirhost_unpublish(void *host, const char *path)
 {
 	char full[PATH_MAX];
@@ -380,6 +387,7 @@ static inline int dirhost_spawn(void *host, const char *kind, int *ret_fd, int *
 
 static const struct host_ops dirhost_ops = {
 	.commit = dirhost_commit,
+	.mark = dirhost_mark,
 	.scan = dirhost_scan,
 	.publish = dirhost_publish,
 	.unpublish = dirhost_unpublish,

@@ -32,6 +32,7 @@ static void *loop_thread(void *arg)
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
 	int r = -ENOMEM;
 
+	pthread_setname_np(pthread_self(), "inferfs/fuse"); /* its workers inherit it */
 	if (config) {
 		fuse_loop_cfg_set_max_threads(config, m->options->threads);
 		/* All are kept: one that ends costs more than one that waits. */

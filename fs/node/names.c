@@ -35,8 +35,8 @@ int tree_lookup(struct tree *tree, const struct tree_caller *caller, uint64_t pa
 {
 	int r;
 
-	if (publisher_owns_name(name) && !is_publisher(tree, caller))
-		return -ENOENT;
+	if (publisher_owns_name(name))
+		return is_publisher(tree, caller) ? publish_lookup(tree, parent, name, ret) : -ENOENT;
 	r = vol_lookup(tree->vol, parent, name, ret);
 	if (r == 0 && !S_ISDIR(ret->mode))
 		remember(tree, ret, parent, name);
@@ -54,8 +54,6 @@ static int readdir_entry(void *data, const char *name, uint64_t cookie, const st
 {
 	struct readdir *d = data;
 
-	if (publisher_owns_name(name))
-		return 0;
 	if (!S_ISDIR(attr->mode))
 		remember(d->tree, attr, d->dir, name);
 	return d->fn(d->data, name, cookie, attr);

@@ -48,7 +48,7 @@ struct place {
 	uint64_t ino;
 	uint64_t epoch; /* of the tree when it was worked out: older than tree->epoch means it may be wrong */
 	uint8_t kind;
-	uint32_t mode, gid;
+	uint32_t mode, uid, gid;
 	bool waits;  /* a name below in/ on the way here says "not yet" */
 	char *thing; /* APP, job or data set that it lies in; "" above them */
 	char *path;  /* relative to the thing: "", "in", "in/batch1" */
@@ -144,6 +144,9 @@ void handles_unlinked(struct tree *tree, uint64_t ino, bool last); /* a name of 
 bool handles_changed(struct tree *tree, uint64_t ino);
 /* A name of the inode, for hooks that are called for the inode; name: 256 bytes; place_unref(ret->dir). */
 int node_find(struct tree *tree, const struct vol_attr *attr, struct node *ret, char *name);
+
+/* rename.c: LOOKUP of a hidden name by the publisher */
+int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct vol_attr *ret);
 
 /* thing.c. -ENOTEMPTY: something of the user's is there, nothing was removed; -EAGAIN: inferfs added to it
  * meanwhile. */

@@ -102,6 +102,7 @@ static int place_make(struct tree *tree, uint64_t dir, int depth, struct place *
 				.epoch = epoch,
 				.kind = attr.kind,
 				.mode = attr.mode,
+				.uid = attr.uid,
 				.gid = attr.gid,
 				.waits = waits};
 	place->thing = (char *)(place + 1);

@@ -197,23 +197,53 @@ static int may_move(const struct side *from, const struct side *to)
 	return (dirs & (NODE_CLOSED | NODE_ONLY_DIRS)) || (nodes & (NODE_FIXED | NODE_PINNED)) ? -EPERM : 0;
 }
 
+int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct vol_attr *ret)
+{
+	struct publishing *p = publisher_moving(glue_publisher(tree->glue), name);
+	struct vol_attr owner;
+	struct place *dir;
+	int r;
+
+	if (!p)
+		return -ENOENT;
+	r = place_get(tree, parent, &dir);
+	if (r < 0)
+		return r;
+	publishing_owned(p, p->owner_ino && vol_getattr(tree->vol, p->owner_ino, &owner) == 0 ? &owner : NULL,
+			 dir->uid, dir->gid);
+	if (dir->mode & S_ISGID)
+		p->what.gid = dir->gid;
+	p->what.kind = NODE_MADE;
+	r = vol_reserve(tree->vol, &p->put.ino);
+	*ret = (struct vol_attr){
+		.ino = p->put.ino,
+		.mode = p->what.mode,
+		.nlink = 1,
+		.uid = p->what.uid,
+		.gid = p->what.gid,
+		.size = p->what.target ? strlen(p->what.target) : p->what.content_len,
+		.blocks = (p->what.content_len + 511) / 512,
+		.atime = p->put.when,
+		.mtime = p->put.when,
+		.ctime = p->put.when,
+		.kind = NODE_MADE,
+	};
+	place_unref(dir);
+	return r;
+}
+
 static int publish(struct tree *tree, uint64_t parent, const char *name, uint64_t new_parent,
 		   const char *new_name)
 {
-	struct side old = {0};
-	const struct host_op *ops;
-	size_t n;
+	struct publishing *p = publisher_moving(glue_publisher(tree->glue), name);
+	struct vol_attr old;
 	int r;
 
-	r = side_init(tree, &old, new_parent, new_name);
-	if (r < 0 && r != -ENOENT)
-		goto out;
-	publisher_ops(glue_publisher(tree->glue), name, &ops, &n);
-	r = vol_rename(tree->vol, parent, name, new_parent, new_name, 0, NODE_MADE, ops, n);
-	if (r == 0 && old.there)
-		handles_unlinked(tree, old.attr.ino, old.attr.nlink <= 1);
-out:
-	place_unref(old.dir);
+	if (!p || !p->put.ino || parent != new_parent)
+		return -ENOENT;
+	r = vol_put(tree->vol, parent, new_name, &p->what, &p->put, &old);
+	if (r == 0 && old.ino)
+		handles_unlinked(tree, old.ino, old.nlink == 0);
 	return r;
 }
 
@@ -257,7 +287,7 @@ int tree_rename(struct tree *tree, const struct tree_caller *caller, uint64_t pa
 		r = arriving(tree, &to, &from, &back, &back_text, &back_len);
 	if (r != 0)
 		goto out;
-	r = vol_rename(tree->vol, parent, name, new_parent, new_name, flags, here.kind, NULL, 0);
+	r = vol_rename(tree->vol, parent, name, new_parent, new_name, flags, here.kind);
 	if (r < 0)
 		goto out;
 	if (here.is_dir || (exchange && back.is_dir))

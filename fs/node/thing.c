@@ -82,7 +82,7 @@ static bool is_ours(const struct entry *e)
 	case NODE_DEADLINE:
 		return true;
 	default:
-		return publisher_owns_name(e->name);
+		return false;
 	}
 }
 

@@ -17,6 +17,8 @@ int vol_commit(struct volume *vol, const struct host_op *ops, size_t n)
 	if (r == 0)
 		r = batch_commit(&b, false);
 	xattr_unlock(vol, mask);
+	if (r == 0)
+		host_ops_committed(vol, ops, n);
 	batch_release(&b);
 	return r;
 }

@@ -78,7 +78,8 @@ static int create_check(const struct vol_new *what)
 }
 
 /* A large content goes to a blob before the inode is there: the mark lets a crash between remove it. */
-static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *what, struct inode_rec *rec)
+static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *what, bool sync,
+		       struct inode_rec *rec)
 {
 	struct stat st;
 	bool marked = false;
@@ -90,6 +91,8 @@ static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *w
 	if (fd < 0)
 		return fd;
 	r = io_write(fd, what->content, what->content_len);
+	if (r == 0 && sync)
+		r = blob_sync(vol, ino, fd);
 	if (r == 0 && fstat(fd, &st) == 0)
 		rec->blocks = (uint64_t)st.st_blocks;
 	close(fd);
@@ -99,10 +102,11 @@ static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *w
 	return r;
 }
 
-int vol_create(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
-	       struct vol_attr *ret)
+/* The record of the new inode, and what it changes in its directory's; with its blob when it is large. */
+static int new_records(struct volume *vol, const struct vol_new *what, const struct vol_put *put,
+		       struct inode_rec *dir, struct inode_rec *ret)
 {
-	struct inode_rec rec = {
+	*ret = (struct inode_rec){
 		.kind = what->kind,
 		.mode = what->mode & (S_IFMT | 07777),
 		.nlink = 1,
@@ -110,21 +114,54 @@ int vol_create(struct volume *vol, uint64_t parent, const char *name, const stru
 		.gid = what->gid,
 		.rdev = S_ISCHR(what->mode) || S_ISBLK(what->mode) ? what->rdev : 0,
 	};
-	struct node *dir = NULL;
-	struct inode_rec dir_rec;
-	struct batch b = {0};
-	struct dentry d = {.type = IFTODT(what->mode)};
-	struct node created;
-	const void *content = S_ISLNK(what->mode) ? what->target : what->content;
+	ret->atime = ret->mtime = ret->ctime = put->when;
+	touch_dir(dir);
+	if (dir->mode & S_ISGID) {
+		ret->gid = dir->gid;
+		if (S_ISDIR(ret->mode))
+			ret->mode |= S_ISGID;
+	}
+	if (S_ISREG(ret->mode))
+		ret->size = what->content_len;
+	else if (S_ISLNK(ret->mode))
+		ret->size = strlen(what->target);
+	return ret->size > INLINE_MAX ? create_blob(vol, put->ino, what, put->sync, ret) : 0;
+}
+
+static void new_batch(struct batch *b, uint64_t ino, const struct vol_new *what, const struct inode_rec *rec)
+{
+	const void *content = S_ISLNK(rec->mode) ? what->target : what->content;
 	char key[KEY_MAX], value[INODE_MAX];
+	size_t len = key_ino(key, ino);
+
+	if (!S_ISDIR(rec->mode) && rec->size > 0 && rec->storage == STORAGE_INLINE)
+		batch_put(b, CF_DATA, key, len, content, rec->size);
+	batch_put(b, CF_INODES, key, len, value, record_put_inode(value, rec));
+}
+
+static int create_begin(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
+			struct node **ret_dir)
+{
 	int r = dentry_name_check(name);
 
 	if (r == 0)
 		r = create_check(what);
 	if (r == 0 && vol->read_only)
 		r = -EROFS;
-	if (r == 0)
-		r = node_get_dir(vol, parent, &dir);
+	return r == 0 ? node_get_dir(vol, parent, ret_dir) : r;
+}
+
+int vol_create(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
+	       struct vol_attr *ret)
+{
+	struct node *dir = NULL;
+	struct inode_rec rec, dir_rec;
+	struct vol_put put = {0};
+	struct batch b = {0};
+	struct dentry d;
+	struct node created;
+	int r = create_begin(vol, parent, name, what, &dir);
+
 	if (r != 0)
 		return r;
 	r = dentry_find(vol, parent, name, &d);
@@ -132,28 +169,15 @@ int vol_create(struct volume *vol, uint64_t parent, const char *name, const stru
 		r = r == 0 ? -EEXIST : r;
 		goto out;
 	}
-	r = ino_alloc(vol, &d.ino);
+	r = ino_alloc(vol, &put.ino);
 	if (r < 0)
 		goto out;
-
-	now(&rec.mtime);
-	rec.atime = rec.ctime = rec.mtime;
+	now(&put.when);
+	d = (struct dentry){.ino = put.ino, .type = IFTODT(what->mode)};
 	dir_rec = dir->rec;
-	dir_rec.mtime = dir_rec.ctime = rec.mtime;
-	if (dir_rec.mode & S_ISGID) {
-		rec.gid = dir_rec.gid;
-		if (S_ISDIR(rec.mode))
-			rec.mode |= S_ISGID;
-	}
-	if (S_ISREG(rec.mode))
-		rec.size = what->content_len;
-	else if (S_ISLNK(rec.mode))
-		rec.size = strlen(what->target);
-	if (rec.size > INLINE_MAX) {
-		r = create_blob(vol, d.ino, what, &rec);
-		if (r < 0)
-			goto out;
-	}
+	r = new_records(vol, what, &put, &dir_rec, &rec);
+	if (r < 0)
+		goto out;
 	r = batch_init(&b, vol);
 	if (r < 0)
 		goto out;
@@ -165,10 +189,8 @@ int vol_create(struct volume *vol, uint64_t parent, const char *name, const stru
 		rec.next_cookie = rec.first_cookie = COOKIE_FIRST;
 		rec.size = 4096;
 		dir_rec.nlink++;
-	} else if (rec.size > 0 && rec.storage == STORAGE_INLINE) {
-		batch_put(&b, CF_DATA, key, key_ino(key, d.ino), content, rec.size);
 	}
-	batch_put(&b, CF_INODES, key, key_ino(key, d.ino), value, record_put_inode(value, &rec));
+	new_batch(&b, d.ino, what, &rec);
 	node_batch(&b, dir, &dir_rec);
 	r = batch_commit(&b, false);
 	if (r < 0) {
@@ -183,6 +205,82 @@ int vol_create(struct volume *vol, uint64_t parent, const char *name, const stru
 	}
 out:
 	batch_release(&b);
+	node_put(vol, dir);
+	return r;
+}
+
+int vol_reserve(struct volume *vol, uint64_t *ret_ino)
+{
+	return vol->read_only ? -EROFS : ino_alloc(vol, ret_ino);
+}
+
+int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
+	    const struct vol_put *put, struct vol_attr *ret_old)
+{
+	struct dentry d = {.ino = put->ino, .type = IFTODT(what->mode)}, old_d;
+	uint64_t mask = host_ops_mask(put->ops, put->n_ops);
+	struct node *dir = NULL, *old = NULL;
+	struct inode_rec rec = {0}, dir_rec, old_rec;
+	struct batch b = {0};
+	char key[KEY_MAX];
+	bool gone = false;
+	int r = S_ISREG(what->mode) || S_ISLNK(what->mode) ? 0 : -EINVAL;
+
+	if (ret_old)
+		ret_old->ino = 0;
+	if (r == 0)
+		r = create_begin(vol, parent, name, what, &dir);
+	if (r != 0)
+		return r;
+	r = dentry_find(vol, parent, name, &old_d);
+	if (r == 0)
+		r = old_d.type == DT_DIR ? -EISDIR : node_get(vol, old_d.ino, &old);
+	if (r < 0 && r != -ENOENT) {
+		r = r == -ESTALE ? -EIO : r;
+		goto out;
+	}
+	dir_rec = dir->rec;
+	r = new_records(vol, what, put, &dir_rec, &rec);
+	if (r == 0)
+		r = batch_init(&b, vol);
+	if (r < 0)
+		goto out;
+	if (old) {
+		dentry_remove(&b, parent, &dir_rec, name, &old_d);
+		mask |= xattr_mask(old_d.ino);
+	}
+	dentry_add(&b, parent, &dir_rec, name, &d);
+	new_batch(&b, d.ino, what, &rec);
+	if (put->sync && rec.storage == STORAGE_BLOB) /* it is on the disk already: see blob.c */
+		batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'B', d.ino));
+	node_batch(&b, dir, &dir_rec);
+	xattr_lock(vol, mask);
+	if (old) {
+		old_rec = old->rec;
+		r = purge_drop_link(vol, &b, old, &old_rec, &gone);
+	}
+	if (r == 0)
+		r = host_ops_batch(vol, &b, put->ops, put->n_ops);
+	if (r == 0)
+		r = batch_commit(&b, put->sync);
+	xattr_unlock(vol, mask);
+	if (r < 0) {
+		if (rec.storage == STORAGE_BLOB)
+			blob_remove(vol, d.ino);
+		goto out;
+	}
+	host_ops_committed(vol, put->ops, put->n_ops);
+	node_committed(dir, &dir_rec);
+	if (old) {
+		node_committed(old, &old_rec);
+		old->gone = gone;
+		if (ret_old)
+			node_attr(old, ret_old);
+		purge_after(vol, old);
+	}
+out:
+	batch_release(&b);
+	node_put(vol, old);
 	node_put(vol, dir);
 	return r;
 }

@@ -23,8 +23,10 @@
 
 enum cf { CF_DEFAULT, CF_INODES, CF_DENTRIES, CF_XATTRS, CF_DATA, CF_SCHED, CF_COUNT };
 
-#define SHARDS      64
-#define XATTR_LOCKS 64 /* bits of a mask */
+#define SHARDS       64
+#define XATTR_LOCKS  64 /* bits of a mask */
+#define MARK_SHARDS  64
+#define MARK_BUCKETS 128
 /*
  * Files up to this size lie in the data column family, larger ones in blob files (measured: see content.c).
  */
@@ -53,6 +55,11 @@ struct shard {
 	struct node *nodes;
 };
 
+struct mark_shard {
+	pthread_mutex_t lock;
+	struct mark *buckets[MARK_BUCKETS]; /* under lock */
+};
+
 struct db {
 	rocksdb_t *db;
 	rocksdb_column_family_handle_t *cf[CF_COUNT];
@@ -73,6 +80,7 @@ struct volume {
 	 * written, by whoever adds xattrs or removes inodes. */
 	pthread_mutex_t xattr_locks[XATTR_LOCKS];
 	struct shard shards[SHARDS];
+	struct mark_shard marks[MARK_SHARDS]; /* their locks are taken last */
 };
 
 struct vol_file {
@@ -173,6 +181,14 @@ int xattr_batch_delete_all(struct volume *vol, struct batch *b, uint64_t ino);
 uint64_t host_ops_mask(const struct host_op *ops, size_t n);
 /* Under the xattr locks of host_ops_mask until the commit. */
 int host_ops_batch(struct volume *vol, struct batch *b, const struct host_op *ops, size_t n);
+void host_ops_committed(struct volume *vol, const struct host_op *ops, size_t n);
+
+/* --- mark.c: xattrs in memory --- */
+
+bool mark_get(struct volume *vol, uint64_t ino, const char **ret_name, const char **ret_text);
+bool mark_drop(struct volume *vol, uint64_t ino, const char *name,
+	       size_t name_len); /* NULL: any; true: it was there */
+void marks_free(struct volume *vol);
 
 /* --- content.c: bytes of regular files; all under node->lock --- */
 

@@ -19,8 +19,6 @@ struct rename_op {
 	const char *name, *new_name;
 	unsigned flags;
 	int new_kind;
-	const struct host_op *ops;
-	size_t n_ops;
 
 	bool holds_rename_lock;
 	/* dir[1] == dir[0] when both are one directory; node[1] is what lies at new_name, or NULL. */
@@ -163,7 +161,7 @@ static int apply(struct rename_op *op)
 	struct inode_rec *from = &dir_recs[0], *to = same_dir ? from : &dir_recs[1];
 	struct inode_rec rec[2] = {op->node[0]->rec};
 	struct dentry d[2] = {op->d[0]};
-	uint64_t mask = host_ops_mask(op->ops, op->n_ops);
+	uint64_t mask = 0;
 	struct timespec when;
 	struct batch b;
 	bool gone = false;
@@ -183,7 +181,7 @@ static int apply(struct rename_op *op)
 	if (op->replaces) {
 		rec[1] = op->node[1]->rec;
 		d[1] = op->d[1];
-		mask |= xattr_mask(d[1].ino);
+		mask = xattr_mask(d[1].ino);
 	}
 	xattr_lock(op->vol, mask);
 	if (exchange) {
@@ -199,8 +197,6 @@ static int apply(struct rename_op *op)
 	if (!same_dir)
 		node_batch(&b, op->dir[1], to);
 	node_batch(&b, op->node[0], &rec[0]);
-	if (r == 0)
-		r = host_ops_batch(op->vol, &b, op->ops, op->n_ops);
 	if (r == 0)
 		r = batch_commit(&b, false);
 	xattr_unlock(op->vol, mask);
@@ -233,7 +229,7 @@ static int rename_locked(struct rename_op *op)
 	if (r < 0)
 		return r;
 	if (op->replaces && op->d[0].ino == op->d[1].ino) /* two names of one inode: POSIX: nothing happens */
-		return op->n_ops ? vol_commit(op->vol, op->ops, op->n_ops) : 0;
+		return 0;
 	r = lock_children(op);
 	if (r < 0)
 		return r == -ESTALE ? -EIO : r;
@@ -244,7 +240,7 @@ static int rename_locked(struct rename_op *op)
 }
 
 int vol_rename(struct volume *vol, uint64_t parent, const char *name, uint64_t new_parent,
-	       const char *new_name, unsigned flags, int new_kind, const struct host_op *ops, size_t n_ops)
+	       const char *new_name, unsigned flags, int new_kind)
 {
 	struct rename_op op = {
 		.vol = vol,
@@ -254,8 +250,6 @@ int vol_rename(struct volume *vol, uint64_t parent, const char *name, uint64_t n
 		.new_name = new_name,
 		.flags = flags,
 		.new_kind = new_kind,
-		.ops = ops,
-		.n_ops = n_ops,
 		.holds_rename_lock = parent != new_parent,
 	};
 	int r;

@@ -111,6 +111,7 @@ static int load(struct volume *vol, const char *state_dir, struct err *err)
 static void release(struct volume *vol)
 {
 	db_close(&vol->db);
+	marks_free(vol);
 	for (int i = 0; i < SHARDS; i++)
 		pthread_mutex_destroy(&vol->shards[i].lock);
 	for (int i = 0; i < XATTR_LOCKS; i++)
@@ -142,6 +143,8 @@ int volume_open_unpurged(struct volume **ret, const char *state_dir, unsigned fl
 		pthread_mutex_init(&vol->xattr_locks[i], NULL);
 	for (int i = 0; i < SHARDS; i++)
 		pthread_mutex_init(&vol->shards[i].lock, NULL);
+	for (int i = 0; i < MARK_SHARDS; i++)
+		pthread_mutex_init(&vol->marks[i].lock, NULL);
 	r = open_dirs(vol, state_dir, err);
 	if (r < 0)
 		goto fail;

@@ -70,13 +70,27 @@ struct vol_new {
 };
 int vol_create(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
 	       struct vol_attr *ret);
+/*
+ * A regular file or symlink that is there at once with all it has, in place of what lies at `name` (-EISDIR: a
+ * directory). `ino` is of vol_reserve and used once; its times are `when`; `ops` join the write batch; sync: it
+ * survives power loss. ret_old (may be NULL) gets what was replaced, as it is afterwards; ino 0: nothing.
+ */
+struct vol_put {
+	uint64_t ino;
+	struct timespec when;
+	const struct host_op *ops;
+	size_t n_ops;
+	bool sync;
+};
+int vol_reserve(struct volume *vol, uint64_t *ret_ino);
+int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
+	    const struct vol_put *put, struct vol_attr *ret_old);
 /* ret (may be NULL) gets the removed inode's attributes as they are afterwards. */
 int vol_unlink(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret);
 int vol_rmdir(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret);
-/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. new_kind ≥ 0 gives the moved inode that kind; `ops` join the
- * write batch. */
+/* flags: RENAME_NOREPLACE, RENAME_EXCHANGE. new_kind ≥ 0 gives the moved inode that kind. */
 int vol_rename(struct volume *vol, uint64_t parent, const char *name, uint64_t new_parent,
-	       const char *new_name, unsigned flags, int new_kind, const struct host_op *ops, size_t n_ops);
+	       const char *new_name, unsigned flags, int new_kind);
 /* Not of a directory (-EPERM), nor of a file whose last name is gone (-ENOENT). */
 int vol_link(struct volume *vol, uint64_t ino, uint64_t parent, const char *name, struct vol_attr *ret);
 int vol_readlink(struct volume *vol, uint64_t ino, char *ret, size_t size); /* NUL-terminated; length */
@@ -119,6 +133,9 @@ int vol_setxattr(struct volume *vol, uint64_t ino, const char *name, const void 
 int vol_getxattr(struct volume *vol, uint64_t ino, const char *name, void *value, size_t size);
 int vol_listxattr(struct volume *vol, uint64_t ino, char *list, size_t size);
 int vol_removexattr(struct volume *vol, uint64_t ino, const char *name);
+/* An xattr in memory, one an inode: it hides a stored one of that name until a HOST_STATE stores one, it is removed,
+ * the inode goes or the volume is closed. name and text are static strings. */
+int vol_mark(struct volume *vol, uint64_t ino, const char *name, const char *text);
 
 /* --- contents --- */
 

@@ -48,6 +48,7 @@ int xattr_batch_delete_all(struct volume *vol, struct batch *b, uint64_t ino)
 {
 	char from[8], to[8];
 
+	mark_drop(vol, ino, NULL, 0);
 	put_be64(from, ino);
 	put_be64(to, ino + 1);
 	return db_scan(&vol->db, CF_XATTRS, from, 8, to, 8, delete_one, b);
@@ -117,11 +118,18 @@ static int missing(struct volume *vol, uint64_t ino)
 int vol_getxattr(struct volume *vol, uint64_t ino, const char *name, void *value, size_t size)
 {
 	char key[KEY_MAX], *copy = NULL;
+	const char *mark, *text;
 	size_t len = 0;
 	int r = name_check(name);
 
 	if (r < 0)
 		return r;
+	if (mark_get(vol, ino, &mark, &text) && strcmp(mark, name) == 0) {
+		len = strlen(text);
+		if (size > 0 && len <= size)
+			memcpy(value, text, len);
+		return size == 0 || len <= size ? (int)len : -ERANGE;
+	}
 	r = db_get_alloc(&vol->db, CF_XATTRS, key, key_xattr(key, ino, name, strlen(name)), &copy, &len);
 	if (r == -ENOENT)
 		return missing(vol, ino);
@@ -141,36 +149,48 @@ int vol_getxattr(struct volume *vol, uint64_t ino, const char *name, void *value
 struct list {
 	char *data;
 	size_t size, len;
+	const char *mark; /* in the list already; NULL: none */
 };
 
-static int list_one(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+static int list_name(struct list *list, const char *name, size_t n)
 {
-	struct list *list = data;
-	size_t n = key_len - 8;
-
-	(void)value;
-	(void)value_len;
 	if (list->len + n + 1 > LIST_MAX)
 		return -E2BIG;
 	if (list->size > 0) {
 		if (list->len + n + 1 > list->size)
 			return -ERANGE;
-		memcpy(list->data + list->len, (const char *)key + 8, n);
+		memcpy(list->data + list->len, name, n);
 		list->data[list->len + n] = 0;
 	}
 	list->len += n + 1;
 	return 0;
 }
 
+static int list_one(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct list *list = data;
+	const char *name = (const char *)key + 8;
+
+	(void)value;
+	(void)value_len;
+	if (list->mark && strlen(list->mark) == key_len - 8 && memcmp(list->mark, name, key_len - 8) == 0)
+		return 0;
+	return list_name(list, name, key_len - 8);
+}
+
 int vol_listxattr(struct volume *vol, uint64_t ino, char *list, size_t size)
 {
 	struct list l = {.data = list, .size = size};
 	char from[8], to[8];
-	int r;
+	const char *text;
+	int r = 0;
 
 	put_be64(from, ino);
 	put_be64(to, ino + 1);
-	r = db_scan(&vol->db, CF_XATTRS, from, 8, to, 8, list_one, &l);
+	if (mark_get(vol, ino, &l.mark, &text))
+		r = list_name(&l, l.mark, strlen(l.mark));
+	if (r == 0)
+		r = db_scan(&vol->db, CF_XATTRS, from, 8, to, 8, list_one, &l);
 	if (r < 0)
 		return r;
 	if (l.len == 0 && missing(vol, ino) == -ESTALE)
@@ -186,6 +206,7 @@ int vol_removexattr(struct volume *vol, uint64_t ino, const char *name)
 	struct batch b = {0};
 	size_t key_len;
 	int r = name_check(name);
+	bool marked;
 
 	if (r < 0)
 		return r;
@@ -195,6 +216,7 @@ int vol_removexattr(struct volume *vol, uint64_t ino, const char *name)
 	r = node_get(vol, ino, &node);
 	if (r < 0)
 		goto out;
+	marked = mark_drop(vol, ino, name, strlen(name));
 	key_len = key_xattr(key, ino, name, strlen(name));
 	xattr_lock(vol, xattr_mask(ino));
 	if (db_has(&vol->db, CF_XATTRS, key, key_len)) {
@@ -205,7 +227,7 @@ int vol_removexattr(struct volume *vol, uint64_t ino, const char *name)
 		r = batch_commit(&b, false);
 		if (r == 0)
 			node_committed(node, &rec);
-	} else {
+	} else if (!marked) {
 		r = -ENODATA;
 	}
 	xattr_unlock(vol, xattr_mask(ino));
@@ -226,8 +248,8 @@ uint64_t host_ops_mask(const struct host_op *ops, size_t n)
 }
 
 /* Without the inode's own lock (the caller may hold others that come after it): an xattr that the scheduler
- * sets does not move ctime. */
-static int host_state(struct volume *vol, struct batch *b, const struct host_op *op)
+ * sets does not move ctime. *known: an inode that was seen under the same lock (an answer sets two xattrs). */
+static int host_state(struct volume *vol, struct batch *b, const struct host_op *op, uint64_t *known)
 {
 	char key[KEY_MAX];
 
@@ -235,14 +257,17 @@ static int host_state(struct volume *vol, struct batch *b, const struct host_op 
 		return -ERANGE;
 	if (op->value_len > XATTR_SIZE_MAX)
 		return -E2BIG;
-	if (!db_has(&vol->db, CF_INODES, key, key_ino(key, op->ino)))
+	if (op->ino != *known && !db_has(&vol->db, CF_INODES, key, key_ino(key, op->ino)))
 		return 0;
+	*known = op->ino;
 	batch_put(b, CF_XATTRS, key, key_xattr(key, op->ino, op->key, op->key_len), op->value, op->value_len);
 	return 0;
 }
 
 int host_ops_batch(struct volume *vol, struct batch *b, const struct host_op *ops, size_t n)
 {
+	uint64_t known = 0;
+
 	for (size_t i = 0; i < n; i++) {
 		const struct host_op *op = &ops[i];
 		int r;
@@ -255,7 +280,7 @@ int host_ops_batch(struct volume *vol, struct batch *b, const struct host_op *op
 			batch_single_delete(b, CF_SCHED, op->key, op->key_len);
 			break;
 		case HOST_STATE:
-			r = host_state(vol, b, op);
+			r = host_state(vol, b, op, &known);
 			if (r < 0)
 				return r;
 			break;
@@ -264,4 +289,11 @@ int host_ops_batch(struct volume *vol, struct batch *b, const struct host_op *op
 		}
 	}
 	return 0;
+}
+
+void host_ops_committed(struct volume *vol, const struct host_op *ops, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (ops[i].type == HOST_STATE)
+			mark_drop(vol, ops[i].ino, ops[i].key, ops[i].key_len);
 }

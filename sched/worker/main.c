@@ -96,11 +96,14 @@ int worker_main(int argc, char **argv)
 	struct worker w = {0};
 	int type = 0, r;
 	socklen_t size = sizeof(type);
+	char comm[16];
 
 	for (size_t i = 0; argc == 2 && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		if (strcmp(argv[1], kinds[i].name) != 0)
 			continue;
 		log_init(kinds[i].name);
+		snprintf(comm, sizeof(comm), "inferfs/%s", kinds[i].name); /* /proc/self/exe was executed */
+		prctl(PR_SET_NAME, comm);
 		if (getsockopt(SOCKET_FD, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_SEQPACKET) {
 			fprintf(stderr,
 				"inferfs worker: descriptor 3 is not the daemon's socket: only the daemon "

@@ -26,16 +26,15 @@ for ms in $((fast / 4)) $((fast / 2)) "$fast" $((fast * 3 / 2)) $((fast * 2)) $(
 	"$BUILD/tools/watch" "$app/out/$b" >"$work/seen" &
 	watcher=$!
 	while ! grep -q ready "$work/seen"; do sleep 0.01; done
-	start=$(date +%s.%N)
 	setfattr -n user.deadline -v "${ms}ms" "$app/in/$b"
 	"$inferfs" wait "$app/out/$b/task.json" --timeout 5m
 	sleep 0.3
 	kill $watcher
 	wait $watcher 2>/dev/null || true
-	python3 - "$app/out/$b" "$work/seen" "$start" "$ms" "$app/schedule.csv" <<'P'
-import csv, os, sys
-out, seen, start, ms, schedule = sys.argv[1:]
-start, ms = float(start), float(ms)
+	python3 - "$app/out/$b" "$work/seen" "$ms" "$app/schedule.csv" <<'P'
+import csv, json, os, sys
+out, seen, ms, schedule = sys.argv[1:]
+start, ms = json.load(open(out + "/task.json"))["submitted"], float(ms)
 visible = {}
 for line in open(seen):
     part = line.split(" ", 2)

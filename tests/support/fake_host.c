@@ -21,6 +21,7 @@ struct fake_node {
 	size_t len;
 	uint64_t ino;
 	struct fake_xattr *xattrs;
+	const char *mark; /* user.state until a crash */
 	bool gone;
 	int times;
 	int64_t visible_at;
@@ -117,6 +118,8 @@ static void set_xattr(struct fake_node *node, const char *name, const char *valu
 
 static const char *get_xattr(const struct fake_node *node, const char *name)
 {
+	if (node && node->mark && strcmp(name, "user.state") == 0)
+		return node->mark;
 	for (const struct fake_xattr *x = node ? node->xattrs : NULL; x; x = x->next)
 		if (strcmp(x->name, name) == 0)
 			return x->value;
@@ -247,11 +250,21 @@ static void apply(struct fake_host *h, const struct host_op *op)
 		break;
 	case HOST_STATE:
 		node = node_of(h, op->ino);
-		if (node)
+		if (node) {
 			set_xattr(node, key, op->value, op->value_len);
+			node->mark = strcmp(key, "user.state") == 0 ? NULL : node->mark;
+		}
 		break;
 	}
 	free(key);
+}
+
+static void fake_mark(void *host, uint64_t ino, const char *state)
+{
+	struct fake_node *node = node_of(host, ino);
+
+	if (node)
+		node->mark = state;
 }
 
 static int fake_commit(void *host, const struct host_op *ops, size_t n)
@@ -562,6 +575,7 @@ static int fake_state_remove(void *host, const char *name)
 
 const struct host_ops fake_host_ops = {
 	.commit = fake_commit,
+	.mark = fake_mark,
 	.scan = fake_scan,
 	.publish = fake_publish,
 	.unpublish = fake_unpublish,
@@ -589,6 +603,8 @@ void fake_host_crash(struct fake_host *h)
 	loop_timer_cancel(h->loop, h->timer);
 	h->timer = NULL;
 	list_each(link, &h->queue) publication_free(list_entry(link, struct fake_publication, link));
+	for (uint64_t i = 0; i < h->n_inos; i++)
+		h->by_ino[i]->mark = NULL;
 	h->dead = false;
 	h->calls_left = -1;
 }

@@ -264,7 +264,7 @@ static void test_replaced_while_open(void **state)
 
 	(void)state;
 	assert_int_equal(vol_write(f, "old", 3, 0), 3);
-	assert_int_equal(vol_rename(vol, VOL_ROOT, "a", VOL_ROOT, "b", 0, -1, NULL, 0), 0);
+	assert_int_equal(vol_rename(vol, VOL_ROOT, "a", VOL_ROOT, "b", 0, -1), 0);
 	assert_int_equal(ino_of(VOL_ROOT, "b"), a);
 	assert_int_equal(vol_read(f, got, 3, 0), 3);
 	assert_memory_equal(got, "old", 3);

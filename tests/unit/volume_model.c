@@ -173,7 +173,7 @@ static void step_rename(void)
 	static const unsigned flags[] = {0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
 	int p = pick(true), q = rnd(2) ? p : pick(true), a = (int)rnd(NAMES), b = (int)rnd(NAMES);
 	unsigned f = flags[rnd(4)];
-	int got = vol_rename(vol, m[p].ino, name_of(a), m[q].ino, name_of(b), f, -1, NULL, 0);
+	int got = vol_rename(vol, m[p].ino, name_of(a), m[q].ino, name_of(b), f, -1);
 
 	assert_int_equal(got, model_rename(p, a, q, b, f));
 }
@@ -293,10 +293,10 @@ static void *smoke(void *data)
 			r = vol_rmdir(vol, p, a, NULL);
 			break;
 		case 4:
-			r = vol_rename(vol, p, a, q, b, 0, -1, NULL, 0);
+			r = vol_rename(vol, p, a, q, b, 0, -1);
 			break;
 		case 5:
-			r = vol_rename(vol, p, a, q, b, RENAME_EXCHANGE, -1, NULL, 0);
+			r = vol_rename(vol, p, a, q, b, RENAME_EXCHANGE, -1);
 			break;
 		case 6:
 			r = vol_lookup(vol, p, a, &attr);

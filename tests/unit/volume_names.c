@@ -14,7 +14,7 @@ static uint32_t nlink_of(uint64_t ino)
 static int rename_(uint64_t parent, const char *name, uint64_t new_parent, const char *new_name,
 		   unsigned flags)
 {
-	return vol_rename(vol, parent, name, new_parent, new_name, flags, -1, NULL, 0);
+	return vol_rename(vol, parent, name, new_parent, new_name, flags, -1);
 }
 
 static bool newer(struct timespec a, struct timespec b)
@@ -253,11 +253,11 @@ static int count(void *data, const void *key, size_t key_len, const void *value,
 	return 0;
 }
 
-/* The publisher's step: content, rename, kind and the scheduler's records are one batch. */
-static void test_rename_with_ops(void **state)
+/* The publisher's step: inode, content, name and the scheduler's records are one batch. */
+static void test_put(void **state)
 {
 	uint64_t in = file(VOL_ROOT, "instance"), old = file(VOL_ROOT, "out.json");
-	struct vol_new what = {.mode = S_IFREG | 0444, .content = "{}\n", .content_len = 3};
+	struct vol_new what = {.mode = S_IFREG | 0444, .content = "{}\n", .content_len = 3, .kind = 9};
 	const struct host_op ops[] = {
 		{.type = HOST_PUT, .key = "t/1", .key_len = 3, .value = "done", .value_len = 4},
 		{.type = HOST_STATE,
@@ -273,6 +273,7 @@ static void test_rename_with_ops(void **state)
 		 .value = "ok",
 		 .value_len = 2},
 	};
+	struct vol_put put = {.when.tv_sec = 12345, .ops = ops, .n_ops = 3}, bad;
 	struct vol_attr attr;
 	char text[8];
 	void *content;
@@ -280,11 +281,16 @@ static void test_rename_with_ops(void **state)
 	int n = 0;
 
 	(void)state;
-	assert_int_equal(vol_create(vol, VOL_ROOT, ".inferfs-pub.1", &what, NULL), 0);
-	assert_int_equal(vol_rename(vol, VOL_ROOT, ".inferfs-pub.1", VOL_ROOT, "out.json", 0, 9, ops, 3), 0);
+	folder(VOL_ROOT, "dir");
+	assert_int_equal(vol_reserve(vol, &put.ino), 0);
+	assert_int_equal(vol_put(vol, VOL_ROOT, "out.json", &what, &put, &attr), 0);
+	assert_int_equal(attr.ino, old);
+	assert_int_equal(attr.nlink, 0);
 	reopen();
 	assert_int_equal(vol_lookup(vol, VOL_ROOT, "out.json", &attr), 0);
+	assert_int_equal(attr.ino, put.ino);
 	assert_int_equal(attr.kind, 9);
+	assert_int_equal(attr.mtime.tv_sec, 12345);
 	assert_int_equal(vol_content(vol, attr.ino, 3, &content, &len), 0);
 	assert_string_equal(content, "{}\n");
 	free(content);
@@ -298,11 +304,15 @@ static void test_rename_with_ops(void **state)
 			 0);
 	assert_int_equal(vol_scan(vol, "t/", 2, count, &n), 0);
 	assert_int_equal(n, 1);
-	/* A refused op leaves the name where it was. */
-	assert_int_equal(vol_rename(vol, VOL_ROOT, "out.json", VOL_ROOT, "x", 0, -1,
-				    &(struct host_op){.type = HOST_STATE, .ino = in}, 1),
-			 -ERANGE);
-	assert_int_not_equal(ino_of(VOL_ROOT, "out.json"), 0);
+	/* A refused op leaves what was there. */
+	bad = (struct vol_put){.ops = &(struct host_op){.type = HOST_STATE, .ino = in}, .n_ops = 1};
+	assert_int_equal(vol_reserve(vol, &bad.ino), 0);
+	assert_int_equal(vol_put(vol, VOL_ROOT, "out.json", &what, &bad, NULL), -ERANGE);
+	assert_int_equal(ino_of(VOL_ROOT, "out.json"), put.ino);
+	assert_int_equal(vol_getattr(vol, bad.ino, &attr), -ESTALE);
+	assert_int_equal(vol_put(vol, VOL_ROOT, "dir", &what, &bad, NULL), -EISDIR);
+	assert_int_equal(vol_put(vol, VOL_ROOT, "a/b", &what, &bad, NULL), -EINVAL);
+	assert_int_equal(vol_put(vol, in, "b", &what, &bad, NULL), -ENOTDIR);
 }
 
 static void symlink_(uint64_t parent, const char *name, const char *target)
@@ -418,11 +428,9 @@ static void test_read_only(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_create),          T(test_setgid),    T(test_lookup),
-		T(test_remove),          T(test_link),      T(test_symlink),
-		T(test_rename),          T(test_exchange),  T(test_resolve),
-		T(test_locked),          T(test_read_only), T(test_attributes),
-		T(test_rename_with_ops),
+		T(test_create),    T(test_setgid),     T(test_lookup),   T(test_remove),  T(test_link),
+		T(test_symlink),   T(test_rename),     T(test_exchange), T(test_resolve), T(test_locked),
+		T(test_read_only), T(test_attributes), T(test_put),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -61,7 +61,7 @@ static void test_cookies(void **state)
 	assert_int_equal(part.n, 4);
 	/* A made and a renamed one get new cookies, never used ones. */
 	file(d, "new");
-	assert_int_equal(vol_rename(vol, d, all.names[0], d, "renamed", 0, -1, NULL, 0), 0);
+	assert_int_equal(vol_rename(vol, d, all.names[0], d, "renamed", 0, -1), 0);
 	part = list(d, all.cookies[6], 0, false);
 	assert_int_equal(part.n, 2);
 	assert_string_equal(part.names[0], "new");
@@ -86,7 +86,7 @@ static void *churn(void *data)
 		snprintf(name, sizeof(name), "churn%d", i % 50);
 		snprintf(other, sizeof(other), "moved%d", i % 50);
 		if (vol_create(vol, dir, name, &(struct vol_new){.mode = S_IFREG}, NULL) < 0 ||
-		    vol_rename(vol, dir, name, dir, other, 0, -1, NULL, 0) < 0 ||
+		    vol_rename(vol, dir, name, dir, other, 0, -1) < 0 ||
 		    (i % 2 && vol_unlink(vol, dir, other, NULL) < 0))
 			return (void *)1;
 	}

@@ -127,9 +127,46 @@ static void test_kv(void **state)
 	assert_int_equal(vol_getxattr(vol, f, "user.state", text, sizeof(text)), -ESTALE);
 }
 
+/* In memory: it hides what is stored, is listed once, and goes with a HOST_STATE, a removal, the inode or the volume. */
+static void test_mark(void **state)
+{
+	uint64_t f = file(VOL_ROOT, "f"), g = file(VOL_ROOT, "g");
+	struct host_op op_ok = op(HOST_STATE, "user.state", "ok");
+	char text[64];
+
+	(void)state;
+	op_ok.ino = f;
+	assert_int_equal(vol_setxattr(vol, f, "user.a", "1", 1, 0), 0);
+	assert_int_equal(vol_mark(vol, f, "user.state", "queued"), 0);
+	assert_int_equal(vol_getxattr(vol, f, "user.state", NULL, 0), 6);
+	assert_int_equal(vol_getxattr(vol, f, "user.state", text, 5), -ERANGE);
+	assert_int_equal(vol_getxattr(vol, f, "user.state", text, sizeof(text)), 6);
+	assert_memory_equal(text, "queued", 6);
+	assert_int_equal(vol_listxattr(vol, f, text, sizeof(text)), 18);
+	assert_int_equal(vol_listxattr(vol, f, NULL, 0), 18);
+	assert_int_equal(vol_commit(vol, &op_ok, 1), 0);
+	assert_int_equal(vol_getxattr(vol, f, "user.state", text, sizeof(text)), 2);
+	assert_int_equal(vol_mark(vol, f, "user.state", "queued"), 0);
+	assert_int_equal(vol_mark(vol, f, "user.state", "running"), 0);
+	assert_int_equal(vol_getxattr(vol, f, "user.state", text, sizeof(text)), 7);
+	assert_int_equal(vol_listxattr(vol, f, NULL, 0), 18);
+	assert_int_equal(vol_removexattr(vol, f, "user.state"), 0);
+	assert_int_equal(vol_getxattr(vol, f, "user.state", text, sizeof(text)), -ENODATA);
+	assert_int_equal(vol_removexattr(vol, f, "user.state"), -ENODATA);
+	assert_int_equal(vol_mark(vol, f, "user.state", "running"), 0);
+	assert_int_equal(vol_removexattr(vol, f, "user.state"), 0);
+	assert_int_equal(vol_removexattr(vol, f, "user.state"), -ENODATA);
+	assert_int_equal(vol_mark(vol, f, "user.state", "running"), 0);
+	assert_int_equal(vol_mark(vol, g, "user.state", "running"), 0);
+	assert_int_equal(vol_unlink(vol, VOL_ROOT, "f", NULL), 0);
+	assert_int_equal(vol_getxattr(vol, f, "user.state", text, sizeof(text)), -ESTALE);
+	reopen();
+	assert_int_equal(vol_getxattr(vol, g, "user.state", text, sizeof(text)), -ENODATA);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(test_xattr), T(test_kv)};
+	const struct CMUnitTest tests[] = {T(test_xattr), T(test_kv), T(test_mark)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,173 @@
+#include "fs/mover.h"
+
+#include "engine/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/close_range.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void mover_init(struct mover *m, const char *mountpoint)
+{
+	*m = (struct mover){.mountpoint = mountpoint, .root_fd = -1};
+	if (close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_UNSHARE) < 0)
+		log_warn("publish: %s: kill -9 may leave this daemon hanging", strerror(errno));
+}
+
+bool mover_rests(const struct mover *m)
+{
+	return m->root_fd < 0;
+}
+
+static void dir_forget(struct mover_dir *dir)
+{
+	close(dir->fd);
+	free(dir->path);
+	dir->path = NULL;
+}
+
+void mover_rest(struct mover *m)
+{
+	for (int i = 0; i < MOVER_DIRS; i++)
+		if (m->dirs[i].path)
+			dir_forget(&m->dirs[i]);
+	if (m->root_fd >= 0)
+		close(m->root_fd);
+	m->root_fd = -1;
+}
+
+/* When a thing of the user's is gone, so is the reason to publish into it. New directories belong to their
+ * parent's owner. */
+static int make_dirs(struct mover *m, const char *path)
+{
+	int keep = strncmp(path, "models/", 7) == 0 ? 1 : 2, depth = 0, r = 0;
+	char *copy = strdup(path);
+
+	if (!copy)
+		return -ENOMEM;
+	for (char *p = copy; p; depth++) {
+		struct stat parent, st;
+		char *slash = strchr(p, '/'), *dir_end = p > copy ? p - 1 : NULL;
+
+		if (slash)
+			*slash = '\0';
+		if (fstatat(m->root_fd, copy, &st, 0) < 0) {
+			if (errno != ENOENT || depth < keep || !dir_end) {
+				r = -errno;
+				break;
+			}
+			*dir_end = '\0';
+			r = fstatat(m->root_fd, copy, &parent, 0) < 0 ? -errno : 0;
+			*dir_end = '/';
+			if (r < 0)
+				break;
+			if (mkdirat(m->root_fd, copy, parent.st_mode & 0777) < 0 && errno != EEXIST) {
+				r = -errno;
+				break;
+			}
+			if ((parent.st_uid != geteuid() || parent.st_gid != getegid()) &&
+			    fchownat(m->root_fd, copy, parent.st_uid, parent.st_gid, 0) < 0)
+				log_warn("publish: %s: chown: %s", copy, strerror(errno));
+		}
+		if (!slash)
+			break;
+		*slash = '/';
+		p = slash + 1;
+	}
+	free(copy);
+	return r;
+}
+
+static int dir_get(struct mover *m, const char *path, struct mover_dir **ret)
+{
+	struct mover_dir *dir;
+	int fd, r;
+
+	for (int i = 0; i < MOVER_DIRS; i++) {
+		if (m->dirs[i].path && strcmp(m->dirs[i].path, path) == 0) {
+			*ret = &m->dirs[i];
+			return 0;
+		}
+	}
+	if (m->root_fd < 0) {
+		m->root_fd = open(m->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (m->root_fd < 0)
+			return -errno;
+	}
+	fd = openat(m->root_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT) {
+		r = make_dirs(m, path);
+		if (r < 0)
+			return r;
+		fd = openat(m->root_fd, path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (fd < 0)
+		return -errno;
+	dir = &m->dirs[m->next++ % MOVER_DIRS];
+	if (dir->path)
+		dir_forget(dir);
+	dir->path = strdup(path);
+	if (!dir->path) {
+		close(fd);
+		return -ENOMEM;
+	}
+	dir->fd = fd;
+	*ret = dir;
+	return 0;
+}
+
+/* path's directory part without touching the rest: "" becomes ".". */
+static int dir_of(const char *path, char *ret, size_t size)
+{
+	const char *slash = strrchr(path, '/');
+	int n = snprintf(ret, size, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+
+	return n < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+static const char *name_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static int with_dir(struct mover *m, const char *hidden, const char *path)
+{
+	char parent[PATH_MAX];
+	struct mover_dir *dir = NULL;
+	int r = dir_of(path, parent, sizeof(parent));
+
+	if (r == 0)
+		r = dir_get(m, parent, &dir);
+	if (r < 0)
+		return r;
+	if (hidden)
+		r = renameat(dir->fd, hidden, dir->fd, name_of(path)) < 0 ? -errno : 0;
+	else
+		r = unlinkat(dir->fd, name_of(path), 0) < 0 ? -errno : 0;
+	if (r == -ENOENT || r == -ESTALE)
+		dir_forget(dir); /* removed, perhaps made again, since it was opened */
+	return r;
+}
+
+int mover_rename(struct mover *m, const char *hidden, const char *path)
+{
+	int r = with_dir(m, hidden, path);
+
+	return r == -ENOENT || r == -ESTALE ? with_dir(m, hidden, path) : r;
+}
+
+int mover_remove(struct mover *m, const char *path)
+{
+	int r = with_dir(m, NULL, path);
+
+	if (r == -ESTALE)
+		r = with_dir(m, NULL, path);
+	return r == -ENOENT ? 0 : r;
+}
