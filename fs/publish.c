@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,8 @@ struct publisher {
 	bool started, stopping;           /* under lock */
 	bool all_queued, all_moved;       /* under lock: at the end, by the clerk and then the mover */
 	pid_t mover_tid;                  /* atomic */
+	int core;                         /* atomic: where the mover stays; -1: at rest */
+	cpu_set_t cores;                  /* that this process may use */
 	uint64_t
 		serial; /* mover only: of hidden names; starts at random, so that the kernel knows none of them */
 };
@@ -86,6 +89,27 @@ bool publisher_owns_name(const char *name)
 bool publisher_is_caller(const struct publisher *pub, pid_t tid)
 {
 	return tid == __atomic_load_n(&pub->mover_tid, __ATOMIC_RELAXED);
+}
+
+static void stay_on(const struct publisher *pub, int core)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	if (core >= 0)
+		CPU_SET(core, &one);
+	sched_setaffinity(0, sizeof(one), core >= 0 ? &one : &pub->cores); /* of this thread; a wish */
+}
+
+void publisher_attend(struct publisher *pub, pid_t tid)
+{
+	static __thread int here = -1;
+	int core = publisher_is_caller(pub, tid) ? __atomic_load_n(&pub->core, __ATOMIC_RELAXED) : -1;
+
+	if (core == here)
+		return;
+	here = core;
+	stay_on(pub, core);
 }
 
 struct publishing *publisher_moving(struct publisher *pub, const char *name)
@@ -307,10 +331,18 @@ static struct item *take(struct publisher *pub)
 
 /* --- the mover's thread --- */
 
+static void settle(struct publisher *pub, int core)
+{
+	__atomic_store_n(&pub->core, core, __ATOMIC_RELAXED);
+	stay_on(pub, core);
+}
+
 static int move(struct publisher *pub, struct mover *m, struct item *item)
 {
 	int r;
 
+	if (mover_rests(m))
+		settle(pub, sched_getcpu());
 	if (item->due && clock_monotonic_ns() + RENAME_NS > item->due)
 		return -ETIME;
 	if (item->type == PUBLISH_REMOVE)
@@ -361,6 +393,7 @@ static void *mover_thread(void *arg)
 			    !pub->head) {
 				pthread_mutex_unlock(&pub->lock);
 				mover_rest(&m);
+				settle(pub, -1);
 				pthread_mutex_lock(&pub->lock);
 			}
 		}
@@ -454,6 +487,8 @@ int publisher_new(struct publisher **ret, struct volume *vol)
 	if (!pub)
 		return -ENOMEM;
 	pub->vol = vol;
+	pub->core = -1;
+	sched_getaffinity(0, sizeof(pub->cores), &pub->cores);
 	pub->tail = &pub->head;
 	pub->moved_tail = &pub->moved;
 	if (getrandom(&pub->serial, sizeof(pub->serial), 0) != sizeof(pub->serial))

@@ -11,6 +11,10 @@
  * Kept free before a deadline: the publication of the last mini-batch, and twice the mean deviation of the
  * fastest mini-batch's time: near the deadline it is the one that is chosen. A sub-model counts with at least the
  * time that publishing its answers takes.
+ *
+ * A task is planned once with careful figures (outbox.h, profile_careful): that
+ * plan is its promise, schedule.csv's planned_p_eff. What runs next is chosen each time with the figures of late: what
+ * goes better than promised is used, and what goes worse is known soon.
  */
 #include "sched/choose.h"
 #include "sched/internal.h"
@@ -101,13 +105,18 @@ static int64_t share_of(struct dispatch *d, const struct group *group, int64_t s
 }
 
 /* What sub-models cost when their answers can't be published as fast as they are computed. */
-static int plan_times(struct sched *s, const struct endpoint *ep, struct plan_submodel *ret)
+static int plan_times(struct sched *s, const struct endpoint *ep, enum outbox_view view,
+		      struct plan_submodel *ret)
 {
 	const struct plan_submodel *m = profile_submodels(&ep->profile);
-	int64_t publish = outbox_cost(&s->outbox, ep->spec.batch), one = outbox_cost(&s->outbox, 1);
+	int64_t publish = outbox_cost(&s->outbox, view, ep->spec.batch);
+	int64_t one = outbox_cost(&s->outbox, view, 1);
+	double reserve = view == OUTBOX_CAREFUL ? profile_careful(&ep->profile) : 1;
 
 	for (int i = 0; i < ep->n_submodels; i++) {
 		ret[i] = m[i];
+		ret[i].time_ns = (int64_t)((double)m[i].time_ns * reserve);
+		ret[i].time_one_ns = (int64_t)((double)m[i].time_one_ns * reserve);
 		if (ret[i].time_ns < publish)
 			ret[i].time_ns = publish;
 		if (ret[i].time_one_ns < one)
@@ -121,25 +130,26 @@ static int plan_times(struct sched *s, const struct endpoint *ep, struct plan_su
  * be done by then: the device early enough to publish the last mini-batch, the publisher with all that waits
  * for it or runs already (what the plan adds costs at least its publication, see plan_times).
  */
-static int64_t time_left(struct sched *s, const struct group *group, int64_t start)
+static int64_t time_left(struct sched *s, const struct group *group, int64_t start, enum outbox_view view)
 {
 	const struct endpoint *ep = group->first->ep;
 	const struct outbox *box = &s->outbox;
 	uint64_t last = group->n < (uint64_t)ep->spec.batch ? group->n : (uint64_t)ep->spec.batch;
 	size_t on_the_way = box->outstanding;
-	int64_t margin = outbox_margin(box), device, publisher;
+	int64_t margin = outbox_margin(box, view), device, publisher;
 
 	for (int i = 0; i < s->dispatch.n_out; i++)
 		on_the_way += (size_t)s->dispatch.out[i]->n;
 	margin += (int64_t)(2 * profile_spread(&ep->profile) * (double)fastest(ep));
-	device = group->due - start - outbox_cost(box, last) - margin;
-	publisher = group->due - loop_now(s->loop) - outbox_cost(box, on_the_way) - margin;
+	device = group->due - start - outbox_cost(box, view, last) - margin;
+	publisher = group->due - loop_now(s->loop) - outbox_cost(box, view, on_the_way) - margin;
 	return device < publisher ? device : publisher;
 }
 
 /*
- * Of the plan: full mini-batches first, the slowest first. What goes wrong meanwhile can then still be made
- * up by the fast ones, whose steps are small, near the deadline.
+ * Of the plan: full mini-batches first, the fastest first. When things go worse than planned, what is left then was to
+ * be slow and can be made fast; were the fast ones left, instances would have to be dropped. When they go better, what is
+ * left becomes slower still.
  */
 static bool first_of_plan(const struct plan *plan, const struct plan_submodel *m, int n,
 			  const struct group *group, int batch, struct choice *ret)
@@ -149,7 +159,7 @@ static bool first_of_plan(const struct plan *plan, const struct plan_submodel *m
 	for (int i = 0; i < n; i++) {
 		int64_t full = plan->n[i] - (plan->partial == i);
 
-		if (full > 0 && (best < 0 || m[i].time_ns > m[best].time_ns))
+		if (full > 0 && (best < 0 || m[i].time_ns < m[best].time_ns))
 			best = i;
 	}
 	if (best >= 0) {
@@ -225,32 +235,75 @@ static int most_accurate(const struct plan_submodel *m, int n)
 	return best;
 }
 
+static bool is_noted(struct list *list, const struct group *group)
+{
+	int seen = 0;
+
+	for (struct list *at = &group->first->link; at != list && seen < LOOK_AHEAD; at = at->next, seen++) {
+		const struct task *task = list_entry(at, struct task, link);
+
+		if (task->due > group->until)
+			break;
+		if (task->ep == group->first->ep && !task->planned)
+			return false;
+	}
+	return true;
+}
+
+/* The time that the group may use, at most `left`. */
+static int64_t time_used(struct sched *s, const struct group *group, const struct plan_submodel *m,
+			 int64_t start, int64_t left)
+{
+	int batch = group->first->ep->spec.batch;
+	int64_t least = INT64_MAX, share = share_of(&s->dispatch, group, start, left);
+
+	for (int i = 0; i < group->first->ep->n_submodels; i++)
+		least = m[i].time_ns < least ? m[i].time_ns : least;
+	least *= (int64_t)((group->n + batch - 1) / batch);
+	if (share < least)
+		share = least;
+	return share < left ? share : left;
+}
+
+static void promise(struct sched *s, const struct group *group, int64_t start)
+{
+	struct endpoint *ep = group->first->ep;
+	struct plan_submodel m[MAX_SUBMODELS];
+	int n = plan_times(s, ep, OUTBOX_CAREFUL, m);
+	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL);
+	struct plan plan = {.partial = -1};
+	struct plan_request request = {
+		.n_submodels = n, .submodels = m, .instances = (int64_t)group->n, .batch = ep->spec.batch};
+
+	if (left > 0) {
+		request.deadline_ns = time_used(s, group, m, start, left);
+		if (planner_plan(s->planner, &request, &plan) < 0)
+			plan = (struct plan){.partial = -1};
+	}
+	note_plan(&s->dispatch.due, group, &plan);
+}
+
 bool choose_due(struct sched *s, const struct group *group, int64_t start, struct choice *ret)
 {
 	struct endpoint *ep = group->first->ep;
 	struct plan_submodel m[MAX_SUBMODELS];
-	int n = plan_times(s, ep, m), batch = ep->spec.batch;
-	int64_t left = time_left(s, group, start), least = INT64_MAX, share;
+	int n = plan_times(s, ep, OUTBOX_OF_LATE, m), batch = ep->spec.batch;
+	int64_t left = time_left(s, group, start, OUTBOX_OF_LATE);
 	struct plan plan = {.partial = -1};
 	struct plan_request request = {
 		.n_submodels = n, .submodels = m, .instances = (int64_t)group->n, .batch = batch};
 
+	if (!is_noted(&s->dispatch.due, group))
+		promise(s, group, start);
 	if (left <= 0)
 		return false;
-	for (int i = 0; i < n; i++)
-		least = m[i].time_ns < least ? m[i].time_ns : least;
-	least *= (int64_t)((group->n + batch - 1) / batch);
-	share = share_of(&s->dispatch, group, start, left);
-	if (share < least)
-		share = least;
-	request.deadline_ns = share < left ? share : left;
+	request.deadline_ns = time_used(s, group, m, start, left);
 	if (planner_plan(s->planner, &request, &plan) < 0)
 		return squeeze(m, n, group, batch, left, ret);
-	note_plan(&s->dispatch.due, group, &plan);
 	if (first_of_plan(&plan, m, n, group, batch, ret)) {
 		/* Room for later tasks: where they would not run on a better sub-model anyway. */
 		if (ret->k < batch && m[ret->submodel].time_ns <= left &&
-		    (share < left || ret->submodel == most_accurate(m, n))) {
+		    (request.deadline_ns < left || ret->submodel == most_accurate(m, n))) {
 			ret->k = batch;
 			ret->shared = true;
 		}
@@ -267,7 +320,7 @@ bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t star
 
 	for (int i = 0; i < ep->n_submodels; i++)
 		least = m[i].time_one_ns < least ? m[i].time_one_ns : least;
-	return start + least + (int64_t)s->outbox.lag_ns > group->due;
+	return start + least + outbox_margin(&s->outbox, OUTBOX_OF_LATE) > group->due;
 }
 
 void choose_free(struct sched *s, const struct group *group, struct choice *ret)

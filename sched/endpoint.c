@@ -484,7 +484,7 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 	cJSON_AddNumberToObject(json, "explained", (double)st->explained);
 	cJSON_AddNumberToObject(json, "queued", (double)ep->instances.count);
 	cJSON_AddNumberToObject(json, "worker_deaths", (double)st->worker_deaths);
-	cJSON_AddNumberToObject(json, "publish_ms", digits(ep->s->outbox.cost_ns / 1e6, 1e4));
+	cJSON_AddNumberToObject(json, "publish_ms", digits(ep->s->outbox.cost.of_late / 1e6, 1e4));
 	json_print(ret, json);
 	cJSON_Delete(json);
 }

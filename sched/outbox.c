@@ -8,22 +8,21 @@
 #include <string.h>
 
 /* Until the first publications were measured: what they take on the idle 2-core machine. */
-#define GUESSED_LAG       300e3
-#define GUESSED_COST      200e3
-#define GUESSED_DEVIATION 100e3
-#define MARGIN            4 /* deviations, as TCP's retransmission timer takes (RFC 6298) */
-/* Deviations; chosen: a plan that is too careful is mended as it runs, a bold one is late. */
-#define RESERVE        0.5
+#define GUESSED_LAG    300e3
+#define GUESSED_COST   150e3
+#define DOUBT          1.5  /* times a guess; chosen */
+#define BLOCK          32   /* publications; chosen: a mini-batch's worth */
+#define QUANTILE       0.9  /* chosen */
+#define STALL_QUANTILE 0.95 /* chosen: a task of 2,000 has two or three blocks with a longer one */
 #define LAG_WEIGHT     (1.0 / 8)
-#define CLIP           4 /* chosen: a measurement counts at most so many times the mean (and a guess more) */
-#define COST_WEIGHT    (1.0 / 32) /* chosen: a mini-batch's worth */
+#define COST_WEIGHT    (1.0 / 64) /* chosen: two mini-batches' worth */
 #define RETRY_FIRST_NS (100 * NS_PER_MS)
 #define RETRY_MAX_NS   (5 * NS_PER_S)
 
 void outbox_init(struct outbox *box)
 {
-	*box = (struct outbox){
-		.lag_ns = GUESSED_LAG, .cost_ns = GUESSED_COST, .deviation_ns = GUESSED_DEVIATION};
+	*box = (struct outbox){.lag = {.of_late = GUESSED_LAG, .careful = DOUBT * GUESSED_LAG},
+			       .cost = {.of_late = GUESSED_COST, .careful = DOUBT * GUESSED_COST}};
 	list_init(&box->parcels);
 }
 
@@ -111,34 +110,50 @@ static void failed(struct parcel *p, int r)
 		log_error("%s: out of memory, published after the next start", p->path);
 }
 
-/* The first measurement replaces the guess. */
-static void follow(double *mean, double took, double weight, double *deviation, bool *measured)
+static int by_size(const void *a, const void *b)
 {
-	if (!*measured) {
-		*measured = true;
-		*mean = took;
-		*deviation = took / 2;
-		return;
-	}
-	/* A thread that lost its core for a while says little about the next thousand publications. */
-	took = fmin(took, CLIP * *mean + GUESSED_DEVIATION);
-	*deviation += weight * (fabs(took - *mean) - *deviation);
-	*mean += weight * (took - *mean);
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void keep(struct outbox_figure *figure, double ns, double quantile)
+{
+	float sorted[OUTBOX_BLOCKS];
+	unsigned n;
+
+	figure->recent[figure->n++ % OUTBOX_BLOCKS] = (float)ns;
+	n = figure->n < OUTBOX_BLOCKS ? figure->n : OUTBOX_BLOCKS;
+	memcpy(sorted, figure->recent, n * sizeof(float));
+	qsort(sorted, n, sizeof(float), by_size);
+	figure->careful = sorted[(unsigned)(quantile * n)];
 }
 
 /* computed: an answer that something was computed for. A row of dropped ones, with the device idle, goes faster than
  * what is planned ever will where both share cores. */
 static void measure(struct outbox *box, int64_t handed, int64_t visible, bool computed)
 {
-	int64_t took = visible - box->last_visible;
+	double took = (double)(visible - box->last_visible), lag = (double)(visible - handed);
 
-	if (handed >= box->last_visible)
-		follow(&box->lag_ns, (double)(visible - handed), LAG_WEIGHT, &box->deviation_ns,
-		       &box->lag_measured);
-	else if (took >= 0 && computed)
-		follow(&box->cost_ns, (double)took, COST_WEIGHT, &box->deviation_ns, &box->cost_measured);
-	if (!box->cost_measured && box->lag_ns < box->cost_ns)
-		box->cost_ns = box->lag_ns; /* no more than that */
+	if (handed >= box->last_visible) {
+		box->lag.of_late =
+			box->lag.n ? box->lag.of_late + LAG_WEIGHT * (lag - box->lag.of_late) : lag;
+		keep(&box->lag, lag, QUANTILE);
+		if (!box->cost.n && lag < box->cost.of_late) { /* no more than that */
+			box->cost.of_late = lag;
+			box->cost.careful = DOUBT * lag;
+		}
+	} else if (took >= 0 && computed) {
+		box->cost.of_late += COST_WEIGHT * (took - box->cost.of_late);
+		box->block_ns += took;
+		box->block_longest = fmax(box->block_longest, took);
+		if (++box->block_n == BLOCK) {
+			keep(&box->cost, box->block_ns / BLOCK, QUANTILE);
+			keep(&box->stall, box->block_longest, STALL_QUANTILE);
+			box->block_ns = box->block_longest = 0;
+			box->block_n = 0;
+		}
+	}
 	box->last_visible = visible;
 }
 
@@ -195,17 +210,23 @@ void outbox_send(struct parcel *p)
 	hand_over(p);
 }
 
-int64_t outbox_cost(const struct outbox *box, size_t k)
+static double seen(const struct outbox_figure *figure, enum outbox_view view)
 {
-	return (int64_t)((box->cost_ns + RESERVE * box->deviation_ns) * (double)k);
+	return view == OUTBOX_CAREFUL && figure->careful > figure->of_late ? figure->careful
+									   : figure->of_late;
 }
 
-int64_t outbox_margin(const struct outbox *box)
+int64_t outbox_cost(const struct outbox *box, enum outbox_view view, size_t k)
 {
-	return (int64_t)(box->lag_ns + MARGIN * box->deviation_ns);
+	return (int64_t)(seen(&box->cost, view) * (double)k);
+}
+
+int64_t outbox_margin(const struct outbox *box, enum outbox_view view)
+{
+	return (int64_t)seen(&box->lag, view) + (view == OUTBOX_CAREFUL ? (int64_t)box->stall.careful : 0);
 }
 
 int64_t outbox_delay(const struct outbox *box)
 {
-	return outbox_cost(box, box->outstanding) + outbox_margin(box);
+	return outbox_cost(box, OUTBOX_OF_LATE, box->outstanding) / 2;
 }

@@ -2,14 +2,17 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Chosen; profile.h explains them. */
-#define DEVICE_WEIGHT   0.1
-#define SUBMODEL_WEIGHT 0.05
-#define SPREAD_WEIGHT   0.1
-#define OUTLIER         2.0 /* times more or less */
-#define OUTLIERS        3
-#define STEADY          0.02
+#define DEVICE_WEIGHT    0.1
+#define SUBMODEL_WEIGHT  0.05
+#define SPREAD_WEIGHT    0.1
+#define OUTLIER          2.0 /* times more or less */
+#define OUTLIERS         3
+#define CAREFUL_QUANTILE 0.8
+#define STEADY           0.02
 /* A day: a time beyond is nonsense, and sums of products stay far from the ends of int64_t. */
 #define MAX_TIME_NS INT64_C(86400000000000)
 
@@ -56,6 +59,8 @@ int profile_init(struct profile *p, int batch, const struct submodel *submodels,
 	p->n = n;
 	p->device = 1;
 	p->spread = 0;
+	p->n_recent = 0;
+	p->careful = 1;
 	p->outliers = 0;
 	for (int i = 0; i < n; i++) {
 		int64_t t = submodels[i].time_ns, one = submodels[i].time_one_ns;
@@ -103,6 +108,25 @@ static bool is_outlier(struct profile *p, double ratio)
 	return true;
 }
 
+static int by_size(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void remember(struct profile *p, double slowness)
+{
+	float sorted[PROFILE_RECENT];
+	unsigned n;
+
+	p->recent[p->n_recent++ % PROFILE_RECENT] = (float)slowness;
+	n = p->n_recent < PROFILE_RECENT ? p->n_recent : PROFILE_RECENT;
+	memcpy(sorted, p->recent, n * sizeof(float));
+	qsort(sorted, n, sizeof(float), by_size);
+	p->careful = sorted[(unsigned)(CAREFUL_QUANTILE * n)];
+}
+
 void profile_measured(struct profile *p, int submodel, int k, int64_t ns)
 {
 	double ratio, w;
@@ -110,6 +134,7 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns)
 	if (submodel < 0 || submodel >= p->n || k < 1 || k > p->batch || ns <= 0)
 		return;
 	ratio = (double)ns / expect_ns(p, submodel, k);
+	remember(p, ratio * p->device);
 	p->spread += SPREAD_WEIGHT * (fmin(fabs(ratio - 1), 1) - p->spread);
 	if (!is_outlier(p, ratio)) {
 		w = fill(p, k);
@@ -129,6 +154,11 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns)
 int64_t profile_expect_ns(const struct profile *p, int submodel, int k)
 {
 	return llround(expect_ns(p, submodel, k));
+}
+
+double profile_careful(const struct profile *p)
+{
+	return fmax(p->careful / p->device, 1);
 }
 
 double profile_spread(const struct profile *p)

@@ -37,6 +37,8 @@
 
 #include <stdint.h>
 
+#define PROFILE_RECENT 64
+
 /* The fields are profile.c's. */
 struct profile {
 	int batch, n;
@@ -46,6 +48,9 @@ struct profile {
 	double spread;                                           /* mean |ρ-1| */
 	int outliers;                                            /* in a row: > 0 above, < 0 below */
 	double mildest;                                          /* ρ of these that is nearest to 1 */
+	float recent[PROFILE_RECENT];                            /* measured ÷ loaded time */
+	unsigned n_recent;                                       /* since the start */
+	double careful;                                          /* a quantile of them */
 	struct plan_submodel out[MAX_SUBMODELS];
 	uint64_t generation;
 };
@@ -68,5 +73,7 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns);
 int64_t profile_expect_ns(const struct profile *p, int submodel, int k);
 /* The mean of |measured ÷ expected - 1| of late, 0…1: how much reserve a mini-batch needs. */
 double profile_spread(const struct profile *p);
+/* How many times what it takes of late a mini-batch takes when things go badly, ≥ 1: the 80 % quantile of the last 64. */
+double profile_careful(const struct profile *p);
 
 #endif

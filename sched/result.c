@@ -56,9 +56,9 @@ char *result_path(const struct endpoint *ep, const char *path, const char *suffi
 
 /* --- answers --- */
 
-static double ms(int64_t ns)
+static void add_ms(cJSON *json, const char *key, int64_t ns)
 {
-	return round((double)ns / 1e3) / 1e3;
+	json_add_decimal(json, key, (double)ns / 1e6, 3);
 }
 
 static double digits(double x, double scale)
@@ -78,7 +78,7 @@ static void add_computed(cJSON *json, const struct instance *inst, const struct 
 	const struct instance_answer *a = v->answer;
 	cJSON *top;
 
-	cJSON_AddNumberToObject(json, "slice", digits(m->slice, 1e4));
+	json_add_decimal(json, "slice", m->slice, 4);
 	cJSON_AddStringToObject(json, "precision", m->precision);
 	if (a->failed) {
 		cJSON_AddNullToObject(json, "label");
@@ -87,13 +87,13 @@ static void add_computed(cJSON *json, const struct instance *inst, const struct 
 		return;
 	}
 	cJSON_AddStringToObject(json, "label", label_text(ep, a->label));
-	cJSON_AddNumberToObject(json, "score", digits(a->score, 1e6));
+	json_add_decimal(json, "score", a->score, 6);
 	top = cJSON_AddArrayToObject(json, "top");
 	for (int i = 0; top && i < a->n_top && i < MAX_TOP; i++) {
 		cJSON *item = cJSON_CreateObject();
 
 		cJSON_AddStringToObject(item, "label", label_text(ep, a->top[i]));
-		cJSON_AddNumberToObject(item, "score", digits(a->top_score[i], 1e6));
+		json_add_decimal(item, "score", a->top_score[i], 6);
 		cJSON_AddItemToArray(top, item);
 	}
 }
@@ -138,25 +138,25 @@ cJSON *result_answer(const struct instance *inst, const struct instance_verdict 
 	add_name(json, "file", inst->path);
 	cJSON_AddStringToObject(json, "task", task->id);
 	cJSON_AddStringToObject(json, "model", task->ep->spec.model);
-	cJSON_AddNumberToObject(json, "version", task->ep->version);
+	json_add_decimal(json, "version", task->ep->version, 0);
 	if (v->answer) {
 		add_computed(json, inst, v);
-		cJSON_AddNumberToObject(json, "queued_ms", ms(inst->started - task->submitted));
-		cJSON_AddNumberToObject(json, "compute_ms", ms(v->compute_ns));
+		add_ms(json, "queued_ms", inst->started - task->submitted);
+		add_ms(json, "compute_ms", v->compute_ns);
 	} else {
 		static const char *const nothing[] = {"slice", "precision", "label", "score"};
 
 		for (size_t i = 0; i < sizeof(nothing) / sizeof(nothing[0]); i++)
 			cJSON_AddNullToObject(json, nothing[i]);
 		cJSON_AddArrayToObject(json, "top");
-		cJSON_AddNumberToObject(json, "queued_ms", ms(now - task->submitted));
+		add_ms(json, "queued_ms", now - task->submitted);
 		cJSON_AddNullToObject(json, "compute_ms");
 	}
-	cJSON_AddNumberToObject(json, "finished_ms", ms(now - task->submitted));
+	add_ms(json, "finished_ms", now - task->submitted);
 	if (task->due == INT64_MAX)
 		cJSON_AddNullToObject(json, "deadline_ms");
 	else
-		cJSON_AddNumberToObject(json, "deadline_ms", ms(task->due - task->submitted));
+		add_ms(json, "deadline_ms", task->due - task->submitted);
 	cJSON_AddStringToObject(json, "status", names[status]);
 	if (status == RESULT_DROPPED || status == RESULT_FAILED)
 		cJSON_AddStringToObject(json, "error", err_format(err, text, sizeof(text)));
@@ -197,6 +197,8 @@ void result_row(struct buf *ret, const cJSON *answer)
 			buf_adds(ret, ",");
 		if (cJSON_IsString(item))
 			csv_text(ret, item->valuestring);
+		else if (cJSON_IsRaw(item)) /* of json_add_decimal */
+			buf_adds(ret, item->valuestring);
 		else if (cJSON_IsNumber(item))
 			buf_addf(ret, "%.10g", item->valuedouble);
 	}
@@ -380,10 +382,10 @@ void result_task(struct buf *ret, struct task *const *tasks, size_t n)
 	cJSON_AddNumberToObject(json, "failed", sum.failed);
 	cJSON_AddNumberToObject(json, "submitted", digits((double)first->submitted_wall / 1e9, 1e6));
 	if (first->due != INT64_MAX)
-		cJSON_AddNumberToObject(json, "deadline_ms", ms(first->due - first->submitted));
+		add_ms(json, "deadline_ms", first->due - first->submitted);
 	else
 		cJSON_AddNullToObject(json, "deadline_ms");
-	cJSON_AddNumberToObject(json, "finished_ms", ms(sum.finished));
+	add_ms(json, "finished_ms", sum.finished);
 	if (has_deadline)
 		cJSON_AddBoolToObject(json, "deadline_met", met);
 	else
@@ -415,7 +417,7 @@ void result_schedule_row(struct buf *ret, const struct task *task)
 	csv_text(ret, task->id);
 	buf_addf(ret, ",%" PRIu32 ",", task->total);
 	if (task->due != INT64_MAX)
-		buf_addf(ret, "%.10g", ms(task->due - task->submitted));
+		buf_addf(ret, "%.10g", round((double)(task->due - task->submitted) / 1e3) / 1e3);
 	for (int i = 0; i < task->ep->n_submodels; i++)
 		buf_addf(ret, ",%" PRId64, task->n_real[i]);
 	buf_addf(ret, ",%.4f,%.4f,%s,%.1f,%" PRIu32 ",%" PRIu32 "\n", 100 * task->planned_p_eff,

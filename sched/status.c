@@ -149,7 +149,7 @@ static void print_metrics(struct sched *s, struct buf *ret)
 	buf_addf(ret,
 		 "# HELP inferfs_publish_seconds Mean time of one publication\n"
 		 "# TYPE inferfs_publish_seconds gauge\ninferfs_publish_seconds %.9g\n",
-		 s->outbox.cost_ns / 1e9);
+		 s->outbox.cost.of_late / 1e9);
 }
 
 /* Publishes `text` unless it is what was published last; `last` takes it over. */

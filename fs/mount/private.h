@@ -24,7 +24,10 @@
 
 static inline struct tree *req_tree(fuse_req_t req)
 {
-	return fuse_req_userdata(req);
+	struct tree *tree = fuse_req_userdata(req);
+
+	tree_attend(tree, fuse_req_ctx(req)->pid);
+	return tree;
 }
 
 static inline struct tree_caller req_caller(fuse_req_t req)

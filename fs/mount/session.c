@@ -6,6 +6,7 @@
 #include "fs/mount/mount.h"
 
 #include "engine/base/log.h"
+#include "engine/base/slice.h"
 #include "fs/mount/private.h"
 #include "fs/state.h"
 
@@ -19,6 +20,9 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+/* Chosen: what one request takes; with the kernel's 3 ms a thread that wakes waits as long for a worker to end its. */
+#define SLICE_NS 100000
 
 struct mounted {
 	struct fuse_session *se;
@@ -161,16 +165,18 @@ int mount_run(const char *state_dir, const char *mnt, const struct mount_options
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
-	/* Answering the tree takes little, and workers that keep all cores busy wait for it; only root may. */
-	if (getpriority(PRIO_PROCESS, 0) == 0 && setpriority(PRIO_PROCESS, 0, -5) < 0 && errno != EACCES &&
-	    errno != EPERM)
-		log_warn("setpriority: %s", strerror(errno));
 	umask(0); /* modes of new files come with the kernel's requests, masked there */
 	log_trace_set(options->trace ? ~0u : 0);
 
 	r = volume_open(&vol, state_dir, 0, err);
 	if (r < 0)
 		goto out;
+	/* Answering the tree takes little, and workers that keep all cores busy wait for it; only root may. Not so
+	 * RocksDB's threads, which exist by now: they work ahead. */
+	if (getpriority(PRIO_PROCESS, 0) == 0 && setpriority(PRIO_PROCESS, 0, -5) < 0 && errno != EACCES &&
+	    errno != EPERM)
+		log_warn("setpriority: %s", strerror(errno));
+	slice_set(SLICE_NS);
 	r = state_write_pid(state_dir, err);
 	if (r < 0)
 		goto out;

@@ -47,6 +47,12 @@ void tree_free(struct tree *tree)
 	free(tree);
 }
 
+void tree_attend(struct tree *tree, pid_t tid)
+{
+	if (tree->glue)
+		publisher_attend(glue_publisher(tree->glue), tid);
+}
+
 struct volume *tree_volume(struct tree *tree)
 {
 	return tree->vol;

@@ -32,6 +32,8 @@ struct tree_caller {
 int tree_new(struct tree **ret, struct volume *vol, struct glue *glue, struct err *err);
 void tree_free(struct tree *tree); /* NULL is allowed */
 struct volume *tree_volume(struct tree *tree);
+/* The beginning of a request of thread `tid`: publisher_attend. */
+void tree_attend(struct tree *tree, pid_t tid);
 
 /* -ENOENT also for the publisher's hidden names, unless it asks itself. */
 int tree_lookup(struct tree *tree, const struct tree_caller *caller, uint64_t parent, const char *name,

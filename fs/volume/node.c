@@ -19,53 +19,80 @@ static struct shard *shard_of(struct volume *vol, uint64_t ino)
 	return &vol->shards[ino % SHARDS];
 }
 
+/* shard->lock held */
+static void free_idle(struct shard *shard, struct node **at)
+{
+	struct node *node = *at;
+
+	*at = node->next;
+	shard->n_idle--;
+	pthread_mutex_destroy(&node->lock);
+	free(node);
+}
+
 struct node *node_ref(struct volume *vol, uint64_t ino)
 {
 	struct shard *shard = shard_of(vol, ino);
-	struct node *node;
+	struct node **at, *node;
 
 	pthread_mutex_lock(&shard->lock);
-	for (node = shard->nodes; node; node = node->next)
-		if (node->ino == ino)
-			break;
-	if (!node) {
+	for (at = &shard->nodes; *at && (*at)->ino != ino; at = &(*at)->next)
+		;
+	node = *at;
+	if (node) {
+		*at = node->next;
+		shard->n_idle -= node->refs == 0;
+	} else {
 		node = calloc(1, sizeof(*node));
-		if (node) {
-			node->ino = ino;
-			node->blob_fd = -1;
-			pthread_mutex_init(&node->lock, NULL);
-			node->next = shard->nodes;
-			shard->nodes = node;
-		}
+		if (!node)
+			goto out;
+		node->ino = ino;
+		node->blob_fd = -1;
+		pthread_mutex_init(&node->lock, NULL);
 	}
-	if (node)
-		node->refs++;
+	node->refs++;
+	node->next = shard->nodes;
+	shard->nodes = node;
+out:
 	pthread_mutex_unlock(&shard->lock);
 	return node;
 }
 
+/* Its record is in RocksDB as it is here. */
+static bool is_clean(const struct node *node)
+{
+	return node->loaded && !node->gone && !node->dirty && !node->data_dirty && node->rec.nlink > 0;
+}
+
 void node_unref(struct volume *vol, struct node *node)
 {
+	struct node **at, **victim = NULL;
 	struct shard *shard;
-	struct node **at;
-	bool last;
+	bool keep;
 
 	if (!node)
 		return;
 	shard = shard_of(vol, node->ino);
 	pthread_mutex_lock(&shard->lock);
-	last = --node->refs == 0;
-	if (last) {
-		for (at = &shard->nodes; *at != node; at = &(*at)->next)
-			;
-		*at = node->next;
-	}
-	pthread_mutex_unlock(&shard->lock);
-	if (!last)
-		return;
+	if (--node->refs > 0)
+		goto out;
 	content_drop(node);
-	pthread_mutex_destroy(&node->lock);
-	free(node);
+	shard->n_idle++;
+	keep = vol->keeps_nodes && is_clean(node);
+	for (at = &shard->nodes; *at; at = &(*at)->next)
+		if (keep ? (*at)->refs == 0 : *at == node) /* the last of the idle ones, or this one */
+			victim = at;
+	if (!keep || shard->n_idle > IDLE_NODES)
+		free_idle(shard, victim);
+out:
+	pthread_mutex_unlock(&shard->lock);
+}
+
+void nodes_free(struct volume *vol)
+{
+	for (int i = 0; i < SHARDS; i++)
+		while (vol->shards[i].nodes)
+			free_idle(&vol->shards[i], &vol->shards[i].nodes);
 }
 
 int inode_read(struct volume *vol, uint64_t ino, struct inode_rec *ret)

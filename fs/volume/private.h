@@ -23,7 +23,9 @@
 
 enum cf { CF_DEFAULT, CF_INODES, CF_DENTRIES, CF_XATTRS, CF_DATA, CF_SCHED, CF_COUNT };
 
-#define SHARDS       64
+#define SHARDS 64
+#define IDLE_NODES \
+	16 /* of a shard; chosen: 1,024 records, of which the directories in use are read again and again */
 #define XATTR_LOCKS  64 /* bits of a mask */
 #define MARK_SHARDS  64
 #define MARK_BUCKETS 128
@@ -52,7 +54,8 @@ struct node {
 
 struct shard {
 	pthread_mutex_t lock;
-	struct node *nodes;
+	struct node *nodes; /* under lock, as the rest; the last used first */
+	unsigned n_idle;    /* of them without a reference */
 };
 
 struct mark_shard {
@@ -72,7 +75,8 @@ struct volume {
 	struct db db;
 	int dir_fd, blobs_fd, lock_fd;
 	bool read_only;
-	bool purged; /* nothing of a crashed run is left: may be marked as cleanly closed */
+	bool keeps_nodes; /* that nobody uses: not while fsck changes records beneath them */
+	bool purged;      /* nothing of a crashed run is left: may be marked as cleanly closed */
 	pthread_mutex_t rename_lock;
 	pthread_mutex_t ino_lock; /* guards the two below */
 	uint64_t ino_next, ino_limit;
@@ -131,6 +135,7 @@ int batch_commit(struct batch *b, bool sync);
 
 struct node *node_ref(struct volume *vol, uint64_t ino);               /* NULL: out of memory; not locked */
 void node_unref(struct volume *vol, struct node *node);                /* not locked; NULL is allowed */
+void nodes_free(struct volume *vol);                                   /* at the end */
 int node_load(struct volume *vol, struct node *node);                  /* under node->lock; -ESTALE, -EIO */
 int node_get(struct volume *vol, uint64_t ino, struct node **ret);     /* referenced, locked, loaded */
 int node_get_dir(struct volume *vol, uint64_t ino, struct node **ret); /* -ENOTDIR */

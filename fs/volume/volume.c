@@ -112,6 +112,7 @@ static void release(struct volume *vol)
 {
 	db_close(&vol->db);
 	marks_free(vol);
+	nodes_free(vol);
 	for (int i = 0; i < SHARDS; i++)
 		pthread_mutex_destroy(&vol->shards[i].lock);
 	for (int i = 0; i < XATTR_LOCKS; i++)
@@ -177,6 +178,7 @@ int volume_open(struct volume **ret, const char *state_dir, unsigned flags, stru
 			return r;
 		}
 	}
+	vol->keeps_nodes = true;
 	*ret = vol;
 	return 0;
 }

@@ -1,6 +1,7 @@
 #include "sched/worker/worker.h"
 
 #include "engine/base/log.h"
+#include "engine/base/slice.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -64,6 +65,7 @@ static int confine(const struct kind *kind)
 		return -errno;
 	if (getpriority(PRIO_PROCESS, 0) < kind->nice && setpriority(PRIO_PROCESS, 0, kind->nice) < 0)
 		return -errno;
+	slice_set(0); /* not the daemon's */
 	null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (null < 0)
 		return -errno;
