@@ -6,8 +6,8 @@
  * by which the dispatcher acts, and what it hardly ever exceeded (the 90 % quantile of the last 4,096, in blocks),
  * by which a task's plan promises.
  *
- * A publication that fails (a full disk) is tried again until it succeeds: its instance keeps its pending
- * record meanwhile.
+ * A publication that fails (a full disk) is tried again until it succeeds: its instance has no row
+ * meanwhile.
  */
 #ifndef SCHED_OUTBOX_H
 #define SCHED_OUTBOX_H

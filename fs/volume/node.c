@@ -82,7 +82,7 @@ void node_unref(struct volume *vol, struct node *node)
 	for (at = &shard->nodes; *at; at = &(*at)->next)
 		if (keep ? (*at)->refs == 0 : *at == node) /* the last of the idle ones, or this one */
 			victim = at;
-	if (!keep || shard->n_idle > IDLE_NODES)
+	if (victim && (!keep || shard->n_idle > IDLE_NODES))
 		free_idle(shard, victim);
 out:
 	pthread_mutex_unlock(&shard->lock);
