@@ -10,10 +10,11 @@
 /* Until the first publications were measured: what they take on the idle 2-core machine. */
 #define GUESSED_LAG    300e3
 #define GUESSED_COST   150e3
-#define DOUBT          1.5  /* times a guess; chosen */
-#define BLOCK          32   /* publications; chosen: a mini-batch's worth */
-#define QUANTILE       0.9  /* chosen */
-#define STALL_QUANTILE 0.95 /* chosen: a task of 2,000 has two or three blocks with a longer one */
+#define GUESSED_STALL  3e6 /* Linux's slice: another program's turn on our core */
+#define FEW_BLOCKS     16  /* to say how long the longest stalls are; chosen */
+#define DOUBT          1.5 /* times a guess; chosen */
+#define BLOCK          32  /* publications; chosen: a mini-batch's worth */
+#define QUANTILE       0.9 /* chosen */
 #define LAG_WEIGHT     (1.0 / 8)
 #define COST_WEIGHT    (1.0 / 64) /* chosen: two mini-batches' worth */
 #define RETRY_FIRST_NS (100 * NS_PER_MS)
@@ -117,7 +118,7 @@ static int by_size(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void keep(struct outbox_figure *figure, double ns, double quantile)
+static void keep(struct outbox_figure *figure, double ns)
 {
 	float sorted[OUTBOX_BLOCKS];
 	unsigned n;
@@ -126,7 +127,7 @@ static void keep(struct outbox_figure *figure, double ns, double quantile)
 	n = figure->n < OUTBOX_BLOCKS ? figure->n : OUTBOX_BLOCKS;
 	memcpy(sorted, figure->recent, n * sizeof(float));
 	qsort(sorted, n, sizeof(float), by_size);
-	figure->careful = sorted[(unsigned)(quantile * n)];
+	figure->careful = sorted[(unsigned)(QUANTILE * n)];
 }
 
 /* computed: an answer that something was computed for. A row of dropped ones, with the device idle, goes faster than
@@ -138,7 +139,7 @@ static void measure(struct outbox *box, int64_t handed, int64_t visible, bool co
 	if (handed >= box->last_visible) {
 		box->lag.of_late =
 			box->lag.n ? box->lag.of_late + LAG_WEIGHT * (lag - box->lag.of_late) : lag;
-		keep(&box->lag, lag, QUANTILE);
+		keep(&box->lag, lag);
 		if (!box->cost.n && lag < box->cost.of_late) { /* no more than that */
 			box->cost.of_late = lag;
 			box->cost.careful = DOUBT * lag;
@@ -148,8 +149,12 @@ static void measure(struct outbox *box, int64_t handed, int64_t visible, bool co
 		box->block_ns += took;
 		box->block_longest = fmax(box->block_longest, took);
 		if (++box->block_n == BLOCK) {
-			keep(&box->cost, box->block_ns / BLOCK, QUANTILE);
-			keep(&box->stall, box->block_longest, STALL_QUANTILE);
+			keep(&box->cost, box->block_ns / BLOCK);
+			keep(&box->stall, box->block_longest);
+			if (box->cost.n < FEW_BLOCKS) {
+				box->cost.careful *= DOUBT;
+				box->stall.careful = fmax(box->stall.careful, GUESSED_STALL);
+			}
 			box->block_ns = box->block_longest = 0;
 			box->block_n = 0;
 		}

@@ -38,9 +38,8 @@ struct outbox {
 	int64_t last_visible;
 	struct outbox_figure
 		lag; /* of a publication that finds nobody before it: from handing over to visible */
-	struct outbox_figure cost; /* between two of a row */
-	struct outbox_figure
-		stall; /* the longest of a block: some program had our core (careful only: 95 %) */
+	struct outbox_figure cost;      /* between two of a row */
+	struct outbox_figure stall;     /* the longest of a block: some program had our core (careful only) */
 	double block_ns, block_longest; /* of the row's current block */
 	unsigned block_n;
 };

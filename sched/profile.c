@@ -11,7 +11,7 @@
 #define SPREAD_WEIGHT    0.1
 #define OUTLIER          2.0 /* times more or less */
 #define OUTLIERS         3
-#define CAREFUL_QUANTILE 0.8
+#define CAREFUL_QUANTILE 0.9
 #define STEADY           0.02
 /* A day: a time beyond is nonsense, and sums of products stay far from the ends of int64_t. */
 #define MAX_TIME_NS INT64_C(86400000000000)
