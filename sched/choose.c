@@ -289,6 +289,10 @@ bool choose_due(struct sched *s, const struct group *group, int64_t start, struc
 	struct plan_submodel m[MAX_SUBMODELS];
 	int n = plan_times(s, ep, OUTBOX_OF_LATE, m), batch = ep->spec.batch;
 	int64_t left = time_left(s, group, start, OUTBOX_OF_LATE);
+	/* A wider slice gains a percent, an answer that is late loses all: only the last mini-batches, when no
+	 * plan fits any more, use the time that is kept free for a stall. */
+	int64_t safe =
+		left - outbox_margin(&s->outbox, OUTBOX_CAREFUL) + outbox_margin(&s->outbox, OUTBOX_OF_LATE);
 	struct plan plan = {.partial = -1};
 	struct plan_request request = {
 		.n_submodels = n, .submodels = m, .instances = (int64_t)group->n, .batch = batch};
@@ -297,13 +301,15 @@ bool choose_due(struct sched *s, const struct group *group, int64_t start, struc
 		promise(s, group, start);
 	if (left <= 0)
 		return false;
-	request.deadline_ns = time_used(s, group, m, start, left);
+	if (safe <= 0)
+		return squeeze(m, n, group, batch, left, ret);
+	request.deadline_ns = time_used(s, group, m, start, safe);
 	if (planner_plan(s->planner, &request, &plan) < 0)
 		return squeeze(m, n, group, batch, left, ret);
 	if (first_of_plan(&plan, m, n, group, batch, ret)) {
 		/* Room for later tasks: where they would not run on a better sub-model anyway. */
 		if (ret->k < batch && m[ret->submodel].time_ns <= left &&
-		    (request.deadline_ns < left || ret->submodel == most_accurate(m, n))) {
+		    (request.deadline_ns < safe || ret->submodel == most_accurate(m, n))) {
 			ret->k = batch;
 			ret->shared = true;
 		}

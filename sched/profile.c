@@ -11,6 +11,7 @@
 #define SPREAD_WEIGHT    0.1
 #define OUTLIER          2.0 /* times more or less */
 #define OUTLIERS         3
+#define FEW              16 /* for a quantile to mean something */
 #define CAREFUL_QUANTILE 0.9
 #define STEADY           0.02
 /* A day: a time beyond is nonsense, and sums of products stay far from the ends of int64_t. */
@@ -158,7 +159,9 @@ int64_t profile_expect_ns(const struct profile *p, int submodel, int k)
 
 double profile_careful(const struct profile *p)
 {
-	return fmax(p->careful / p->device, 1);
+	double few = p->n_recent < FEW ? 1 + 2 * p->spread : 1;
+
+	return fmax(p->careful / p->device, few);
 }
 
 double profile_spread(const struct profile *p)

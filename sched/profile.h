@@ -73,7 +73,8 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns);
 int64_t profile_expect_ns(const struct profile *p, int submodel, int k);
 /* The mean of |measured ÷ expected - 1| of late, 0…1: how much reserve a mini-batch needs. */
 double profile_spread(const struct profile *p);
-/* How many times what it takes of late a mini-batch takes when things go badly, ≥ 1: the 90 % quantile of the last 64. */
+/* How many times what it takes of late a mini-batch takes when things go badly, ≥ 1: the 90 % quantile of the last 64,
+ * or two mean deviations while there are few. */
 double profile_careful(const struct profile *p);
 
 #endif
