@@ -141,6 +141,11 @@ void endpoint_unref(struct endpoint *ep)
 		endpoint_free(ep);
 }
 
+const char *endpoint_model(const struct endpoint *ep)
+{
+	return ep->model[0] ? ep->model : ep->spec.model;
+}
+
 /* --- loading --- */
 
 struct version_walk {
@@ -179,7 +184,7 @@ static int find_version(struct endpoint *ep, struct err *err)
 	}
 	if (!walk.version)
 		return err_set(err, ERR_NO_MODEL, "models/%s has no version", ep->spec.model);
-	ep->version = walk.version;
+	ep->loading = walk.version;
 	return 0;
 }
 
@@ -191,7 +196,7 @@ static int open_model_file(struct endpoint *ep, const char *name, int *ret_fd, s
 	uint64_t len;
 	int r;
 
-	snprintf(path, sizeof(path), "models/%s/%d/%s", ep->spec.model, ep->version, name);
+	snprintf(path, sizeof(path), "models/%s/%d/%s", ep->spec.model, ep->loading, name);
 	r = s->ops->lookup(s->host, path, &e);
 	if (r == 0 && e.is_dir)
 		r = -EISDIR;
@@ -257,7 +262,7 @@ static void load(struct endpoint *ep)
 	}
 	if (r < 0)
 		err_set(&err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "loading models/%s/%d: %s",
-			ep->spec.model, ep->version, strerror(-r));
+			ep->spec.model, ep->loading, strerror(-r));
 out:
 	if (load.model_fd >= 0)
 		close(load.model_fd);
@@ -333,6 +338,8 @@ void endpoint_loaded(void *data, uint32_t number, int r, const struct err *err,
 		set_state(ep, ENDPOINT_FAILED, &own);
 		return;
 	}
+	strcpy(ep->model, ep->spec.model);
+	ep->version = ep->loading;
 	memcpy(ep->submodels, submodels, n * sizeof(*submodels));
 	ep->n_submodels = n;
 	ep->ready = true;
@@ -465,7 +472,7 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 		ret->failed = true;
 		return;
 	}
-	cJSON_AddStringToObject(json, "model", ep->spec.model);
+	cJSON_AddStringToObject(json, "model", endpoint_model(ep));
 	cJSON_AddNumberToObject(json, "version", ep->version);
 	cJSON_AddNumberToObject(json, "throughput", digits(stats_throughput(st, loop_now(ep->s->loop)), 100));
 	latency = cJSON_AddObjectToObject(json, "latency_ms");

@@ -36,7 +36,10 @@ struct endpoint {
 	unsigned refs; /* mini-batches and publications on their way */
 	struct infer_spec spec;
 	struct err err;
-	int version; /* that runs */
+	/* What answers are of: from `loaded` on; those in flight at a reload are still the old model's. */
+	char model[MAX_NAME];
+	int version;
+	int loading; /* the version handed to the executor */
 
 	int n_submodels;
 	struct submodel submodels[MAX_SUBMODELS];
@@ -58,6 +61,7 @@ struct endpoint {
 
 /* create: made, stopped, when it is not there. NULL: not there or out of memory. */
 struct endpoint *endpoint_get(struct sched *s, const char *name, bool create);
+const char *endpoint_model(const struct endpoint *ep); /* whose answers are given; the spec's before it ran */
 void endpoint_spec(struct endpoint *ep, const char *json, size_t len);
 void endpoint_word(struct endpoint *ep, enum infer_word word);
 void endpoint_gone(struct endpoint *ep);

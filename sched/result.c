@@ -137,7 +137,7 @@ cJSON *result_answer(const struct instance *inst, const struct instance_verdict 
 		return NULL;
 	add_name(json, "file", inst->path);
 	cJSON_AddStringToObject(json, "task", task->id);
-	cJSON_AddStringToObject(json, "model", task->ep->spec.model);
+	cJSON_AddStringToObject(json, "model", endpoint_model(task->ep));
 	json_add_decimal(json, "version", task->ep->version, 0);
 	if (v->answer) {
 		add_computed(json, inst, v);
@@ -373,7 +373,7 @@ void result_task(struct buf *ret, struct task *const *tasks, size_t n)
 		for (size_t i = 0; ids && i < n; i++)
 			cJSON_AddItemToArray(ids, cJSON_CreateString(tasks[i]->id));
 	}
-	cJSON_AddStringToObject(json, "model", first->ep->spec.model);
+	cJSON_AddStringToObject(json, "model", endpoint_model(first->ep));
 	cJSON_AddNumberToObject(json, "version", first->ep->version);
 	cJSON_AddNumberToObject(json, "instances", sum.total);
 	cJSON_AddNumberToObject(json, "ok", sum.ok);
