@@ -39,6 +39,7 @@ void dispatch_init(struct dispatch *d)
 {
 	list_init(&d->due);
 	list_init(&d->free);
+	list_init(&d->removing);
 	list_init(&d->pictures);
 }
 
@@ -311,6 +312,15 @@ static bool drop_some(struct sched *s, struct task *task)
 		any = true;
 	}
 	return any;
+}
+
+/* A queue of 100,000 that is removed at once is answered bit by bit, too. */
+static void drop_removed(struct sched *s)
+{
+	struct dispatch *d = &s->dispatch;
+
+	while (!list_empty(&d->removing) && s->outbox.outstanding < MAX_DROPS)
+		task_answer_removed(list_entry(d->removing.next, struct task, removing));
 }
 
 /* Hands one mini-batch over. 1: look again; 0: nothing to be done until something happens. */
@@ -588,6 +598,7 @@ static void pump(struct sched *s)
 	d->timer = NULL;
 	if (s->stopping)
 		return;
+	drop_removed(s);
 	while (s->outbox.outstanding < MAX_UNPUBLISHED && (next_due(s) || next_free(s)))
 		;
 	if (!d->n_out && !s->outbox.outstanding && s->ex) {

@@ -29,6 +29,7 @@ struct picture { /* to be made */
 struct dispatch {
 	struct list due;      /* tasks with queued instances and a deadline, earliest first */
 	struct list free;     /* … without one, by submission */
+	struct list removing; /* tasks with removed instances whose answers wait */
 	struct list pictures; /* waiting */
 	struct minibatch *out[PIPELINE];
 	int n_out;

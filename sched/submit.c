@@ -269,13 +269,19 @@ static void leave_batch(struct instance *inst)
 	list_remove(&inst->link);
 }
 
+void instance_unname(struct instance *inst)
+{
+	if (inst->named)
+		table_remove(&inst->batch->ep->instances, &inst->node);
+	inst->named = false;
+}
+
 void instance_free(struct instance *inst)
 {
 	leave_batch(inst);
 	cancel_synced(inst);
 	list_remove(&inst->link);
-	if (inst->named)
-		table_remove(&inst->batch->ep->instances, &inst->node);
+	instance_unname(inst);
 	free(inst);
 }
 
@@ -302,8 +308,7 @@ static void instance_writing(struct endpoint *ep, struct instance *inst, const c
 
 	if (inst &&
 	    inst->state == INSTANCE_IS_RUNNING) { /* what comes is another content: another instance */
-		table_remove(&ep->instances, &inst->node);
-		inst->named = false;
+		instance_unname(inst);
 		inst = NULL;
 	}
 	if (!batch || (inst && inst->state == INSTANCE_IS_QUEUED))
@@ -386,11 +391,12 @@ static void instance_removed(struct instance *inst)
 			submit(batch, batch->asked_at);
 		break;
 	case INSTANCE_IS_QUEUED:
-		task_drop_instance(inst, ERR_REMOVED);
+		task_remove_instance(inst);
 		break;
+	case INSTANCE_IS_REMOVED:
+		break;            /* it has no name: not found */
 	case INSTANCE_IS_RUNNING: /* it did run: its answer comes; the name may be used anew */
-		table_remove(&batch->ep->instances, &inst->node);
-		inst->named = false;
+		instance_unname(inst);
 		break;
 	}
 }
@@ -489,13 +495,12 @@ static void remove_below(struct batch *batch, const char *dir)
 	{
 		struct task *task = list_entry(task_link, struct task, batch_link);
 
-		/* Publication takes time, so the task does not end within this loop. */
 		list_each(link, &task->queue)
 		{
 			struct instance *inst = list_entry(link, struct instance, link);
 
 			if (is_below(inst->path, dir))
-				task_drop_instance(inst, ERR_REMOVED);
+				task_remove_instance(inst);
 		}
 	}
 }

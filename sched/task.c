@@ -40,6 +40,8 @@ int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submi
 	task->submitted = loop_now(loop) - (loop_wall(loop) - submitted_wall);
 	task->due = INT64_MAX;
 	list_init(&task->queue);
+	list_init(&task->removed);
+	list_init(&task->removing);
 	list_init(&task->link);
 	list_append(&batch->tasks, &task->batch_link);
 	*ret = task;
@@ -51,6 +53,7 @@ void task_free(struct task *task)
 	struct batch *batch = task->batch;
 
 	dispatch_task_gone(task);
+	list_remove(&task->removing);
 	list_remove(&task->batch_link);
 	buf_release(&task->rows);
 	free(task->row);
@@ -555,9 +558,33 @@ void task_drop_instance(struct instance *inst, enum err_code code)
 		dispatch_task_gone(task);
 }
 
-void task_drop_queued(struct task *task, enum err_code code)
+void task_remove_instance(struct instance *inst)
 {
-	list_each(link, &task->queue) task_drop_instance(list_entry(link, struct instance, link), code);
+	struct task *task = inst->task;
+	struct dispatch *d = &task->ep->s->dispatch;
+
+	if (list_empty(&task->removed))
+		list_append(&d->removing, &task->removing);
+	list_remove(&inst->link);
+	list_append(&task->removed, &inst->link);
+	inst->state = INSTANCE_IS_REMOVED;
+	instance_unname(inst);
+	task->n_queued--;
+	d->n_queued--;
+	if (!task->n_queued)
+		dispatch_task_gone(task);
+	dispatch_kick(task->ep->s);
+}
+
+void task_answer_removed(struct task *task)
+{
+	struct instance_verdict verdict = {.dropped = true, .err = {.code = ERR_REMOVED}};
+	struct instance *inst = list_entry(task->removed.next, struct instance, link);
+
+	list_remove(&inst->link);
+	if (list_empty(&task->removed))
+		list_remove(&task->removing);
+	instance_answer(inst, &verdict); /* the task lives at least as long as its publication */
 }
 
 /* --- recovery and removal --- */
@@ -610,6 +637,8 @@ static void free_batch(void *data, struct table_node *node)
 				instance_free(list_entry(inst_link, struct instance, link));
 				task->ep->s->dispatch.n_queued--;
 			}
+			list_each(inst_link, &task->removed)
+				instance_free(list_entry(inst_link, struct instance, link));
 			task_free(task);
 		}
 	loop_timer_cancel(batch->ep->s->loop, batch->settle);

@@ -32,7 +32,13 @@
 struct endpoint;
 struct loop_timer;
 
-enum instance_state { INSTANCE_IS_WRITING, INSTANCE_IS_COMPLETE, INSTANCE_IS_QUEUED, INSTANCE_IS_RUNNING };
+enum instance_state {
+	INSTANCE_IS_WRITING,
+	INSTANCE_IS_COMPLETE,
+	INSTANCE_IS_QUEUED,
+	INSTANCE_IS_REMOVED, /* its answer waits; its name is free */
+	INSTANCE_IS_RUNNING
+};
 
 struct instance {
 	struct table_node node;
@@ -94,6 +100,8 @@ struct task {
 	enum deadline_source source;
 	int64_t due; /* loop_now; INT64_MAX: none */
 	struct list queue;
+	struct list removed;  /* instances that were removed before they ran, not answered yet */
+	struct list removing; /* of the dispatcher, while there are any */
 	uint32_t n_queued, n_running, open, next_no;
 
 	uint32_t total, ok, late, dropped, failed;
@@ -153,7 +161,10 @@ void task_recovered(struct task *task);
 /* Gives an instance (out of every list) its one answer, frees it; task's `open` falls when it is visible. */
 void instance_answer(struct instance *inst, const struct instance_verdict *verdict);
 void task_drop_instance(struct instance *inst, enum err_code code); /* a queued one */
-void task_drop_queued(struct task *task, enum err_code code);
+void task_remove_instance(
+	struct instance *inst);              /* a queued one: its file went; answered when there is room */
+void task_answer_removed(struct task *task); /* the first of those */
+void instance_unname(struct instance *inst); /* its name may be used anew */
 void instance_free(struct instance *inst);
 
 /* Everything of an endpoint that was removed; nothing is published. Mini-batches that run are kept. */

@@ -375,6 +375,35 @@ static void test_moved_deadline_replans(void **state)
 	assert_true(world_number(&w, "out/c/task.json", "effective_accuracy") == 90 - 40 * 0.3);
 }
 
+/* A queue that is removed at once is answered bit by bit: 100,000 answers in memory would be some hundred MB. */
+static void test_queue_removed(void **state)
+{
+	const int n = 3000;
+	size_t most = 0;
+
+	(void)state;
+	for (int i = 0; i < n; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "b/%04d.png", i);
+		world_put(&w, path, "1");
+	}
+	w.host.publish_ns = NS_PER_MS;
+	world_deadline(&w, "b", "100s");
+	world_run(&w, 1);
+	sched_post_batch(w.s, "app", BATCH_REMOVED, "b", 0);
+	for (int i = 0; i < 5000; i++) {
+		world_run(&w, 1);
+		if (w.s->outbox.outstanding > most)
+			most = w.s->outbox.outstanding;
+	}
+	assert_true(most > 10 && most <= 128);
+	assert_true(world_number(&w, "out/b/task.json", "instances") == n);
+	assert_true(world_number(&w, "out/b/task.json", "dropped") > n - 100);
+	assert_non_null(strstr(world_text(&w, "out/b/2999.png.json", "error"), "removed"));
+	w.host.publish_ns = 0;
+}
+
 static void test_removed(void **state)
 {
 	(void)state;
@@ -628,6 +657,7 @@ int main(void)
 		T(test_file_deadline_moves),
 		T(test_moved_deadline_replans),
 		T(test_removed),
+		T(test_queue_removed),
 		T(test_further_task),
 		T(test_failed_instances),
 		T(test_long_names),
