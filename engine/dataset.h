@@ -49,6 +49,8 @@ int dataset_scan_new(struct dataset_scan **ret, const struct dataset_scan_option
  * `data` is borrowed during the call. relpath is hostile: it is only ever compared and quoted. */
 int dataset_scan_file(struct dataset_scan *scan, const char *relpath, const void *data, size_t len,
 		      struct err *err);
+/* A file that the caller found bad by itself: dataset.json lists it. 0, or -ENOMEM. */
+int dataset_scan_bad(struct dataset_scan *scan, const char *relpath, const char *reason);
 /* Writes the cache to cache_fd (from offset 0, truncated) and the text of dataset.json (one newline at the
  * end). An empty data set gives a dataset.json that says so and -ENODATA. */
 int dataset_scan_finish(struct dataset_scan *scan, int cache_fd, struct buf *ret_json, struct err *err);

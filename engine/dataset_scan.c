@@ -112,6 +112,11 @@ int dataset_bad(struct dataset_scan *scan, const char *file, const char *fmt, ..
 	return 0;
 }
 
+int dataset_scan_bad(struct dataset_scan *scan, const char *relpath, const char *reason)
+{
+	return dataset_bad(scan, relpath, "%s", reason);
+}
+
 static size_t image_bytes(const struct dataset_scan *scan)
 {
 	return (size_t)scan->channels * scan->height * scan->width;

@@ -1,6 +1,6 @@
 /*
  * Private to sched/jobs*.c: jobs.c has the table of jobs, their states and records; jobs_train.c the training
- * worker; jobs_scan.c data sets and the scan worker; jobs_files.c what is published; jobs_check.c the checks
+ * worker; jobs_dataset.c data sets and their caches; jobs_scan.c the scan worker; jobs_files.c what is published; jobs_check.c the checks
  * at the user's system call.
  *
  * The states of a job, and who makes each transition:
@@ -82,6 +82,13 @@ struct cache {
 	char *file;      /* "cache/NAME-FINGERPRINT…" */
 };
 
+/* A file on which the decoder died; it is not sent again until the data set changes. */
+struct crasher {
+	struct crasher *next;
+	bool hung;
+	char *path;
+};
+
 struct dataset_entry {
 	struct dataset_entry *next;
 	struct jobs *jobs;
@@ -91,11 +98,21 @@ struct dataset_entry {
 	uint64_t fingerprint;
 	struct loop_timer *settle;
 	struct cache *caches;
+	struct crasher *crashers; /* of this fingerprint, while the daemon runs */
+	int n_crashers;
 };
 
 struct scan_file {
 	char *path;
 	uint64_t ino, size;
+};
+
+struct dataset_walk {
+	uint64_t fingerprint;
+	bool collect; /* files, not only their fingerprint */
+	struct scan_file *files;
+	size_t n, size;
+	int r;
 };
 
 struct trainer {
@@ -105,14 +122,18 @@ struct trainer {
 	struct loop_timer *again;    /* when a job that waits a little may start */
 };
 
+#define SCAN_IN_FLIGHT 4
+
 struct scanner {
 	struct peer *peer;
 	struct dataset_entry *ds; /* NULL: none, or the last word came */
 	struct cache *cache;
-	struct scan_file *files; /* (n) */
-	size_t n, size, at;      /* files[at…n) are still to be sent */
+	struct scan_file *files; /* (n): those before `taken` are decoded, before `at` sent */
+	size_t n, taken, at;
+	size_t alone;                /* files before this one go one at a time: one of them may be deadly */
+	size_t ends[SCAN_IN_FLIGHT]; /* where the messages that are not TAKEN yet end, oldest first */
 	int in_flight;
-	bool finishing;
+	bool finishing, hung;
 	struct loop_timer *patience; /* until the next word */
 };
 
@@ -162,16 +183,23 @@ void train_next(struct jobs *jobs); /* starts the first queued job that can run,
 void train_tell_stop(struct job *job, enum job_state wanted);
 void train_kill(struct jobs *jobs); /* at once, without a change of state */
 
-/* --- jobs_scan.c --- */
+/* --- jobs_dataset.c --- */
 
 /* 0: *ret_fd is the cache; -EAGAIN: a scan has to end first (why in text); else err says what is wrong. */
 int dataset_cache(struct jobs *jobs, const char *name, int c, int h, int w, int *ret_fd, char *text,
 		  size_t size, struct err *err);
+/* Adds up the fingerprint and, when asked to, the files, which the caller frees on failure too. */
+int dataset_walk(struct dataset_entry *ds, struct dataset_walk *walk);
+void scan_files_free(struct scan_file *files, size_t n);
+int cache_record(struct dataset_entry *ds, struct cache *c);
 int dataset_recover(struct jobs *jobs);
-void scan_next(struct jobs *jobs);
-void scan_kill(struct jobs *jobs);
 void dataset_free_all(struct jobs *jobs);
 void dataset_status(struct jobs *jobs, struct buf *ret);
+
+/* --- jobs_scan.c --- */
+
+void scan_next(struct jobs *jobs); /* starts the first scan that is wanted, if none runs */
+void scan_kill(struct jobs *jobs);
 
 /* --- jobs_files.c --- */
 

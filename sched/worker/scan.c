@@ -104,6 +104,9 @@ int scan_worker(struct worker *w)
 									    .name = m.scan.dataset},
 					     &err);
 			break;
+		case WIRE_BAD:
+			r = job.scan ? dataset_scan_bad(job.scan, m.bad.path, m.bad.reason) : -EPROTO;
+			break;
 		case WIRE_FILES:
 			r = job.scan ? take_files(&job, &m, &err) : -EPROTO;
 			break;

@@ -27,13 +27,16 @@ enum fault {
 	TRAIN_LIES,    /* a checkpoint that is not sealed */
 	SCAN_DIES,
 	SCAN_EMPTY,
+	SCAN_CRASHES, /* on each file with "crash" in its name */
+	SCAN_HANGS,   /* likewise */
 };
 
 static struct shared {
 	volatile int fault, faulty; /* so many workers of the faulty kind have it */
 	volatile int trains, scans;
 	volatile int resumed_from[16]; /* by train worker */
-	volatile int scanned_files, scanned_bytes, packs;
+	volatile int scanned_files, scanned_bytes, packs, bad;
+	volatile int decoded; /* files, by all workers */
 	char scanned_shape[32];
 	volatile int training; /* a worker waits in epoch 2 */
 } * shared;
@@ -120,12 +123,18 @@ static void fake_scan(struct wire_channel *ch, enum fault fault)
 	struct wire_message m, answer = {.type = WIRE_SCANNED, .n_fds = 1};
 
 	shared->scans++;
-	shared->scanned_files = shared->scanned_bytes = shared->packs = 0;
+	shared->scanned_files = shared->scanned_bytes = shared->packs = shared->bad = 0;
 	while (wire_recv(ch, &m, 0) == 0) {
 		switch (m.type) {
 		case WIRE_SCAN:
 			snprintf(shared->scanned_shape, sizeof(shared->scanned_shape), "%ux%ux%u",
 				 m.scan.channels, m.scan.height, m.scan.width);
+			break;
+		case WIRE_BAD:
+			shared->bad +=
+				strstr(m.bad.path, "crash") &&
+				strcmp(m.bad.reason, fault == SCAN_HANGS ? "the decoder hung on it"
+									 : "the decoder crashed on it") == 0;
 			break;
 		case WIRE_FILES:
 			if (fault == SCAN_DIES)
@@ -136,6 +145,11 @@ static void fake_scan(struct wire_channel *ch, enum fault fault)
 				const struct wire_file *f = &m.files.files[i];
 				char text[256] = "";
 
+				if (fault == SCAN_HANGS && strstr(f->path, "crash"))
+					pause();
+				if (fault == SCAN_CRASHES && strstr(f->path, "crash"))
+					kill(getpid(), SIGKILL); /* cmocka catches SIGSEGV, in a child too */
+				shared->decoded++;
 				if (pread(m.fds[0], text, strlen(f->path), shared->packs == -1) < 0)
 					_exit(9);
 				shared->scanned_files++;
@@ -658,6 +672,54 @@ static void test_scan_deaths(void **state)
 	assert_int_equal(shared->scans, 5);
 }
 
+/* Files that kill the decoder are listed and skipped, and what is well is not decoded over and over. */
+static void test_scan_crashers(void **state)
+{
+	static const char *const deadly[] = {"train/c0/0crash.png", "train/c1/crash.png", "crash.png"};
+	struct fixture *f = *state;
+	char path[128], *large = calloc(1, LARGE);
+
+	shared->fault = SCAN_CRASHES;
+	shared->faulty = 1000;
+	write_dataset(f, "toy", 6000);
+	for (size_t i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "datasets/toy/%s", deadly[i]);
+		dirhost_write(&f->host, path, path, strlen(path));
+	}
+	dirhost_write(&f->host, "datasets/toy/train/crash-images-idx3-ubyte", large, LARGE);
+	free(large);
+	spec(f, "night", "{\"dataset\":\"toy\"}");
+	assert_true(reaches(f, "night", "done"));
+	assert_int_equal(shared->scanned_files, 6000);
+	assert_int_equal(shared->bad, 4);
+	assert_in_range(shared->scans, 5, 9);
+	/* Each once, those in flight at a death once more by themselves, and all in the last run. */
+	assert_in_range(shared->decoded, 6000, 2 * 6000 + 4 * 1024);
+
+	/* Another shape: what is known to be deadly is not sent again. */
+	shared->scans = 0;
+	spec(f, "day", "{\"dataset\":\"toy\",\"input\":\"3x32x24\"}");
+	assert_true(reaches(f, "day", "done"));
+	assert_int_equal(shared->scans, 1);
+	assert_int_equal(shared->bad, 4);
+}
+
+static void test_scan_hangs(void **state)
+{
+	struct fixture *f = *state;
+
+	f->options.patience_ns = 300 * NS_PER_MS;
+	shared->fault = SCAN_HANGS;
+	shared->faulty = 1000;
+	write_dataset(f, "toy", 20);
+	dirhost_write(&f->host, "datasets/toy/train/c1/crash.png", "x", 1);
+	spec(f, "night", "{\"dataset\":\"toy\"}");
+	assert_true(reaches(f, "night", "done"));
+	assert_int_equal(shared->scanned_files, 20);
+	assert_int_equal(shared->bad, 1);
+	assert_int_equal(shared->scans, 3);
+}
+
 static void test_empty_dataset(void **state)
 {
 	struct fixture *f = *state;
@@ -756,6 +818,8 @@ int main(void)
 		TEST(test_no_dataset),
 		TEST(test_dataset_changes),
 		TEST(test_scan_deaths),
+		TEST(test_scan_crashers),
+		TEST(test_scan_hangs),
 		TEST(test_empty_dataset),
 		TEST(test_queue),
 		TEST(test_new_spec),

@@ -272,6 +272,7 @@ static void folder(void **state)
 	assert_int_equal(dataset_scan_file(scan, "train/ant/old.gif", "GIF89a", 6, NULL), 0);
 	assert_int_equal(dataset_scan_file(scan, "train/ant/.DS_Store", "x", 1, NULL), 0);
 	assert_int_equal(dataset_scan_file(scan, "notes.md", "x", 1, NULL), 0);
+	assert_int_equal(dataset_scan_bad(scan, "train/ant/deadly.png", "the decoder crashed on it"), 0);
 	assert_int_equal(dataset_scan_file(scan, "labels.txt", "Ameise\r\nZebra", 13, NULL), 0);
 	json = finish(scan, fd, &ds);
 	assert_non_null(ds);
@@ -293,10 +294,12 @@ static void folder(void **state)
 		}
 	assert_int_equal(seen[0], 21);
 	assert_int_equal(seen[1], 21);
-	assert_int_equal(number(json, "bad", "total"), 4);
+	assert_int_equal(number(json, "bad", "total"), 5);
 	assert_int_equal(number(json, "ignored", NULL), 1);
 	files = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "bad"), "files");
-	assert_int_equal(cJSON_GetArraySize(files), 4);
+	assert_int_equal(cJSON_GetArraySize(files), 5);
+	assert_string_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(files, 2), "reason")->valuestring,
+			    "the decoder crashed on it");
 	assert_string_equal(cJSON_GetObjectItem(cJSON_GetArrayItem(files, 0), "file")->valuestring,
 			    "train/ant/bad.png");
 	cJSON_Delete(json);

@@ -59,6 +59,7 @@ static const struct wire_message all[] = {
 	{.type = WIRE_STOPPED, .stopped = {.epoch = 1}},
 	{.type = WIRE_FAILED, .failed = {.code = ERR_DIVERGED, .detail = "epoch 2"}},
 	{.type = WIRE_SCAN, .scan = {.dataset = "fashion", .channels = 1, .height = 28, .width = 28}},
+	{.type = WIRE_BAD, .bad = {.path = "train/cat/2.png", .reason = "the decoder crashed on it"}},
 	{.type = WIRE_FILES, .n_fds = 1, .files = {.files = files, .n_files = 1}},
 	{.type = WIRE_TAKEN, .taken = {.files = 1}},
 	{.type = WIRE_FINISH, .n_fds = 1},
