@@ -26,6 +26,7 @@ struct glue {
 	struct publisher *pub;
 	struct sched *sched;
 	int state_fd;
+	int64_t settle_batch_ns;
 };
 
 static int host_commit(void *host, const struct host_op *ops, size_t n)
@@ -383,6 +384,7 @@ int glue_new(struct glue **ret, struct volume *vol, const char *state_dir,
 	if (!glue)
 		return err_set(err, ERR_NO_MEMORY, "starting");
 	glue->vol = vol;
+	glue->settle_batch_ns = options->settle_batch_ns;
 	glue->state_fd = open(state_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (glue->state_fd < 0) {
 		r = err_set(err, ERR_IO, "%s: %s", state_dir, strerror(errno));
@@ -436,6 +438,11 @@ struct sched *glue_sched(struct glue *glue)
 struct publisher *glue_publisher(struct glue *glue)
 {
 	return glue->pub;
+}
+
+int64_t glue_settle_batch_ns(const struct glue *glue)
+{
+	return glue->settle_batch_ns;
 }
 
 void glue_publish_error(struct glue *glue, const char *path, const struct err *err)

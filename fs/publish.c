@@ -101,15 +101,9 @@ static void stay_on(const struct publisher *pub, int core)
 	sched_setaffinity(0, sizeof(one), core >= 0 ? &one : &pub->cores); /* of this thread; a wish */
 }
 
-void publisher_attend(struct publisher *pub, pid_t tid)
+int publisher_core(const struct publisher *pub)
 {
-	static __thread int here = -1;
-	int core = publisher_is_caller(pub, tid) ? __atomic_load_n(&pub->core, __ATOMIC_RELAXED) : -1;
-
-	if (core == here)
-		return;
-	here = core;
-	stay_on(pub, core);
+	return __atomic_load_n(&pub->core, __ATOMIC_RELAXED);
 }
 
 struct publishing *publisher_moving(struct publisher *pub, const char *name)

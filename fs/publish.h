@@ -49,13 +49,8 @@ int publisher_put(struct publisher *pub, const struct publication *p);
 bool publisher_owns_name(const char *name);
 /* True if a request comes from the publisher's thread (fuse_req_ctx()->pid is a thread's id). */
 bool publisher_is_caller(const struct publisher *pub, pid_t tid);
-/*
- * The beginning of every request, on the thread that serves it. While there is something to publish, the publisher's
- * thread stays on one core, and who serves it comes there: it waits for each of the two or three answers a
- * publication takes, and waking a thread on another core costs as much as the answer (in a virtual machine, where it
- * leaves the guest, five times as much: 2,000 answers took 80 to 400 ms). Who serves somebody else leaves again.
- */
-void publisher_attend(struct publisher *pub, pid_t tid);
+/* The core its thread stays on while there is something to publish; -1: any (fs/mount/attend.h). */
+int publisher_core(const struct publisher *pub);
 /*
  * In LOOKUP and RENAME of a hidden name by the publisher: what is to appear, until the reply; NULL: no such name.
  * LOOKUP completes it (a number from vol_reserve, owner, kind, time) and RENAME gives it to vol_put.

@@ -62,6 +62,7 @@ void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 	ssize_t n;
 
 	(void)ino;
+	attend_io(req, size);
 	n = buf ? vol_read(tree_vol_file(handle(fi)), buf, size < MAX_IO ? size : MAX_IO, off) : -ENOMEM;
 	if (n < 0)
 		fuse_reply_err(req, -n);
@@ -72,9 +73,11 @@ void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 void do_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
 	      struct fuse_file_info *fi)
 {
-	ssize_t n = tree_write(handle(fi), data, size, off);
+	ssize_t n;
 
 	(void)ino;
+	attend_io(req, size);
+	n = tree_write(handle(fi), data, size, off);
 	if (n < 0)
 		fuse_reply_err(req, -n);
 	else

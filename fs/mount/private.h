@@ -7,6 +7,7 @@
 
 #define FUSE_USE_VERSION 314
 
+#include "fs/mount/attend.h"
 #include "fs/node/tree.h"
 
 #include <fuse_lowlevel.h>
@@ -20,14 +21,23 @@
 #define KNOWN_FOR   86400.0
 #define UNKNOWN_FOR 1.0
 
-#define MAX_IO (1 << 20) /* of one read or write; the kernel's own limit of 256 pages */
+#define LARGE_IO (64 << 10) /* attend_large */
+#define MAX_IO   (1 << 20)  /* of one read or write; the kernel's own limit of 256 pages */
 
 static inline struct tree *req_tree(fuse_req_t req)
 {
 	struct tree *tree = fuse_req_userdata(req);
 
-	tree_attend(tree, fuse_req_ctx(req)->pid);
+	attend(tree, fuse_req_ctx(req)->pid);
 	return tree;
+}
+
+static inline void attend_io(fuse_req_t req, size_t size)
+{
+	if (size >= LARGE_IO)
+		attend_large();
+	else
+		req_tree(req);
 }
 
 static inline struct tree_caller req_caller(fuse_req_t req)

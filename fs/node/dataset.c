@@ -4,12 +4,23 @@
  */
 #include "fs/node/node.h"
 
+#include "engine/base/clock.h"
+
+/* The share of the time for which a data set must be quiet; chosen. The last of many changes need not be told then: the
+ * scheduler looks later than that. */
+#define TELL_AGAIN 10
+
 static void changed(const struct node *node)
 {
 	struct sched *sched = node_sched(node);
+	int64_t now = clock_monotonic_ns();
 
-	if (sched && *node->dir->thing)
-		sched_post_dataset_changed(sched, node->dir->thing);
+	if (!sched || !*node->dir->thing ||
+	    now - __atomic_load_n(&node->dir->told, __ATOMIC_RELAXED) <
+		    glue_settle_batch_ns(node->tree->glue) / TELL_AGAIN)
+		return;
+	__atomic_store_n(&node->dir->told, now, __ATOMIC_RELAXED);
+	sched_post_dataset_changed(sched, node->dir->thing);
 }
 
 int dataset_came(const struct node *node, enum node_event event, bool open_for_writing)

@@ -49,9 +49,10 @@ struct place {
 	uint64_t epoch; /* of the tree when it was worked out: older than tree->epoch means it may be wrong */
 	uint8_t kind;
 	uint32_t mode, uid, gid;
-	bool waits;  /* a name below in/ on the way here says "not yet" */
-	char *thing; /* APP, job or data set that it lies in; "" above them */
-	char *path;  /* relative to the thing: "", "in", "in/batch1" */
+	int64_t told; /* atomic; clock_monotonic_ns: when the scheduler last heard of a change in it */
+	bool waits;   /* a name below in/ on the way here says "not yet" */
+	char *thing;  /* APP, job or data set that it lies in; "" above them */
+	char *path;   /* relative to the thing: "", "in", "in/batch1" */
 };
 
 /* One name of a node, as the hooks get it. */

@@ -47,10 +47,14 @@ void tree_free(struct tree *tree)
 	free(tree);
 }
 
-void tree_attend(struct tree *tree, pid_t tid)
+bool tree_publisher_core(const struct tree *tree, pid_t tid, int *ret_core)
 {
-	if (tree->glue)
-		publisher_attend(glue_publisher(tree->glue), tid);
+	const struct publisher *pub = tree->glue ? glue_publisher(tree->glue) : NULL;
+
+	if (!pub || !publisher_is_caller(pub, tid))
+		return false;
+	*ret_core = publisher_core(pub);
+	return true;
 }
 
 struct volume *tree_volume(struct tree *tree)

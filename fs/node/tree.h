@@ -20,6 +20,8 @@
 #include "fs/glue.h"
 #include "fs/volume/volume.h"
 
+#include <stdbool.h>
+
 struct tree;
 struct tree_file;
 
@@ -32,8 +34,8 @@ struct tree_caller {
 int tree_new(struct tree **ret, struct volume *vol, struct glue *glue, struct err *err);
 void tree_free(struct tree *tree); /* NULL is allowed */
 struct volume *tree_volume(struct tree *tree);
-/* The beginning of a request of thread `tid`: publisher_attend. */
-void tree_attend(struct tree *tree, pid_t tid);
+/* Whether thread `tid` is the publisher's, and the core it stays on. */
+bool tree_publisher_core(const struct tree *tree, pid_t tid, int *ret_core);
 
 /* -ENOENT also for the publisher's hidden names, unless it asks itself. */
 int tree_lookup(struct tree *tree, const struct tree_caller *caller, uint64_t parent, const char *name,
