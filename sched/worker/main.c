@@ -72,7 +72,7 @@ static int confine(const struct kind *kind)
 	if (dup2(null, STDIN_FILENO) < 0)
 		return -errno;
 	close(null);
-	return 0;
+	return worker_confine();
 }
 
 static int run(struct worker *w, const struct kind *kind)

@@ -26,6 +26,16 @@ int infer_worker(struct worker *w);
 int train_worker(struct worker *w);
 int scan_worker(struct worker *w);
 
+/*
+ * Gives up, for good and for all threads to come, everything but the descriptors it has: capabilities, paths,
+ * processes, sockets (confine.c). Fences that the kernel lacks are left out. no_new_privs must be set, and
+ * what needs a file at its first use must have had it.
+ */
+int worker_confine(void);
+/* Its fences one by one; -EOPNOTSUPP where the kernel has none. */
+int confine_paths(void);
+int confine_calls(void);
+
 /* Waits until the daemon took it. Descriptors stay the caller's. */
 int worker_send(struct worker *w, const struct wire_message *m);
 /* Sends FAILED with this error; err->code NONE: one that suits r. */
