@@ -28,9 +28,10 @@ static bool flip_is_sensible(const struct dataset *ds)
 	return false;
 }
 
-/* Accuracy and loss of one session over a split. */
-static int evaluate(struct session *s, const struct dataset *ds, enum dataset_split split, int batch,
-		    double *ret_accuracy, double *ret_loss)
+/* Accuracy and loss of one session over a split. hooks may be NULL. */
+static int evaluate(const struct train_hooks *hooks, void *hook_data, struct session *s,
+		    const struct dataset *ds, enum dataset_split split, int batch, double *ret_accuracy,
+		    double *ret_loss)
 {
 	struct dataset_shape shape = dataset_shape(ds);
 	size_t n = dataset_count(ds, split), size = (size_t)shape.channels * shape.height * shape.width;
@@ -60,6 +61,8 @@ static int evaluate(struct session *s, const struct dataset *ds, enum dataset_sp
 			right += best == labels[i];
 		}
 		loss += m * loss_cross_entropy(logits, labels, m, shape.classes, 0, NULL);
+		if (hooks && hooks->evaluating && hooks->evaluating(hook_data))
+			r = -ECANCELED;
 	}
 	if (r == 0) {
 		*ret_accuracy = n ? (double)right / n : 0;
@@ -87,7 +90,7 @@ int train_evaluate(struct model *model, const struct dataset *ds, enum dataset_s
 			&(struct session_options){.rate = rate, .batch = batch}, err);
 	if (r < 0)
 		return r;
-	r = evaluate(s, ds, split, batch, ret_accuracy, &loss);
+	r = evaluate(NULL, NULL, s, ds, split, batch, ret_accuracy, &loss);
 	if (r < 0)
 		err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "evaluating a slice");
 	session_free(s);
@@ -340,8 +343,11 @@ static int evaluate_all(struct train *t, enum dataset_split split, struct train_
 {
 	for (int i = 0; i < t->spec->n_rates; i++) {
 		double accuracy = 0, loss = 0;
-		int r = evaluate(t->eval[i], t->ds, split, EVAL_BATCH, &accuracy, &loss);
+		int r = evaluate(&t->hooks, t->hook_data, t->eval[i], t->ds, split, EVAL_BATCH, &accuracy,
+				 &loss);
 
+		if (r == -ECANCELED)
+			return r;
 		if (r < 0)
 			return err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "evaluating slice %g",
 				       t->spec->rates[i]);

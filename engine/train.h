@@ -50,6 +50,7 @@ struct train_hooks {
 	int (*progress)(void *data, const struct train_progress *p);  /* after every step */
 	int (*epoch)(void *data, const struct train_epoch *e);        /* before that epoch's checkpoint */
 	int (*checkpoint)(void *data, const void *bytes, size_t len); /* after every epoch; borrowed */
+	int (*evaluating)(void *data); /* after every batch of an evaluation between and after epochs */
 };
 
 struct train;

@@ -119,6 +119,10 @@ struct trainer {
 	struct peer *peer;           /* NULL: none; also set while a finished one ends */
 	struct job *job;             /* NULL: none, or the last word came */
 	struct loop_timer *patience; /* after STOP */
+	struct loop_timer *watchdog; /* until the next message */
+	int64_t heard_at;            /* when the last PROGRESS came; 0: none yet */
+	int64_t step_ns;             /* what a step took at last, by the daemon's clock */
+	int epoch;                   /* the last that this worker finished */
 	struct loop_timer *again;    /* when a job that waits a little may start */
 };
 

@@ -2,7 +2,7 @@
  * The training worker of jobs. Its last word is one of MODEL, STOPPED, FAILED; from then on trainer.job is
  * NULL and the next job starts when the process is gone. One that goes without a last word is a death: the
  * job is queued again and goes on from its checkpoint, until it died MAX_DEATHS times since the same
- * checkpoint.
+ * checkpoint. One that hangs is killed by the watchdog: a death too.
  */
 #include "sched/jobs_private.h"
 
@@ -21,15 +21,44 @@
 #define AGAIN_NS       NS_PER_S        /* before the second restart; the first comes at once */
 #define PATIENCE_NS    (30 * NS_PER_S) /* from STOP to the end of the step at hand */
 #define MAX_CHECKPOINT (UINT64_C(4) << 30)
+/* A worker is silent for one step, which takes what it takes; for the start, when a data set is mapped and a
+ * network compiled; and for writing a checkpoint. In evaluations it repeats its progress each second. */
+#define SILENCE_NS     (600 * NS_PER_S)
+#define SILENCE_STEPS  100
+#define SILENCE_MAX_NS (INT64_C(86400) * NS_PER_S) /* whatever it made of the figures */
 
 static bool number(double x)
 {
 	return isfinite(x) && x >= 0;
 }
 
+static void silent(void *data)
+{
+	struct jobs *jobs = data;
+
+	jobs->trainer.watchdog = NULL;
+	peer_kill(jobs->trainer.peer, "said nothing for too long");
+}
+
+static void watch(struct jobs *jobs)
+{
+	struct trainer *t = &jobs->trainer;
+	int64_t limit = jobs->options->patience_ns;
+
+	if (!limit) {
+		limit = t->step_ns < SILENCE_MAX_NS / SILENCE_STEPS ? SILENCE_STEPS * t->step_ns
+								    : SILENCE_MAX_NS;
+		limit = limit < SILENCE_NS ? SILENCE_NS : limit;
+	}
+	loop_timer_cancel(jobs->loop, t->watchdog);
+	t->watchdog = loop_timer_at(jobs->loop, loop_now(jobs->loop) + limit, silent, jobs);
+}
+
 /* The worker has nothing to say any more. */
 static void last_word(struct jobs *jobs)
 {
+	loop_timer_cancel(jobs->loop, jobs->trainer.watchdog);
+	jobs->trainer.watchdog = NULL;
 	loop_timer_cancel(jobs->loop, jobs->trainer.patience);
 	jobs->trainer.patience = NULL;
 	jobs->trainer.job = NULL;
@@ -41,6 +70,7 @@ void train_kill(struct jobs *jobs)
 {
 	loop_timer_cancel(jobs->loop, jobs->trainer.patience);
 	loop_timer_cancel(jobs->loop, jobs->trainer.again);
+	loop_timer_cancel(jobs->loop, jobs->trainer.watchdog);
 	peer_free(jobs->trainer.peer, &jobs->reaper);
 	jobs->trainer = (struct trainer){0};
 }
@@ -49,9 +79,15 @@ void train_kill(struct jobs *jobs)
 
 static int on_progress(struct job *job, const struct wire_progress *m)
 {
+	struct trainer *t = &job->jobs->trainer;
+	int64_t now = loop_now(job->jobs->loop);
+
 	if (m->epoch > INT32_MAX || m->epochs > INT32_MAX || m->batch > INT64_MAX || m->batches > INT64_MAX ||
 	    !number(m->samples_per_s) || !number(m->eta_s) || !(m->percent >= 0 && m->percent <= 100))
 		return -EPROTO;
+	if (t->heard_at && (int)m->epoch == job->progress.epoch && (int64_t)m->batch > job->progress.batch)
+		t->step_ns = (now - t->heard_at) / ((int64_t)m->batch - job->progress.batch);
+	t->heard_at = now;
 	job->progress = (struct train_progress){.epoch = (int)m->epoch,
 						.epochs = (int)m->epochs,
 						.batch = (int64_t)m->batch,
@@ -75,7 +111,7 @@ static int on_epoch(struct job *job, const struct wire_epoch *m)
 	int len = 0;
 
 	/* A loss may be infinite: it is only printed. */
-	if (m->epoch < 1 || m->epoch > INT32_MAX || m->n_slices > MODEL_MAX_RATES || !number(m->seconds) ||
+	if (row.epoch <= job->jobs->trainer.epoch || m->n_slices > MODEL_MAX_RATES || !number(m->seconds) ||
 	    !number(m->lr) || !(m->train_accuracy >= 0 && m->train_accuracy <= 1))
 		return -EPROTO;
 	for (int i = 0; i < row.n_rates; i++) {
@@ -88,6 +124,7 @@ static int on_epoch(struct job *job, const struct wire_epoch *m)
 		len += snprintf(text + len, sizeof(text) - (size_t)len, " %g:%.2f%%", row.rates[i],
 				100 * row.accuracy[i]);
 	}
+	job->jobs->trainer.epoch = row.epoch;
 	job_log(job, "epoch %d: %.1f s, loss %.4f, accuracy by slice%s", row.epoch, row.seconds,
 		row.train_loss, len ? text : " unknown");
 	return job_add_row(job, &row);
@@ -100,7 +137,9 @@ static int on_checkpoint(struct job *job, const struct wire_message *m)
 	char *name;
 	int r;
 
-	if (m->checkpoint.epoch < 1 || m->checkpoint.epoch > INT32_MAX ||
+	/* One for each epoch that ended: more would keep the disk busy. */
+	if ((int64_t)m->checkpoint.epoch <= job->epoch ||
+	    (int64_t)m->checkpoint.epoch > jobs->trainer.epoch ||
 	    wire_check_memfd(m->fds[0], MAX_CHECKPOINT, &len) < 0)
 		return -EPROTO;
 	if (asprintf(&name, "checkpoint/%s", job->name) < 0)
@@ -141,6 +180,7 @@ static int on_message(void *data, struct wire_message *m)
 
 	if (!job)
 		return -EPROTO;
+	watch(jobs);
 	switch (m->type) {
 	case WIRE_PROGRESS:
 		return on_progress(job, &m->progress);
@@ -261,6 +301,7 @@ static void start(struct job *job, int cache_fd)
 		r = peer_new(&jobs->trainer.peer, jobs->loop, jobs->ops, jobs->host, "train", &events, jobs);
 	if (r == 0) {
 		jobs->trainer.job = job;
+		jobs->trainer.epoch = job->epoch;
 		r = peer_send(jobs->trainer.peer,
 			      &(struct wire_message){.type = WIRE_SETUP,
 						     .setup = {(uint32_t)jobs->options->worker_threads}});
@@ -268,6 +309,7 @@ static void start(struct job *job, int cache_fd)
 	if (r == 0)
 		r = peer_send(jobs->trainer.peer, &m);
 	if (r == 0) {
+		watch(jobs);
 		job_set_state(job, JOB_RUNNING, NULL);
 	} else {
 		log_error("job %s: its worker can't be started: %s", job->name, strerror(-r));

@@ -19,11 +19,13 @@
 #define MAX_SPEC       (UINT64_C(1) << 20)
 #define MAX_CHECKPOINT (UINT64_C(4) << 30)
 #define PROGRESS_NS    INT64_C(200000000) /* five a second at most */
+#define ALIVE_NS       INT64_C(1000000000)
 
 struct train_job {
 	struct worker *w;
 	int epoch;                                 /* the last that ended, 0: none in this run */
 	int64_t progress_at;                       /* when the last PROGRESS went */
+	struct wire_progress progress;             /* the last of it */
 	int r;                                     /* why a hook ended the run, when not by STOP */
 	struct wire_slice slices[MODEL_MAX_RATES]; /* of the last epoch */
 	uint32_t n_slices;
@@ -61,14 +63,28 @@ static int on_progress(void *data, const struct train_progress *p)
 	if (now - job->progress_at < PROGRESS_NS)
 		return 0;
 	job->progress_at = now;
-	return send_or_stop(job, &(struct wire_message){.type = WIRE_PROGRESS,
-							.progress = {.epoch = (uint32_t)p->epoch,
-								     .epochs = (uint32_t)p->epochs,
-								     .batch = (uint64_t)p->batch,
-								     .batches = (uint64_t)p->batches,
-								     .samples_per_s = p->samples_per_s,
-								     .eta_s = p->eta_s,
-								     .percent = p->percent}});
+	job->progress = (struct wire_progress){.epoch = (uint32_t)p->epoch,
+					       .epochs = (uint32_t)p->epochs,
+					       .batch = (uint64_t)p->batch,
+					       .batches = (uint64_t)p->batches,
+					       .samples_per_s = p->samples_per_s,
+					       .eta_s = p->eta_s,
+					       .percent = p->percent};
+	return send_or_stop(job, &(struct wire_message){.type = WIRE_PROGRESS, .progress = job->progress});
+}
+
+/* The same again, as a sign of life: a large validation split takes longer than the daemon's patience. */
+static int on_evaluating(void *data)
+{
+	struct train_job *job = data;
+	int64_t now = clock_monotonic_ns();
+
+	if (stop_wanted(job))
+		return 1;
+	if (now - job->progress_at < ALIVE_NS)
+		return 0;
+	job->progress_at = now;
+	return send_or_stop(job, &(struct wire_message){.type = WIRE_PROGRESS, .progress = job->progress});
 }
 
 static int on_epoch(void *data, const struct train_epoch *e)
@@ -134,8 +150,10 @@ static int send_model(struct train_job *job, struct model *model, struct err *er
 
 static int train(struct train_job *job, const struct wire_message *m, struct err *err)
 {
-	static const struct train_hooks hooks = {
-		.progress = on_progress, .epoch = on_epoch, .checkpoint = on_checkpoint};
+	static const struct train_hooks hooks = {.progress = on_progress,
+						 .evaluating = on_evaluating,
+						 .epoch = on_epoch,
+						 .checkpoint = on_checkpoint};
 	void *spec_text = NULL, *checkpoint = NULL;
 	size_t spec_len, checkpoint_len = 0;
 	struct train_spec *spec = NULL;

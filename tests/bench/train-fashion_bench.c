@@ -105,7 +105,8 @@ static int scan(int fd, struct err *err)
 
 int main(int argc, char **argv)
 {
-	const struct train_hooks hooks = {on_progress, on_epoch, on_checkpoint};
+	const struct train_hooks hooks = {
+		.progress = on_progress, .epoch = on_epoch, .checkpoint = on_checkpoint};
 	struct buf text = BUF_INIT, checkpoint = BUF_INIT, out[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
 	static const char *const names[] = {"model.json", "weights.safetensors", "labels.txt", "slices.csv"};
 	struct train_spec *spec = NULL;

@@ -24,6 +24,12 @@ enum fault {
 	GARBAGE_EMPTY,
 	GARBAGE_TYPE,
 	GARBAGE_SEQUENCE,
+	GARBAGE_CUT,         /* a message that ends too early */
+	GARBAGE_DESCRIPTORS, /* more than any message has */
+	WRONG_ORDER,         /* DONE before ANSWERS */
+	LABELS_NOW,
+	LOADED_NOW,
+	PICTURES_NOW,
 	WRONG_BATCH,
 	WRONG_ID,
 	TOO_MANY,
@@ -35,7 +41,10 @@ enum fault {
 	SMALL_PICTURES,
 	UNSEALED_PICTURES,
 	PIPE_PICTURES,
-	FAULTS
+	DIRECTORY_PICTURES,
+	SHRINKING_PICTURES,
+	FAULTS,
+	FLIPPED /* answers with some bytes changed at random */
 };
 
 /* Shared with the children. */
@@ -44,6 +53,48 @@ static struct shared {
 	volatile int lives;  /* workers started so far */
 	volatile int faulty; /* how many lives still have the fault */
 } * shared;
+
+static uint32_t seed;
+
+static uint32_t random_u32(void)
+{
+	seed = seed * 1664525 + 1013904223;
+	return seed >> 8;
+}
+
+/* As wire_send, but of a packet that was changed on its way. */
+static void send_damaged(struct wire_channel *ch, const struct wire_message *m, enum fault fault)
+{
+	static uint8_t packet[WIRE_MAX];
+	struct iovec iov = {.iov_base = packet};
+	union {
+		struct cmsghdr align;
+		char data[CMSG_SPACE(64 * sizeof(int))];
+	} control = {0};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+	size_t len;
+
+	wire_encode(m, ch->sent++, packet, &len);
+	if (fault == GARBAGE_CUT)
+		len -= 3;
+	for (uint32_t n = fault == FLIPPED ? 1 + random_u32() % 3 : 0; n; n--)
+		packet[random_u32() % len] = (uint8_t)random_u32();
+	iov.iov_len = len;
+	if (fault == GARBAGE_DESCRIPTORS) {
+		struct cmsghdr *cmsg;
+
+		msg.msg_control = control.data;
+		msg.msg_controllen = sizeof(control.data);
+		cmsg = CMSG_FIRSTHDR(&msg);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(64 * sizeof(int));
+		for (int i = 0; i < 64; i++)
+			memcpy(CMSG_DATA(cmsg) + (size_t)i * sizeof(int), &ch->fd, sizeof(int));
+	}
+	if (sendmsg(ch->fd, &msg, MSG_NOSIGNAL) < 0)
+		_exit(9);
+}
 
 static void answer_load(struct wire_channel *ch, const struct wire_message *m)
 {
@@ -72,6 +123,8 @@ static void answer_load(struct wire_channel *ch, const struct wire_message *m)
 			  .loaded = {.endpoint = m->load.endpoint, .submodels = submodels, .n_submodels = 2}},
 		  0);
 }
+
+static void answer_explain(struct wire_channel *ch, const struct wire_message *m, enum fault fault);
 
 /* label: the first byte of the instance; "bad" fails. */
 static void answer_run(struct wire_channel *ch, const struct wire_message *m, enum fault fault)
@@ -115,10 +168,21 @@ static void answer_run(struct wire_channel *ch, const struct wire_message *m, en
 		answers[0].label = UINT32_MAX;
 	if (fault == TOO_MANY_TOP)
 		answers[0].n_top = 6;
-	wire_send(ch,
-		  &(struct wire_message){.type = WIRE_ANSWERS,
-					 .answers = {.batch = batch, .answers = answers, .n_answers = n}},
-		  0);
+	if (fault == WRONG_ORDER)
+		wire_send(ch, &(struct wire_message){.type = WIRE_DONE, .done = {batch, 7}}, 0);
+	if (fault == LABELS_NOW)
+		wire_send(ch,
+			  &(struct wire_message){.type = WIRE_LABELS,
+						 .labels = {1, &(struct wire_name){"cat"}, 1}},
+			  0);
+	if (fault == LOADED_NOW)
+		wire_send(ch, &(struct wire_message){.type = WIRE_LOADED, .loaded = {1, 0, "", NULL, 0}}, 0);
+	if (fault == PICTURES_NOW)
+		answer_explain(ch, &(struct wire_message){.explain.batch = batch}, fault);
+	send_damaged(ch,
+		     &(struct wire_message){.type = WIRE_ANSWERS,
+					    .answers = {.batch = batch, .answers = answers, .n_answers = n}},
+		     fault);
 	wire_send(ch, &(struct wire_message){.type = WIRE_DONE, .done = {.batch = batch, .compute_ns = 7}},
 		  0);
 }
@@ -141,14 +205,19 @@ static void answer_explain(struct wire_channel *ch, const struct wire_message *m
 		if (pipe(pair) < 0)
 			_exit(9);
 		answer.fds[0] = pair[0];
+	} else if (fault == DIRECTORY_PICTURES) {
+		answer.fds[0] = open("/", O_RDONLY | O_DIRECTORY);
 	} else {
 		io_memfd_new("pictures", &answer.fds[0]);
 		for (uint32_t i = 0; i < m->explain.n_wishes; i++)
 			dprintf(answer.fds[0], "P%u;", m->explain.wishes[i].label);
-		if (fault != UNSEALED_PICTURES)
+		if (fault != UNSEALED_PICTURES && fault != SHRINKING_PICTURES)
 			io_memfd_seal(answer.fds[0]);
 	}
 	wire_send(ch, &answer, 0);
+	for (int i = 0; fault == SHRINKING_PICTURES && i < 100000; i++)
+		if (ftruncate(answer.fds[0], i % 2 ? 4096 : 0) < 0)
+			_exit(9);
 }
 
 static void fake_worker(const char *kind, int fd)
@@ -161,7 +230,7 @@ static void fake_worker(const char *kind, int fd)
 
 	if (strcmp(kind, "infer") != 0 || wire_init(&ch, fd, WIRE_TO_DAEMON) < 0)
 		_exit(9);
-	shared->lives++;
+	seed = (uint32_t)shared->lives++;
 	shared->faulty--;
 	while (wire_recv(&ch, &m, 0) == 0) {
 		switch (m.type) {
@@ -429,6 +498,39 @@ static void test_garbage(void **state)
 	}
 }
 
+static bool loaded_or_answered(void *data)
+{
+	struct fixture *f = data;
+
+	return f->died ? f->loaded[1] > 1 : f->done > 0;
+}
+
+/* Whatever three bytes of a message are: it is either taken or the worker's end. */
+static void test_flipped(void **state)
+{
+	int died = 0;
+
+	for (int i = 0; i < 150; i++) {
+		struct fixture *f;
+
+		setup(state);
+		f = *state;
+		shared->fault = FLIPPED;
+		shared->faulty = 1;
+		shared->lives = i * 7919;
+		assert_int_equal(load(f, 1, "{}"), 0);
+		assert_true(dirhost_run_until(f->loop, is_loaded, f, 10));
+		assert_int_equal(run(f, 1), 0);
+		assert_true(dirhost_run_until(f->loop, loaded_or_answered, f, 10));
+		assert_int_equal(f->done + f->eio, 1);
+		assert_true(f->died == f->eio);
+		died += f->died;
+		teardown(state);
+	}
+	print_message("%d of 150 were refused\n", died);
+	assert_in_range(died, 50, 150);
+}
+
 static bool gave_up(void *data)
 {
 	struct fixture *f = data;
@@ -461,6 +563,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_death, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_hang, setup, teardown),
 		cmocka_unit_test(test_garbage),
+		cmocka_unit_test(test_flipped),
 		cmocka_unit_test_setup_teardown(test_poisonous_model, setup, teardown),
 	};
 

@@ -20,8 +20,14 @@
 
 enum fault {
 	WELL,
-	TRAIN_DIES,    /* in epoch 3 */
-	TRAIN_WAITS,   /* in epoch 2, until STOP */
+	TRAIN_DIES,   /* in epoch 3 */
+	TRAIN_WAITS,  /* in epoch 2, until STOP */
+	TRAIN_HANGS,  /* in epoch 3 */
+	TRAIN_EPOCHS, /* tells epoch 2 again and again */
+	TRAIN_COPIES, /* sends the checkpoint of epoch 1 again and again */
+	TRAIN_PIPE,   /* a checkpoint, and then other descriptors, that are no memfd */
+	TRAIN_DIR,
+	TRAIN_EARLY,   /* a model with a directory for weights */
 	TRAIN_FAILS,   /* says FAILED in epoch 2 */
 	TRAIN_GARBAGE, /* in epoch 3 */
 	TRAIN_LIES,    /* a checkpoint that is not sealed */
@@ -43,13 +49,19 @@ static struct shared {
 
 /* --- the workers --- */
 
-static void fake_checkpoint(struct wire_channel *ch, int epoch, bool sealed)
+static void fake_checkpoint(struct wire_channel *ch, int epoch, enum fault fault)
 {
+	int pair[2];
 	struct wire_message m = {.type = WIRE_CHECKPOINT, .n_fds = 1, .checkpoint = {(uint32_t)epoch}};
 
-	io_memfd_new("checkpoint", &m.fds[0]);
+	if (fault == TRAIN_PIPE && pipe(pair) == 0)
+		m.fds[0] = pair[0];
+	else if (fault == TRAIN_DIR)
+		m.fds[0] = open("/", O_RDONLY | O_DIRECTORY);
+	else
+		io_memfd_new("checkpoint", &m.fds[0]);
 	dprintf(m.fds[0], "%d", epoch);
-	if (sealed)
+	if (fault != TRAIN_LIES)
 		io_memfd_seal(m.fds[0]);
 	wire_send(ch, &m, 0);
 	close(m.fds[0]);
@@ -84,6 +96,10 @@ static void fake_train(struct wire_channel *ch, enum fault fault)
 			  0);
 		if (fault == TRAIN_DIES && epoch == 3)
 			kill(getpid(), SIGKILL);
+		if (fault == TRAIN_HANGS && epoch == 3)
+			pause();
+		if (fault == TRAIN_EPOCHS && epoch == 3)
+			epoch--;
 		if (fault == TRAIN_GARBAGE && epoch == 3 && write(ch->fd, "nonsense", 8) == 8)
 			pause();
 		if (fault == TRAIN_FAILS && epoch == 2) {
@@ -110,11 +126,15 @@ static void fake_train(struct wire_channel *ch, enum fault fault)
 							   .slices = slices,
 							   .n_slices = 2}},
 			  0);
-		fake_checkpoint(ch, epoch, fault != TRAIN_LIES);
+		fake_checkpoint(ch, epoch, fault);
+		while (fault == TRAIN_COPIES && epoch == 1)
+			fake_checkpoint(ch, epoch, fault);
 	}
 	for (int i = 0; i < 4; i++)
 		io_memfd("file", texts[i], strlen(texts[i]), &model.fds[i]);
 	model.n_fds = 4;
+	if (fault == TRAIN_EARLY)
+		model.fds[1] = open("/", O_RDONLY | O_DIRECTORY);
 	wire_send(ch, &model, 0);
 }
 
@@ -439,20 +459,25 @@ static void test_whole_life(void **state)
 /* A worker that dies or talks nonsense in epoch 3 costs that epoch. */
 static void test_deaths(void **state)
 {
-	static const enum fault faults[] = {TRAIN_DIES, TRAIN_GARBAGE};
+	static const struct {
+		enum fault fault;
+		int resumed; /* from the checkpoint of this epoch */
+	} faults[] = {{TRAIN_DIES, 2},   {TRAIN_GARBAGE, 2}, {TRAIN_HANGS, 2}, {TRAIN_EPOCHS, 2},
+		      {TRAIN_COPIES, 1}, {TRAIN_PIPE, 0},    {TRAIN_DIR, 0},   {TRAIN_EARLY, 3}};
 
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
 		struct fixture *f;
 
 		setup(state);
 		f = *state;
-		shared->fault = faults[i];
+		shared->fault = faults[i].fault;
 		shared->faulty = 1;
+		f->options.patience_ns = 300 * NS_PER_MS;
 		write_dataset(f, "toy", 3);
 		spec(f, "night", "{\"dataset\":\"toy\"}");
 		assert_true(reaches(f, "night", "done"));
 		assert_int_equal(shared->trains, 2);
-		assert_int_equal(shared->resumed_from[1], 2);
+		assert_int_equal(shared->resumed_from[1], faults[i].resumed);
 		assert_int_equal(lines(f, "jobs/night/metrics.csv"), 4);
 		assert_link(f, "models/night/latest", "1");
 		teardown(state);

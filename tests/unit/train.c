@@ -109,7 +109,8 @@ static int on_checkpoint(void *data, const void *bytes, size_t len)
 static int train(const struct dataset *ds, const char *json, struct run *run, const struct buf *from,
 		 double accuracy[3])
 {
-	static const struct train_hooks hooks = {on_progress, on_epoch, on_checkpoint};
+	static const struct train_hooks hooks = {
+		.progress = on_progress, .epoch = on_epoch, .checkpoint = on_checkpoint};
 	struct buf b[3] = {BUF_INIT, BUF_INIT, BUF_INIT};
 	struct err err = ERR_INIT;
 	struct train_spec *spec;
