@@ -100,6 +100,14 @@ static int blob_prepare(struct volume *vol, struct node *node)
 	return r < 0 ? r : blob_mark(vol, node->ino, &node->blob_marked);
 }
 
+/* Bytes of it are in RocksDB, and may have been fsynced there. */
+static bool has_committed(struct volume *vol, const struct node *node)
+{
+	struct inode_rec rec;
+
+	return inode_read(vol, node->ino, &rec) < 0 || rec.size > 0;
+}
+
 int content_blob_spill(struct volume *vol, struct node *node)
 {
 	size_t done;
@@ -114,6 +122,9 @@ int content_blob_spill(struct volume *vol, struct node *node)
 	if (fd < 0)
 		return fd;
 	r = io_pwrite(fd, node->data, node->rec.size, 0, &done);
+	/* The record that takes the bytes out of RocksDB may reach the disk with anybody's fsync, this file only with its own. */
+	if (r == 0 && has_committed(vol, node))
+		r = blob_sync(vol, node->ino, fd);
 	if (r < 0) {
 		close(fd);
 		blob_remove(vol, node->ino);
