@@ -11,6 +11,7 @@
 #define FS_MOVER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #define MOVER_DIRS 8 /* chosen: batches that are answered at the same time */
 
@@ -32,6 +33,8 @@ void mover_init(struct mover *m, const char *mountpoint);
  */
 int mover_rename(struct mover *m, const char *hidden, const char *path);
 int mover_remove(struct mover *m, const char *path);
+/* Adds to the end of the file `path`, made (mode 0444) where there is none; emptied first, in place, when `empty`. */
+int mover_append(struct mover *m, const char *path, const void *data, size_t len, bool empty);
 /* Closes what it holds in the mount: it would make umount(8) fail with EBUSY. */
 void mover_rest(struct mover *m);
 bool mover_rests(const struct mover *m);

@@ -9,7 +9,7 @@
  *
  * An answer (HOST_RESULT), a symlink and a removal go out in the order of publisher_put. A status file has a slot for
  * its path: while a text waits there, a newer one takes its place, and a path is renewed at most every
- * STATUS_INTERVAL_NS.
+ * STATUS_INTERVAL_NS. What is appended (HOST_APPEND) is written through the mount, in the order of publisher_put too.
  *
  * Locks: pub->lock guards what is marked so; it is never held over a call into the volume or the mount.
  */
@@ -20,6 +20,7 @@
 #include "fs/mover.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -42,7 +43,8 @@ struct item {
 	struct item *next; /* in the queue */
 	struct slot *slot; /* of a status file */
 	enum publication_type type;
-	char *path; /* in the same allocation, as is what `shown` points to */
+	unsigned flags; /* enum host_publish_flags */
+	char *path;     /* in the same allocation, as is what `shown` points to */
 	struct publishing shown;
 	int64_t due;
 	void (*done)(void *data, int r, int64_t visible);
@@ -141,7 +143,8 @@ static struct item *item_new(const struct publication *from)
 	item = malloc(size);
 	if (!item)
 		return NULL;
-	*item = (struct item){.type = from->type, .due = p->due, .done = p->done, .data = p->data};
+	*item = (struct item){
+		.type = from->type, .flags = p->flags, .due = p->due, .done = p->done, .data = p->data};
 	ops = (struct host_op *)(item + 1);
 	at = (char *)(ops + p->n_ops);
 	item->path = at;
@@ -222,7 +225,8 @@ static void queue_replace(struct publisher *pub, struct item *item, struct item 
 
 int publisher_put(struct publisher *pub, const struct publication *p)
 {
-	bool status = p->type == PUBLISH_FILE && !(p->file.flags & HOST_RESULT) && p->file.n_ops == 0;
+	bool status = p->type == PUBLISH_FILE && !(p->file.flags & (HOST_RESULT | HOST_APPEND)) &&
+		      p->file.n_ops == 0;
 	struct item *item = item_new(p), *superseded = NULL;
 	struct slot **at, *slot;
 	int r = 0;
@@ -341,6 +345,9 @@ static int move(struct publisher *pub, struct mover *m, struct item *item)
 		return -ETIME;
 	if (item->type == PUBLISH_REMOVE)
 		return mover_remove(m, item->path);
+	if (item->flags & HOST_APPEND)
+		return mover_append(m, item->path, item->shown.what.content, item->shown.what.content_len,
+				    item->flags & HOST_EMPTY);
 	snprintf(item->hidden, sizeof(item->hidden), HIDDEN_PREFIX "%016llx",
 		 (unsigned long long)pub->serial++);
 	pthread_mutex_lock(&pub->lock);
@@ -420,12 +427,30 @@ static int put_unseen(struct publisher *pub, struct item *item)
 	return vol_put(pub->vol, dir.ino, slash ? slash + 1 : item->path, &p->what, &p->put, NULL);
 }
 
+static int append_unseen(struct publisher *pub, const struct item *item)
+{
+	const struct vol_new *what = &item->shown.what;
+	struct vol_attr attr;
+	struct vol_file *f;
+	ssize_t n;
+	int r = vol_resolve(pub->vol, VOL_ROOT, item->path, &attr);
+
+	if (r == 0)
+		r = vol_file_open(pub->vol, attr.ino, O_WRONLY | (item->flags & HOST_EMPTY ? O_TRUNC : 0),
+				  &f);
+	if (r < 0)
+		return r;
+	n = vol_write(f, what->content, what->content_len, item->flags & HOST_EMPTY ? 0 : attr.size);
+	vol_file_close(f);
+	return n < 0 ? (int)n : 0;
+}
+
 static void end(struct publisher *pub, struct item *item)
 {
 	int r = item->r;
 
 	if (item->type != PUBLISH_REMOVE && (r == -ENOTCONN || r == -ECONNABORTED || r == -ENODEV)) {
-		r = put_unseen(pub, item);
+		r = item->flags & HOST_APPEND ? append_unseen(pub, item) : put_unseen(pub, item);
 		item->visible = clock_monotonic_ns();
 	}
 	if (r < 0)

@@ -245,6 +245,9 @@ static void count_minibatch(struct minibatch *mb)
 		mb->inst[i]->started = mb->handed;
 		if (task != last)
 			task->n_real[mb->submodel]++;
+		if (!task->begun)
+			status_event(task->ep->s, "started", task->ep->name, task->id, task->total);
+		task->begun = true;
 		last = task;
 	}
 }

@@ -31,6 +31,10 @@ enum host_publish_flags {
 	 * path is renewed at most 5 times a second. */
 	HOST_RESULT = 1,
 	HOST_FSYNC = 2, /* survives power loss before `done` is called */
+	/* `content` is added to the end of the file that is there, or to a new one; every one, in order, by a write
+	 * through the mount (so that inotify sees MODIFY and who has it open sees the new size). No ops, owner, due. */
+	HOST_APPEND = 4,
+	HOST_EMPTY = 8, /* with HOST_APPEND: the file is emptied first, in place */
 };
 
 /* Of a walk. */

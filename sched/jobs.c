@@ -151,6 +151,8 @@ void job_set_state(struct job *job, enum job_state state, const struct err *err)
 		job_log(job, "%s", job_state_names[state]);
 	}
 	job_publish_state(job);
+	if (job->jobs->events && job->jobs->events->state_changed)
+		job->jobs->events->state_changed(job->jobs->data, job->name, job_state_names[state]);
 	jobs_kick(job->jobs);
 }
 
@@ -274,6 +276,8 @@ void jobs_gone(struct jobs *jobs, const char *name)
 		train_kill(jobs);
 	job_forget_checkpoint(job);
 	jobs_record(jobs, "job", name, &job->record, NULL);
+	if (jobs->events && jobs->events->state_changed)
+		jobs->events->state_changed(jobs->data, name, "removed");
 	job_free(job);
 	jobs_kick(jobs);
 }

@@ -31,6 +31,8 @@ struct loop;
 struct jobs_events {
 	/* models/MODEL/VERSION is whole and models/MODEL/latest points to it. May be NULL. */
 	void (*model_published)(void *data, const char *model, int version);
+	/* A job is in another state now, or "removed". From within any function here: it must call none. May be NULL. */
+	void (*state_changed)(void *data, const char *job, const char *state);
 };
 
 /*

@@ -265,7 +265,13 @@ static void model_published(void *data, const char *model, int version)
 	table_each(&s->endpoints, reload_latest, (void *)model);
 }
 
-static const struct jobs_events jobs_events = {.model_published = model_published};
+static void job_changed(void *data, const char *job, const char *state)
+{
+	status_event(data, "job", job, state, -1);
+}
+
+static const struct jobs_events jobs_events = {.model_published = model_published,
+					       .state_changed = job_changed};
 
 int sched_new_on(struct sched **ret, const struct host_ops *ops, void *host,
 		 const struct sched_options *options, struct loop *loop)
@@ -345,6 +351,7 @@ static void stop_now(void *data)
 	struct sched *s = data;
 
 	s->stop_timer = NULL;
+	status_flush(s);
 	loop_stop(s->loop);
 }
 

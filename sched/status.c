@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EVENTS_MAX (1 << 18)         /* bytes; half of it goes when it is full */
+#define EVENTS_MAX (1 << 18)         /* bytes; chosen: 2,500 lines */
+#define QUIET_NS   (3 * NS_PER_S)    /* who polls `events` does so at least every second (tail does) */
 #define STATUS_NS  (200 * NS_PER_MS) /* at most 5 a second (DESIGN section 1) */
 #define LOOK_NS    NS_PER_S
 
@@ -27,10 +28,17 @@ void status_recover(struct sched *s)
 	void *old = NULL;
 	size_t len = 0;
 
+	s->status.events_anew = true;
 	if (s->ops->lookup(s->host, "events", &e) == 0 && !e.is_dir &&
-	    s->ops->read(s->host, e.ino, 2 * EVENTS_MAX, &old, &len) == 0 && len &&
-	    ((char *)old)[len - 1] == '\n')
-		buf_add(&s->status.events, old, len);
+	    s->ops->read(s->host, e.ino, 4 * EVENTS_MAX, &old, &len) == 0) {
+		size_t whole = len;
+
+		while (whole && ((char *)old)[whole - 1] != '\n') /* a crash in mid-line */
+			whole--;
+		buf_add(&s->status.events, old, whole);
+		s->status.events_anew = whole != len;
+		s->status.events_sent = s->status.events_anew ? 0 : len;
+	}
 	free(old);
 }
 
@@ -172,6 +180,61 @@ static void publish(struct sched *s, const char *path, struct buf *text, struct 
 	*text = BUF_INIT;
 }
 
+static void events_appended(void *data, int r, int64_t visible)
+{
+	struct sched *s = data;
+
+	(void)visible;
+	if (r < 0 && !s->stopping) {
+		log_trace(LOG_SCHED, "events: %s", strerror(-r));
+		s->status.events_anew = true;
+		s->status.events_sent = 0;
+	}
+}
+
+/* The text becomes `events.old`; what was not handed over yet begins the new one. */
+static void events_rotate(struct sched *s)
+{
+	struct status *st = &s->status;
+	struct buf rest = BUF_INIT;
+
+	buf_add(&rest, st->events.data + st->events_sent, st->events.len - st->events_sent);
+	if (buf_status(&rest) < 0 ||
+	    s->ops->publish(s->host, &(struct host_publication){.path = "events.old",
+								.content = st->events.data,
+								.len = st->events_sent}) < 0) {
+		buf_release(&rest);
+		return; /* next time */
+	}
+	buf_release(&st->events);
+	st->events = rest;
+	st->events_sent = 0;
+	st->events_anew = true;
+}
+
+static void publish_events(struct sched *s)
+{
+	struct status *st = &s->status;
+	int r;
+
+	if (st->events_sent > EVENTS_MAX &&
+	    (loop_now(s->loop) - st->last_event > QUIET_NS || st->events_sent > 2 * EVENTS_MAX))
+		events_rotate(s);
+	if (st->events_sent == st->events.len && !st->events_anew)
+		return;
+	r = s->ops->publish(
+		s->host, &(struct host_publication){.path = "events",
+						    .content = st->events.data + st->events_sent,
+						    .len = st->events.len - st->events_sent,
+						    .flags = HOST_APPEND | (st->events_anew ? HOST_EMPTY : 0),
+						    .done = events_appended,
+						    .data = s});
+	if (r == 0) {
+		st->events_sent = st->events.len;
+		st->events_anew = false;
+	}
+}
+
 static void publish_all(void *data)
 {
 	struct sched *s = data;
@@ -186,16 +249,15 @@ static void publish_all(void *data)
 	print_metrics(s, &text);
 	jobs_metrics(s->jobs, &text);
 	publish(s, "metrics", &text, &st->last_metrics);
-	if (st->events_changed) {
-		int r = s->ops->publish(s->host, &(struct host_publication){.path = "events",
-									    .content = st->events.data,
-									    .len = st->events.len});
-
-		st->events_changed = r < 0;
-	}
+	publish_events(s);
 	/* Jobs move on without telling; so does the throughput. */
 	st->soon = false;
 	st->timer = loop_timer_at(s->loop, loop_now(s->loop) + LOOK_NS, publish_all, s);
+}
+
+void status_flush(struct sched *s)
+{
+	publish_events(s);
 }
 
 void status_changed(struct sched *s)
@@ -228,18 +290,9 @@ void status_event(struct sched *s, const char *event, const char *name, const ch
 	cJSON_Delete(json);
 	if (!line)
 		return; /* an event less; the log has the reason for the shortage */
-	if (events->len > EVENTS_MAX) {
-		struct buf rest = BUF_INIT;
-		const char *half = strchr(events->data + EVENTS_MAX / 2, '\n');
-
-		if (half)
-			buf_adds(&rest, half + 1);
-		buf_release(events);
-		*events = rest;
-	}
 	buf_addf(events, "%s\n", line);
 	cJSON_free(line);
-	s->status.events_changed = true;
+	s->status.last_event = loop_now(s->loop);
 	status_changed(s);
 }
 
@@ -273,5 +326,5 @@ void status_task(struct sched *s, const struct task *task)
 {
 	task->ep->stats.tasks++;
 	endpoint_schedule_row(task->ep, task);
-	status_event(s, "task", task->ep->name, task->id, task->total);
+	status_event(s, "finished", task->ep->name, task->id, task->total);
 }

@@ -108,6 +108,7 @@ struct task {
 	double gained;   /* Σ p_i of instances that were in time */
 	double expected; /* Σ p_i of all that were handed to the executor */
 	bool planned;
+	bool begun; /* some of it was handed to the executor */
 	double planned_p_eff;
 	int64_t n_planned[MAX_SUBMODELS], n_real[MAX_SUBMODELS];
 	enum plan_method method;

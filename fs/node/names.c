@@ -105,7 +105,8 @@ int tree_create(struct tree *tree, const struct tree_caller *caller, uint64_t pa
 		if (is_dir)
 			new.mode |= S_ISGID;
 	}
-	new.kind = node_child_kind(dir->kind, name, new.mode);
+	new.kind = is_publisher(tree, caller) && !is_dir ? NODE_MADE
+							 : node_child_kind(dir->kind, name, new.mode);
 	r = vol_create(tree->vol, parent, name, &new, &attr);
 	if (r < 0)
 		goto out;

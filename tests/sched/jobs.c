@@ -225,6 +225,7 @@ struct fixture {
 	bool latest_was_there;
 	const char *job, *state; /* what is waited for */
 	int scans;
+	struct buf states; /* every change */
 };
 
 static void on_model(void *data, const char *model, int version)
@@ -238,7 +239,14 @@ static void on_model(void *data, const char *model, int version)
 	f->latest_was_there = dirhost_exists(&f->host, "tree", path);
 }
 
-static const struct jobs_events events = {on_model};
+static void on_state(void *data, const char *job, const char *state)
+{
+	struct fixture *f = data;
+
+	buf_addf(&f->states, "%s %s\n", job, state);
+}
+
+static const struct jobs_events events = {.model_published = on_model, .state_changed = on_state};
 
 static void start(struct fixture *f)
 {
@@ -282,6 +290,7 @@ static int teardown(void **state)
 	assert_int_equal(waitpid(-1, &status, WNOHANG), -1);
 	loop_free(f->loop);
 	dirhost_release(&f->host);
+	buf_release(&f->states);
 	free(f);
 	return 0;
 }
@@ -454,6 +463,8 @@ static void test_whole_life(void **state)
 	assert_int_equal(shared->resumed_from[1], 0);
 	assert_int_equal(shared->scans, 1);
 	assert_int_equal(lines(f, "jobs/night/metrics.csv"), 4);
+	assert_string_equal(f->states.data, "night queued\nnight running\nnight done\n"
+					    "night queued\nnight running\nnight done\n");
 }
 
 /* A worker that dies or talks nonsense in epoch 3 costs that epoch. */

@@ -603,6 +603,23 @@ static void test_stopped_endpoint(void **state)
 	assert_string_equal(world_status(&w, "c/1.png"), "ok");
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+	return strlen(text) >= strlen(end) && strcmp(text + strlen(text) - strlen(end), end) == 0;
+}
+
+/* How often `part` is in it. */
+static int count_of(const char *text, const char *part)
+{
+	int n = 0;
+
+	while ((text = strstr(text, part))) {
+		text += strlen(part);
+		n++;
+	}
+	return n;
+}
+
 static void test_status_files(void **state)
 {
 	(void)state;
@@ -612,7 +629,11 @@ static void test_status_files(void **state)
 	assert_non_null(strstr(fake_content(&w.host, "status"), "infer/app running model=m/1 queued=0 ok=1"));
 	assert_non_null(strstr(fake_content(&w.host, "metrics"),
 			       "inferfs_answers_total{endpoint=\"app\",status=\"ok\"} 1\n"));
-	assert_non_null(strstr(fake_content(&w.host, "events"), "\"what\":\"app-000001\",\"count\":1}\n"));
+	assert_int_equal(count_of(fake_content(&w.host, "events"), "\"what\":\"app-000001\",\"count\":1}\n"),
+			 3);
+	assert_int_equal(count_of(fake_content(&w.host, "events"), "\"event\":\"submitted\""), 1);
+	assert_int_equal(count_of(fake_content(&w.host, "events"), "\"event\":\"started\""), 1);
+	assert_int_equal(count_of(fake_content(&w.host, "events"), "\"event\":\"finished\""), 1);
 	assert_true(world_stat(&w, "ok") == 1);
 	assert_true(world_stat(&w, "throughput") == 0); /* 20 s later */
 	assert_true(world_stat(&w, "effective_accuracy") == 90);
@@ -634,7 +655,16 @@ static void test_status_files(void **state)
 	}
 	world_run(&w, 200000);
 	assert_all_done();
+	/* Two turns of the file: what does not fit any more is gone, no line is cut. */
 	assert_true(strlen(fake_content(&w.host, "events")) < 300000);
+	assert_true(strlen(fake_content(&w.host, "events.old")) > 1 << 18);
+	assert_true(strlen(fake_content(&w.host, "events.old")) < 3 << 18);
+	assert_int_equal(strncmp(fake_content(&w.host, "events.old"), "{\"time\":", 8), 0);
+	assert_true(ends_with(fake_content(&w.host, "events.old"), "}\n"));
+	world_put(&w, "b/2.png", "1");
+	world_deadline(&w, "b", "300ms");
+	assert_all_done();
+	assert_true(ends_with(fake_content(&w.host, "events"), "\"count\":1}\n"));
 	assert_true(strlen(fake_content(&w.host, "infer/app/schedule.csv")) < 300000);
 }
 

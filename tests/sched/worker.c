@@ -74,7 +74,7 @@ static void on_model(void *data, const char *model, int version)
 	((struct fixture *)data)->version = version;
 }
 
-static const struct jobs_events job_events = {on_model};
+static const struct jobs_events job_events = {.model_published = on_model};
 
 static void on_loaded(void *data, uint32_t endpoint, int r, const struct err *err,
 		      const struct submodel *submodels, int n, const char *const *labels, int n_labels)

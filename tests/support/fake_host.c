@@ -38,7 +38,7 @@ struct fake_publication {
 	struct list link;
 	char *path, *content;
 	size_t len;
-	bool is_result, refused, expired;
+	bool is_result, appends, empties, refused, expired;
 	struct host_op *ops;
 	size_t n_ops;
 	int64_t due;
@@ -354,10 +354,16 @@ static void make_visible(struct fake_host *h, struct fake_publication *p)
 {
 	struct fake_node *node = make_node(h, p->path, false);
 
-	free(node->content);
-	node->content = p->content;
-	node->len = p->len;
-	p->content = NULL;
+	if (p->appends && !p->empties && node->content) {
+		node->content = realloc(node->content, node->len + p->len + 1);
+		memcpy(node->content + node->len, p->content, p->len + 1);
+		node->len += p->len;
+	} else {
+		free(node->content);
+		node->content = p->content;
+		node->len = p->len;
+		p->content = NULL;
+	}
 	if (p->is_result && !node->times++)
 		node->visible_at = loop_now(h->loop);
 	for (size_t i = 0; i < p->n_ops; i++)
@@ -430,6 +436,8 @@ static int fake_publish(void *host, const struct host_publication *from)
 	p = calloc(1, sizeof(*p));
 	list_init(&p->link);
 	p->is_result = from->flags & HOST_RESULT;
+	p->appends = from->flags & HOST_APPEND;
+	p->empties = from->flags & HOST_EMPTY;
 	p->path = strdup(from->path);
 	p->content = copy_of(from->content, from->len);
 	p->len = from->len;
