@@ -1,7 +1,7 @@
 /*
  * watch DIR [SECONDS]: prints a line "UNIX-TIME EVENT PATH" for each file that appears below DIR
- * (MOVED_TO), directories made meanwhile included, until SECONDS are over or it is killed. What a
- * file-watching pipeline sees.
+ * (MOVED_TO, CREATE) or is deleted (DELETE), directories made meanwhile included, until SECONDS are over or it is
+ * killed. What a file-watching pipeline sees.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MASK (IN_MOVED_TO | IN_CREATE | IN_ONLYDIR)
+#define MASK (IN_MOVED_TO | IN_CREATE | IN_DELETE | IN_ONLYDIR)
 
 static char *paths[65536]; /* by watch descriptor */
 static int fd;
@@ -89,12 +89,17 @@ int main(int argc, char **argv)
 			if (!e->len || !paths[e->wd])
 				continue;
 			if (e->mask & IN_ISDIR) {
-				if (snprintf(child, sizeof(child), "%s/%s", paths[e->wd], e->name) <
-				    (int)sizeof(child))
+				if (!(e->mask & IN_DELETE) &&
+				    snprintf(child, sizeof(child), "%s/%s", paths[e->wd], e->name) <
+					    (int)sizeof(child))
 					add(child);
 				continue;
 			}
-			print(&seen, e->mask & IN_MOVED_TO ? "MOVED_TO" : "CREATE", paths[e->wd], e->name);
+			print(&seen,
+			      e->mask & IN_MOVED_TO ? "MOVED_TO"
+			      : e->mask & IN_CREATE ? "CREATE"
+						    : "DELETE",
+			      paths[e->wd], e->name);
 		}
 	}
 	return 0;
