@@ -431,14 +431,14 @@ static int append_unseen(struct publisher *pub, const struct item *item)
 {
 	const struct vol_new *what = &item->shown.what;
 	struct vol_attr attr;
-	struct vol_file *f;
+	struct vol_file *f = NULL;
 	ssize_t n;
 	int r = vol_resolve(pub->vol, VOL_ROOT, item->path, &attr);
 
 	if (r == 0)
 		r = vol_file_open(pub->vol, attr.ino, O_WRONLY | (item->flags & HOST_EMPTY ? O_TRUNC : 0),
 				  &f);
-	if (r < 0)
+	if (!f)
 		return r;
 	n = vol_write(f, what->content, what->content_len, item->flags & HOST_EMPTY ? 0 : attr.size);
 	vol_file_close(f);
