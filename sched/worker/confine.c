@@ -29,17 +29,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 /* --- landlock --- */
 
 /* linux/landlock.h of ABI 6; older headers lack the later fields. */
@@ -231,7 +220,7 @@ int worker_confine(void)
 		{"capabilities", drop_capabilities}, {"landlock", confine_paths}, {"seccomp", confine_calls}};
 
 	tzset(); /* the log's clock reads /etc/localtime at first use */
-	for (size_t i = 0; i < sizeof(fences) / sizeof(fences[0]) && !SANITIZED; i++) {
+	for (size_t i = 0; i < sizeof(fences) / sizeof(fences[0]) && !WORKER_SANITIZED; i++) {
 		int r = fences[i].put_up();
 
 		if (r == -EOPNOTSUPP)

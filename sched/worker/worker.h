@@ -32,6 +32,17 @@ int scan_worker(struct worker *w);
  * what needs a file at its first use must have had it.
  */
 int worker_confine(void);
+/* Built with a sanitizer: worker_confine puts up nothing. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define WORKER_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define WORKER_SANITIZED 1
+#endif
+#endif
+#ifndef WORKER_SANITIZED
+#define WORKER_SANITIZED 0
+#endif
 /* Its fences one by one; -EOPNOTSUPP where the kernel has none. */
 int confine_paths(void);
 int confine_calls(void);
