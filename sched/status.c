@@ -29,6 +29,7 @@ void status_recover(struct sched *s)
 	size_t len = 0;
 
 	s->status.events_anew = true;
+	s->status.last_append = loop_now(s->loop);
 	if (s->ops->lookup(s->host, "events", &e) == 0 && !e.is_dir &&
 	    s->ops->read(s->host, e.ino, 4 * EVENTS_MAX, &old, &len) == 0) {
 		size_t whole = len;
@@ -212,14 +213,11 @@ static void events_rotate(struct sched *s)
 	st->events_anew = true;
 }
 
-static void publish_events(struct sched *s)
+static void append_events(struct sched *s)
 {
 	struct status *st = &s->status;
 	int r;
 
-	if (st->events_sent > EVENTS_MAX &&
-	    (loop_now(s->loop) - st->last_event > QUIET_NS || st->events_sent > 2 * EVENTS_MAX))
-		events_rotate(s);
 	if (st->events_sent == st->events.len && !st->events_anew)
 		return;
 	r = s->ops->publish(
@@ -232,7 +230,18 @@ static void publish_events(struct sched *s)
 	if (r == 0) {
 		st->events_sent = st->events.len;
 		st->events_anew = false;
+		st->last_append = loop_now(s->loop);
 	}
+}
+
+static void publish_events(struct sched *s)
+{
+	struct status *st = &s->status;
+
+	if (st->events_sent > EVENTS_MAX && loop_now(s->loop) - st->last_append > QUIET_NS)
+		events_rotate(s);
+	if (st->events_sent <= 2 * EVENTS_MAX) /* else it waits until those who follow have read it */
+		append_events(s);
 }
 
 static void publish_all(void *data)
@@ -257,7 +266,7 @@ static void publish_all(void *data)
 
 void status_flush(struct sched *s)
 {
-	publish_events(s);
+	append_events(s);
 }
 
 void status_changed(struct sched *s)
@@ -292,7 +301,6 @@ void status_event(struct sched *s, const char *event, const char *name, const ch
 		return; /* an event less; the log has the reason for the shortage */
 	buf_addf(events, "%s\n", line);
 	cJSON_free(line);
-	s->status.last_event = loop_now(s->loop);
 	status_changed(s);
 }
 

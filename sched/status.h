@@ -16,8 +16,8 @@ struct status {
 	/* `events`, as it is or will be: the first events_sent bytes were handed to the publisher. */
 	struct buf events;
 	size_t events_sent;
-	bool events_anew;   /* the file is not what events_sent says: it is emptied and written whole */
-	int64_t last_event; /* loop_now */
+	bool events_anew;    /* the file is not what events_sent says: it is emptied and written whole */
+	int64_t last_append; /* loop_now */
 	struct buf last_status, last_metrics; /* as published */
 	struct loop_timer *timer;
 	bool soon; /* the timer is for something new */
@@ -28,7 +28,7 @@ void status_release(struct status *status);
 /*
  * One line of `events`: {"time","event","name","what","count"}; count < 0: left out. The file is only ever appended to,
  * so that tail -f goes on; beyond EVENTS_MAX, in a quiet moment, its text becomes `events.old` and it starts anew, in
- * place: who followed it has read all by then and goes on at its beginning.
+ * place: who followed it has read all by then and goes on at its beginning. Where no quiet moment comes, one is made.
  */
 void status_event(struct sched *s, const char *event, const char *name, const char *what, int64_t count);
 void status_answer(struct sched *s, struct endpoint *ep, enum result_status status, double gain,

@@ -620,8 +620,35 @@ static int count_of(const char *text, const char *part)
 	return n;
 }
 
+/* As tail -f, each time it looks. */
+static void follow(struct buf *ret, size_t *at)
+{
+	const char *text = fake_content(&w.host, "events");
+	size_t len = text ? strlen(text) : 0;
+
+	if (len < *at)
+		*at = 0;
+	if (text)
+		buf_add(ret, text + *at, len - *at);
+	*at = len;
+}
+
+/* The number in the last task's name: they count from 1. */
+static int tasks_of(const char *text)
+{
+	int n = 0, no;
+
+	for (; (text = strstr(text, "\"what\":\"app-")); text++)
+		if (sscanf(text, "\"what\":\"app-%d", &no) == 1 && no > n)
+			n = no;
+	return n;
+}
+
 static void test_status_files(void **state)
 {
+	struct buf followed = BUF_INIT;
+	size_t at = 0;
+
 	(void)state;
 	world_put(&w, "b/1.png", "1");
 	world_deadline(&w, "b", "300ms");
@@ -645,16 +672,27 @@ static void test_status_files(void **state)
 	world_run(&w, 500);
 	assert_non_null(strstr(fake_content(&w.host, "events"), "\"what\":\"app-000001\",\"count\":1}\n"));
 	assert_non_null(strstr(fake_content(&w.host, "infer/app/schedule.csv"), "\napp-000001,1,300,"));
-	for (int i = 0; i < 6000; i++) {
+	for (int i = 0; i < 12000; i++) {
 		char path[32];
 
 		snprintf(path, sizeof(path), "%d.png", i);
 		world_put(&w, path, "1");
 		if (i % 3 == 0)
 			world_run(&w, 60);
+		if (i % 45 == 0) /* 0.9 s */
+			follow(&followed, &at);
 	}
-	world_run(&w, 200000);
+	/* It turned under load, too: lines had to wait for it. */
+	assert_int_equal(strncmp(fake_content(&w.host, "events.old"), "{\"time\":", 8), 0);
+	for (int i = 0; i < 100; i++) {
+		world_run(&w, 1000);
+		follow(&followed, &at);
+	}
 	assert_all_done();
+	assert_int_equal(count_of(followed.data, "\"event\":\"finished\""), tasks_of(followed.data));
+	assert_int_equal(count_of(followed.data, "\"event\":\"submitted\""), tasks_of(followed.data));
+	buf_release(&followed);
+	world_run(&w, 200000);
 	/* Two turns of the file: what does not fit any more is gone, no line is cut. */
 	assert_true(strlen(fake_content(&w.host, "events")) < 300000);
 	assert_true(strlen(fake_content(&w.host, "events.old")) > 1 << 18);
