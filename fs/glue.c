@@ -40,6 +40,11 @@ static void host_mark(void *host, uint64_t ino, const char *state)
 		log_trace(LOG_FS, "user.state %s could not be set", state);
 }
 
+static bool host_trouble(void *host, char *ret, size_t size)
+{
+	return volume_trouble(((struct glue *)host)->vol, ret, size);
+}
+
 static int host_scan(void *host, const void *prefix, size_t prefix_len,
 		     int (*fn)(void *data, const void *key, size_t key_len, const void *value,
 			       size_t value_len),
@@ -372,6 +377,7 @@ static const struct host_ops host_ops = {
 	.state_open = host_state_open,
 	.state_put = host_state_put,
 	.state_remove = host_state_remove,
+	.trouble = host_trouble,
 	.spawn = host_spawn,
 };
 

@@ -15,6 +15,7 @@ enum option_type {
 	OPTION_FLAG,     /* bool; NAME sets it */
 	OPTION_DURATION, /* int64_t ns: "50ms", "1s"; also 0 */
 	OPTION_NUMBER,   /* int64_t */
+	OPTION_SIZE,     /* int64_t bytes: "500M", "2G", "1T", also plain */
 	OPTION_IGNORED,  /* fstab's words that mean nothing to us */
 };
 
@@ -33,6 +34,8 @@ static const struct option_row {
 	{"threads", OPTION_NUMBER, AT(threads), 16, 4, 256, "threads that serve the filesystem"},
 	{"worker_threads", OPTION_NUMBER, AT(worker_threads), 0, 0, 1024,
 	 "threads of a worker; 0: all cores, but one for inference"},
+	{"max_bytes", OPTION_SIZE, AT(max_bytes), 0, 16 << 20, INT64_C(1) << 60,
+	 "a limit on the state directory's size (K, M, G, T): EDQUOT beyond it"},
 	{"allow_other", OPTION_FLAG, AT(allow_other), 0, 0, 1,
 	 "other users may use the tree too (always so when root mounts)"},
 	{"null_backend", OPTION_FLAG, AT(null_backend), 0, 0, 1,
@@ -78,6 +81,18 @@ static int parse_value(const struct option_row *row, const char *text, int64_t *
 		*ret = strtoll(text, &end, 10);
 		if (errno || end == text || *end)
 			return err_set(err, ERR_SPEC_VALUE, "-o %s=%s: not a number", row->name, text);
+	} else if (row->type == OPTION_SIZE) {
+		static const char units[] = "KMGT";
+		const char *unit;
+
+		errno = 0;
+		*ret = strtoll(text, &end, 10);
+		unit = *end ? strchr(units, *end) : NULL;
+		if (errno || end == text || (*end && (!unit || end[1])))
+			return err_set(err, ERR_SPEC_VALUE, "-o %s=%s: not a size like 500M or 2G", row->name,
+				       text);
+		for (int64_t i = unit ? unit - units : -1; i >= 0 && *ret <= row->max; i--)
+			*ret *= 1024;
 	} else if (strspn(text, "0") == strlen(text) || strcmp(text, "0s") == 0 ||
 		   strcmp(text, "0ms") == 0) { /* no deadline is zero, a pause may be */
 		if (!*text)
@@ -152,6 +167,7 @@ void options_help(FILE *to)
 		snprintf(left, sizeof(left), "%s%s", row->name,
 			 row->type == OPTION_FLAG     ? ""
 			 : row->type == OPTION_NUMBER ? "=N"
+			 : row->type == OPTION_SIZE   ? "=SIZE"
 						      : "=TIME");
 		if (row->type == OPTION_NUMBER)
 			snprintf(range, sizeof(range), " (%" PRId64 "; %" PRId64 " to %" PRId64 ")", row->def,

@@ -153,7 +153,10 @@ static struct item *item_new(const struct publication *from)
 		memcpy(at, p->content, p->len);
 	at[p->len] = '\0';
 	item->shown.owner_ino = p->owner_ino;
-	item->shown.put = (struct vol_put){.ops = ops, .n_ops = p->n_ops, .sync = p->flags & HOST_FSYNC};
+	item->shown.put = (struct vol_put){.ops = ops,
+					   .n_ops = p->n_ops,
+					   .sync = p->flags & HOST_FSYNC,
+					   .status = !(p->flags & HOST_RESULT) && p->n_ops == 0};
 	item->shown.what.mode = from->type == PUBLISH_SYMLINK ? S_IFLNK | 0777 : S_IFREG | 0444;
 	if (from->type == PUBLISH_SYMLINK) {
 		item->shown.what.target = at;

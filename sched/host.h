@@ -102,6 +102,10 @@ struct host_ops {
 	int (*state_put)(void *host, const char *name, int fd, uint64_t len);
 	int (*state_remove)(void *host, const char *name);
 
+	/* One line without a newline on what is wrong with the volume (full, read-only) and since when; false: nothing. May be
+	 * NULL. */
+	bool (*trouble)(void *host, char *ret, size_t size);
+
 	/* A worker process with one end of a SOCK_SEQPACKET pair as descriptor 3: execs this program as
 	 * `inferfs worker KIND`. The pid is the caller's to wait for. NULL in tests without workers. */
 	int (*spawn)(void *host, const char *kind, int *ret_fd, int *ret_pid);

@@ -249,7 +249,10 @@ static void publish_all(void *data)
 	struct sched *s = data;
 	struct status *st = &s->status;
 	struct buf text = BUF_INIT;
+	char trouble[256];
 
+	if (s->ops->trouble && s->ops->trouble(s->host, trouble, sizeof(trouble)))
+		buf_addf(&text, "%s\n", trouble);
 	jobs_status(s->jobs, &text);
 	table_each(&s->endpoints, status_line, &text);
 	if (!text.len)

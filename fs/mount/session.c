@@ -171,6 +171,8 @@ int mount_run(const char *state_dir, const char *mnt, const struct mount_options
 	r = volume_open(&vol, state_dir, 0, err);
 	if (r < 0)
 		goto out;
+	if (options->max_bytes)
+		volume_limit(vol, (uint64_t)options->max_bytes);
 	/* Answering the tree takes little, and workers that keep all cores busy wait for it; only root may. Not so
 	 * RocksDB's threads, which exist by now: they work ahead. */
 	if (getpriority(PRIO_PROCESS, 0) == 0 && setpriority(PRIO_PROCESS, 0, -5) < 0 && errno != EACCES &&

@@ -10,12 +10,15 @@
  */
 #include "fs/volume/private.h"
 
+#include "engine/base/log.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 void blob_name(char name[32], uint64_t ino)
@@ -42,6 +45,17 @@ int blob_open(struct volume *vol, uint64_t ino, int flags)
 		fd = openat(vol->blobs_fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
 	}
 	return fd < 0 ? -errno : fd;
+}
+
+int blob_bad(struct volume *vol, uint64_t ino, const char *what)
+{
+	char name[32];
+
+	blob_name(name, ino);
+	log_error("volume: blobs/%s: %s", name, what);
+	if (__atomic_fetch_add(&vol->bad_blobs, 1, __ATOMIC_RELAXED) == 0)
+		__atomic_store_n(&vol->bad_since, (int64_t)time(NULL), __ATOMIC_RELAXED);
+	return -EIO;
 }
 
 int blob_remove(struct volume *vol, uint64_t ino)

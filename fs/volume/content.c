@@ -79,8 +79,10 @@ int content_blob_open(struct volume *vol, struct node *node, struct inode_rec *r
 	if (node->blob_fd >= 0)
 		return 0;
 	fd = blob_open(vol, node->ino, vol->read_only ? O_RDONLY : O_RDWR);
+	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
+		return fd;
 	if (fd < 0)
-		return fd == -ENOENT ? -EIO : fd;
+		return blob_bad(vol, node->ino, strerror(-fd));
 	/* Beyond the size is what a crashed run wrote and did not flush: a later growth must not show it. */
 	if (fstat(fd, &st) < 0 ||
 	    (!vol->read_only && (uint64_t)st.st_size > rec->size && ftruncate(fd, (off_t)rec->size) < 0)) {
@@ -154,6 +156,7 @@ static void written(struct node *node, uint64_t end)
 
 ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t size, uint64_t offset)
 {
+	ssize_t n;
 	int r;
 
 	if (offset >= node->rec.size)
@@ -170,7 +173,10 @@ ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t s
 	r = content_blob_open(vol, node, &node->rec);
 	if (r < 0)
 		return r;
-	return io_pread_some(node->blob_fd, data, size, offset);
+	n = io_pread_some(node->blob_fd, data, size, offset);
+	if (n >= 0 && (size_t)n < size)
+		return blob_bad(vol, node->ino, "it is shorter than it should be");
+	return n < 0 && n == -EIO ? blob_bad(vol, node->ino, "reading it fails") : n;
 }
 
 ssize_t content_write(struct volume *vol, struct node *node, const void *data, size_t size, uint64_t offset)
@@ -182,6 +188,12 @@ ssize_t content_write(struct volume *vol, struct node *node, const void *data, s
 		return -EFBIG;
 	if (size == 0)
 		return 0;
+	/* What was there already, and removing it, takes no room. */
+	if (offset + size > node->rec.size || node->rec.storage == STORAGE_INLINE) {
+		r = room_take(vol, size, ROOM_DATA);
+		if (r < 0)
+			return r;
+	}
 	if (node->rec.storage == STORAGE_INLINE && offset + size > INLINE_MAX) {
 		r = content_blob_spill(vol, node);
 		if (r < 0)
@@ -273,6 +285,9 @@ int content_fallocate(struct volume *vol, struct node *node, int mode, uint64_t 
 	if (offset + length > INT64_MAX)
 		return -EFBIG;
 	end = offset + length;
+	r = punch ? 0 : room_take(vol, length, ROOM_DATA);
+	if (r < 0)
+		return r;
 	if (node->rec.storage == STORAGE_INLINE && end > INLINE_MAX && !punch) {
 		r = content_blob_spill(vol, node);
 		if (r < 0)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Chosen for a daemon that should stay below 200 MiB with 100,000 files: all memtables together at most 32
@@ -239,8 +240,8 @@ int db_scan(struct db *db, enum cf cf, const void *from, size_t from_len, const 
 
 int batch_init(struct batch *b, struct volume *vol)
 {
-	*b = (struct batch){.db = &vol->db};
-	if (vol->read_only)
+	*b = (struct batch){.db = &vol->db, .vol = vol};
+	if (vol->read_only || __atomic_load_n(&vol->db.failed_since, __ATOMIC_RELAXED))
 		return -EROFS;
 	b->wb = rocksdb_writebatch_create();
 	return b->wb ? 0 : -ENOMEM;
@@ -273,6 +274,8 @@ int batch_commit(struct batch *b, bool sync)
 	char *message = NULL;
 	int r = dentry_batch_blocks(b);
 
+	if (r == 0)
+		r = room_for_log(b->vol);
 	if (r < 0)
 		return r;
 	/* A sync of nothing still has to write something for the log to be synced, and with it all before it:
@@ -280,5 +283,11 @@ int batch_commit(struct batch *b, bool sync)
 	if (sync && rocksdb_writebatch_count(b->wb) == 0)
 		rocksdb_writebatch_put_log_data(b->wb, "s", 1);
 	rocksdb_write(b->db->db, sync ? b->db->write_sync : b->db->write, b->wb, &message);
-	return message ? db_error(message, "write") : 0;
+	if (!message)
+		return 0;
+	r = db_error(message, "write");
+	/* What of it is in the log nobody knows: nothing is built upon it until the next start has read the log. */
+	if (r != -ENOSPC)
+		__atomic_store_n(&b->db->failed_since, (int64_t)time(NULL), __ATOMIC_RELAXED);
+	return r;
 }

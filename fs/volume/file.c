@@ -110,9 +110,17 @@ uint64_t vol_file_ino(const struct vol_file *f)
 	return f->node->ino;
 }
 
+static uint64_t size_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) < 0 ? 0 : (uint64_t)st.st_size;
+}
+
 ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset)
 {
 	struct node *node = f->node;
+	bool missing;
 	ssize_t r;
 	int fd;
 
@@ -134,7 +142,15 @@ ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset)
 	if (r < 0)
 		return r;
 	/* Readers of one file don't wait for each other; one that meets a truncation reads less. */
-	return io_pread_some(fd, data, size, offset);
+	r = io_pread_some(fd, data, size, offset);
+	if (r == -EIO)
+		return blob_bad(f->vol, node->ino, "reading it fails");
+	if (r < 0 || (size_t)r == size)
+		return r;
+	pthread_mutex_lock(&node->lock);
+	missing = node->rec.size > offset + (uint64_t)r && size_of(node->blob_fd) < node->rec.size;
+	pthread_mutex_unlock(&node->lock);
+	return missing ? blob_bad(f->vol, node->ino, "it is shorter than it should be") : r;
 }
 
 ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t offset)

@@ -169,7 +169,9 @@ int vol_create(struct volume *vol, uint64_t parent, const char *name, const stru
 		r = r == 0 ? -EEXIST : r;
 		goto out;
 	}
-	r = ino_alloc(vol, &put.ino);
+	r = room_take(vol, what->content_len, ROOM_DATA);
+	if (r == 0)
+		r = ino_alloc(vol, &put.ino);
 	if (r < 0)
 		goto out;
 	now(&put.when);
@@ -240,7 +242,9 @@ int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct 
 		goto out;
 	}
 	dir_rec = dir->rec;
-	r = new_records(vol, what, put, &dir_rec, &rec);
+	r = room_take(vol, what->content_len, put->status ? ROOM_RECORD : ROOM_DATA);
+	if (r == 0)
+		r = new_records(vol, what, put, &dir_rec, &rec);
 	if (r == 0)
 		r = batch_init(&b, vol);
 	if (r < 0)
@@ -317,7 +321,9 @@ int vol_link(struct volume *vol, uint64_t ino, uint64_t parent, const char *name
 		r = node->rec.nlink ? -EMLINK : -ENOENT;
 		goto out;
 	}
-	r = batch_init(&b, vol);
+	r = room_take(vol, 0, ROOM_DATA);
+	if (r == 0)
+		r = batch_init(&b, vol);
 	if (r < 0)
 		goto out;
 	dir_rec = dir->rec;

@@ -58,6 +58,26 @@ struct shard {
 	unsigned n_idle;    /* of them without a reference */
 };
 
+/* room.c */
+enum room_state { ROOM_THERE, ROOM_NO_DISK, ROOM_NO_QUOTA };
+enum room_use {
+	ROOM_DATA,   /* users' contents and names, answers */
+	ROOM_RECORD, /* small things that may use the reserve: renames, attributes, status files */
+};
+
+struct room {
+	uint64_t max_bytes;                   /* 0: no limit; set before there are other threads */
+	int64_t disk, floor;                  /* atomic: free on it, and what is left to others */
+	int64_t left, reserve, looked, since; /* atomic, as are those below */
+	uint64_t counted, since_count;        /* bytes: of the state directory, and written since */
+	enum room_state state;
+	bool freed;           /* things were removed since room was last given back */
+	pthread_mutex_t lock; /* a leaf; guards stop */
+	pthread_cond_t wake;
+	pthread_t keeper;
+	bool started, stop;
+};
+
 struct mark_shard {
 	pthread_mutex_t lock;
 	struct mark *buckets[MARK_BUCKETS]; /* under lock */
@@ -69,6 +89,7 @@ struct db {
 	rocksdb_readoptions_t *read;
 	rocksdb_writeoptions_t *write, *write_sync;
 	rocksdb_cache_t *cache;
+	int64_t failed_since; /* atomic; Unix time of a write that failed, but for want of room: no more are tried */
 };
 
 struct volume {
@@ -76,7 +97,10 @@ struct volume {
 	int dir_fd, blobs_fd, lock_fd;
 	bool read_only;
 	bool keeps_nodes; /* that nobody uses: not while fsck changes records beneath them */
-	bool purged;      /* nothing of a crashed run is left: may be marked as cleanly closed */
+	struct room room;
+	uint64_t bad_blobs; /* atomic: reads that failed */
+	int64_t bad_since;  /* atomic */
+	bool purged;        /* nothing of a crashed run is left: may be marked as cleanly closed */
 	pthread_mutex_t rename_lock;
 	pthread_mutex_t ino_lock; /* guards the two below */
 	uint64_t ino_next, ino_limit;
@@ -116,6 +140,7 @@ int db_scan(struct db *db, enum cf cf, const void *from, size_t from_len, const 
 struct batch {
 	rocksdb_writebatch_t *wb;
 	struct db *db;
+	struct volume *vol;
 	/* What the entries put and removed change in the counts of their blocks; a rename changes four. */
 	struct {
 		uint64_t parent, block;
@@ -207,6 +232,16 @@ int content_blob_open(struct volume *vol, struct node *node, struct inode_rec *r
 int content_blob_spill(struct volume *vol, struct node *node);
 void content_drop(struct node *node); /* frees the buffer, closes the blob */
 
+/* --- room.c --- */
+
+/* 0, -ENOSPC or -EDQUOT for so many bytes more. */
+int room_take(struct volume *vol, uint64_t bytes, enum room_use use);
+/* -ENOSPC: so little is free that RocksDB's log might not get it. */
+int room_for_log(struct volume *vol);
+void room_freed(struct volume *vol); /* something was removed */
+int room_start(struct volume *vol);
+void room_stop(struct volume *vol);
+
 /* --- blob.c: the files below STATE/blobs --- */
 
 void blob_name(char name[32], uint64_t ino);
@@ -217,5 +252,6 @@ int blob_sync(struct volume *vol, uint64_t ino, int fd);    /* data and the name
 int blob_walk(struct volume *vol, int (*fn)(void *data, const char *name, uint64_t ino, uint64_t size),
 	      void *data);
 int blob_mark(struct volume *vol, uint64_t ino, bool *marked);
+int blob_bad(struct volume *vol, uint64_t ino, const char *what); /* says so; -EIO */
 
 #endif

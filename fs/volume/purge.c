@@ -18,6 +18,7 @@ int purge_batch(struct volume *vol, struct batch *b, uint64_t ino, const struct 
 	char key[KEY_MAX];
 	size_t len = key_ino(key, ino);
 
+	room_freed(vol);
 	batch_delete(b, CF_INODES, key, len);
 	if (S_ISREG(rec->mode) || S_ISLNK(rec->mode))
 		batch_delete(b, CF_DATA, key, len);
@@ -141,8 +142,16 @@ static int settle(struct volume *vol, uint64_t ino)
 	if (r < 0)
 		return r == -EIO ? 0 : r;
 	fd = blob_open(vol, ino, O_RDWR | O_CREAT);
-	if (fd < 0)
+	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
 		return fd;
+	if (fd < 0) { /* one that can't be read must not keep all others from being read */
+		blob_bad(vol, ino, strerror(-fd));
+		return 0;
+	}
+	if (fstat(fd, &st) == 0 && (uint64_t)st.st_size < rec.size)
+		log_warn("volume: the end of inode %llu was not fsynced and is lost: %llu of %llu bytes",
+			 (unsigned long long)ino, (unsigned long long)st.st_size,
+			 (unsigned long long)rec.size);
 	if (fstat(fd, &st) < 0 || ((uint64_t)st.st_size != rec.size && ftruncate(fd, (off_t)rec.size) < 0))
 		r = -errno;
 	close(fd);

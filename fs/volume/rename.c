@@ -165,8 +165,10 @@ static int apply(struct rename_op *op)
 	struct timespec when;
 	struct batch b;
 	bool gone = false;
-	int r = batch_init(&b, op->vol);
+	int r = room_take(op->vol, 0, ROOM_RECORD);
 
+	if (r == 0)
+		r = batch_init(&b, op->vol);
 	if (r < 0)
 		return r;
 	now(&when);

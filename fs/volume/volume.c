@@ -178,6 +178,14 @@ int volume_open(struct volume **ret, const char *state_dir, unsigned flags, stru
 			return r;
 		}
 	}
+	if (!vol->read_only) {
+		r = room_start(vol);
+		if (r < 0) {
+			err_set(err, ERR_NO_MEMORY, "%s: starting a thread", state_dir);
+			release(vol);
+			return r;
+		}
+	}
 	vol->keeps_nodes = true;
 	*ret = vol;
 	return 0;
@@ -213,19 +221,9 @@ void volume_close(struct volume *vol)
 
 	if (!vol)
 		return;
+	room_stop(vol);
 	r = sync_all(vol, true);
 	if (r < 0)
 		log_error("volume: sync at close: %s", strerror(-r));
 	release(vol);
-}
-
-int volume_statvfs(struct volume *vol, struct statvfs *ret)
-{
-	struct statvfs st;
-
-	if (fstatvfs(vol->dir_fd, &st) < 0)
-		return -errno;
-	st.f_namemax = 255;
-	*ret = st;
-	return 0;
 }

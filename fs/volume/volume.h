@@ -17,7 +17,8 @@
  * -ESTALE. Permissions and sticky bits are the caller's business (the kernel checks them:
  * default_permissions); types, ENOTEMPTY and a directory that would go below itself (EINVAL) are checked
  * here. Names: 1 to 255 bytes, no '/' and no NUL, not "." or ".." (-EINVAL, -ENAMETOOLONG). A damaged
- * record is -EIO, a read-only volume -EROFS. RocksDB has threads: fork (to run in the background) before
+ * record is -EIO, a read-only volume -EROFS, as is one that a write has failed in; without room it is -ENOSPC (the disk's) or
+ * -EDQUOT (volume_limit's), but what makes room works. RocksDB has threads: fork (to run in the background) before
  * volume_open, not after it.
  */
 #ifndef FS_VOLUME_VOLUME_H
@@ -54,6 +55,10 @@ int volume_open(struct volume **ret, const char *state_dir, unsigned flags, stru
 void volume_close(struct volume *vol); /* flushes; NULL is allowed */
 int volume_sync(struct volume *vol);   /* all so far survives power loss */
 int volume_statvfs(struct volume *vol, struct statvfs *ret);
+/* A limit on all that lies in the state directory: beyond it what needs room is -EDQUOT. Before other threads use it. */
+void volume_limit(struct volume *vol, uint64_t max_bytes);
+/* One line without a newline: that the volume is full or read-only, or files can't be read, and since when. false: all is well. */
+bool volume_trouble(struct volume *vol, char *ret, size_t size);
 
 /* --- names --- */
 
@@ -81,6 +86,7 @@ struct vol_put {
 	const struct host_op *ops;
 	size_t n_ops;
 	bool sync;
+	bool status; /* small, and takes the place of an older one: also when the volume is full */
 };
 int vol_reserve(struct volume *vol, uint64_t *ret_ino);
 int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,

@@ -78,7 +78,9 @@ int vol_setxattr(struct volume *vol, uint64_t ino, const char *name, const void 
 		return -EINVAL;
 	if (size > XATTR_SIZE_MAX)
 		return -E2BIG;
-	r = batch_init(&b, vol);
+	r = room_take(vol, size, ROOM_DATA);
+	if (r == 0)
+		r = batch_init(&b, vol);
 	if (r < 0)
 		return r;
 	r = node_get(vol, ino, &node);
