@@ -42,8 +42,25 @@ void mover_rest(struct mover *m)
 	m->root_fd = -1;
 }
 
-/* When a thing of the user's is gone, so is the reason to publish into it. New directories belong to their
- * parent's owner. */
+/* What a new directory inherits from: for answers the directory of the instances, so that whoever can't read those can't
+ * read these; else its parent. */
+static int stat_model(struct mover *m, const char *path, const char *parent, struct stat *ret)
+{
+	const char *app_end = strncmp(path, "infer/", 6) == 0 ? strchr(path + 6, '/') : NULL;
+	char *in;
+	int r = -1;
+
+	if (app_end && strncmp(app_end, "/out/", 5) == 0 &&
+	    asprintf(&in, "%.*s/in/%s", (int)(app_end - path), path, app_end + 5) >= 0) {
+		r = fstatat(m->root_fd, in, ret, AT_SYMLINK_NOFOLLOW);
+		free(in);
+	}
+	if (r < 0 || !S_ISDIR(ret->st_mode))
+		r = fstatat(m->root_fd, parent, ret, 0);
+	return r < 0 ? -errno : 0;
+}
+
+/* When a thing of the user's is gone, so is the reason to publish into it. */
 static int make_dirs(struct mover *m, const char *path)
 {
 	int keep = strncmp(path, "models/", 7) == 0 ? 1 : 2, depth = 0, r = 0;
@@ -52,8 +69,8 @@ static int make_dirs(struct mover *m, const char *path)
 	if (!copy)
 		return -ENOMEM;
 	for (char *p = copy; p; depth++) {
-		struct stat parent, st;
-		char *slash = strchr(p, '/'), *dir_end = p > copy ? p - 1 : NULL;
+		struct stat model, st;
+		char *slash = strchr(p, '/'), *dir_end = p > copy ? p - 1 : NULL, *parent;
 
 		if (slash)
 			*slash = '\0';
@@ -63,16 +80,18 @@ static int make_dirs(struct mover *m, const char *path)
 				break;
 			}
 			*dir_end = '\0';
-			r = fstatat(m->root_fd, copy, &parent, 0) < 0 ? -errno : 0;
+			parent = strdup(copy);
 			*dir_end = '/';
+			r = parent ? stat_model(m, copy, parent, &model) : -ENOMEM;
+			free(parent);
 			if (r < 0)
 				break;
-			if (mkdirat(m->root_fd, copy, parent.st_mode & 0777) < 0 && errno != EEXIST) {
+			if (mkdirat(m->root_fd, copy, model.st_mode & 0777) < 0 && errno != EEXIST) {
 				r = -errno;
 				break;
 			}
-			if ((parent.st_uid != geteuid() || parent.st_gid != getegid()) &&
-			    fchownat(m->root_fd, copy, parent.st_uid, parent.st_gid, 0) < 0)
+			if ((model.st_uid != geteuid() || model.st_gid != getegid()) &&
+			    fchownat(m->root_fd, copy, model.st_uid, model.st_gid, 0) < 0)
 				log_warn("publish: %s: chown: %s", copy, strerror(errno));
 		}
 		if (!slash)

@@ -112,9 +112,25 @@ void do_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
 	reply_sized(req, vol_getxattr(tree_volume(req_tree(req)), ino, name, buf, size), size, buf);
 }
 
+/* As on other filesystems, only root is told of trusted.* (the kernel lets nobody else read them). */
+static int without_trusted(char *list, int len)
+{
+	int kept = 0;
+
+	for (int at = 0, n; at < len; at += n) {
+		n = (int)strlen(list + at) + 1;
+		if (strncmp(list + at, "trusted.", 8) != 0) {
+			memmove(list + kept, list + at, n);
+			kept += n;
+		}
+	}
+	return kept;
+}
+
 void do_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 {
 	char *buf = NULL;
+	int r;
 
 	if (size > XATTR_LIST_MAX)
 		size = XATTR_LIST_MAX;
@@ -125,5 +141,8 @@ void do_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
 			return;
 		}
 	}
-	reply_sized(req, vol_listxattr(tree_volume(req_tree(req)), ino, buf, size), size, buf);
+	r = vol_listxattr(tree_volume(req_tree(req)), ino, buf, size);
+	if (r > 0 && size && fuse_req_ctx(req)->uid != 0)
+		r = without_trusted(buf, r);
+	reply_sized(req, r, size, buf);
 }
