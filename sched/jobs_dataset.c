@@ -401,6 +401,19 @@ static int on_dir(void *data, const struct host_entry *e)
 	return 0;
 }
 
+void dataset_cache_bad(struct jobs *jobs, const char *name, int c, int h, int w)
+{
+	struct dataset_entry *ds = find(jobs, name);
+	char shape[48] = "";
+	struct cache *cache;
+
+	if (c)
+		snprintf(shape, sizeof(shape), "%dx%dx%d", c, h, w);
+	cache = ds ? find_cache(ds, shape) : NULL;
+	if (cache && cache->state == CACHE_READY)
+		cache_remove(ds, cache);
+}
+
 int dataset_recover(struct jobs *jobs)
 {
 	struct recovery rec = {.jobs = jobs};

@@ -192,6 +192,8 @@ void train_kill(struct jobs *jobs); /* at once, without a change of state */
 /* 0: *ret_fd is the cache; -EAGAIN: a scan has to end first (why in text); else err says what is wrong. */
 int dataset_cache(struct jobs *jobs, const char *name, int c, int h, int w, int *ret_fd, char *text,
 		  size_t size, struct err *err);
+/* A worker could not use this cache: it goes, and who asks next waits for a scan. */
+void dataset_cache_bad(struct jobs *jobs, const char *name, int c, int h, int w);
 /* Adds up the fingerprint and, when asked to, the files, which the caller frees on failure too. */
 int dataset_walk(struct dataset_entry *ds, struct dataset_walk *walk);
 void scan_files_free(struct scan_file *files, size_t n);

@@ -171,6 +171,15 @@ static int on_model(struct job *job, const struct wire_message *m)
 	return 0;
 }
 
+/* A scan worker that was taken over may have made anything of the cache. */
+static void drop_cache(struct job *job)
+{
+	int c, h, w;
+
+	train_spec_input(job->parsed, &c, &h, &w);
+	dataset_cache_bad(job->jobs, train_spec_dataset(job->parsed), c, h, w);
+}
+
 static int on_message(void *data, struct wire_message *m)
 {
 	struct jobs *jobs = data;
@@ -201,6 +210,8 @@ static int on_message(void *data, struct wire_message *m)
 		if (!wire_err(&err, m->failed.code, m->failed.detail) || err.code == ERR_NONE)
 			return -EPROTO;
 		last_word(jobs);
+		if (err.code == ERR_BAD_CACHE)
+			drop_cache(job);
 		job_set_state(job, JOB_FAILED, &err);
 		return 0;
 	default:
@@ -220,6 +231,8 @@ static void died(struct job *job, const char *reason)
 	job_log(job, "the worker %s (%d since epoch %d)", reason, job->deaths, job->epoch);
 	if (job->deaths >= MAX_DEATHS) {
 		err_set(&err, ERR_WORKER_DIED, "%d times after epoch %d", job->deaths, job->epoch);
+		if (!job->epoch)
+			drop_cache(job);
 		job_set_state(job, JOB_FAILED, &err);
 		return;
 	}

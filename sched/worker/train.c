@@ -84,6 +84,8 @@ static int on_evaluating(void *data)
 	if (now - job->progress_at < ALIVE_NS)
 		return 0;
 	job->progress_at = now;
+	if (!job->progress.epoch) /* no step is left to do */
+		job->progress.percent = 100;
 	return send_or_stop(job, &(struct wire_message){.type = WIRE_PROGRESS, .progress = job->progress});
 }
 

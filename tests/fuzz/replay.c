@@ -5,7 +5,7 @@
 #include <string.h>
 
 #define LONGEST (1 << 20)
-#define CUTS      64
+#define CUTS    64
 
 int main(int argc, char **argv)
 {

@@ -35,6 +35,12 @@ enum fault {
 	SCAN_EMPTY,
 	SCAN_CRASHES, /* on each file with "crash" in its name */
 	SCAN_HANGS,   /* likewise */
+	SCAN_EARLY,   /* its last word comes first */
+	SCAN_THANKS,  /* takes more than it was sent */
+	SCAN_PIPE,    /* what should be the text of dataset.json */
+	SCAN_DIR,
+	SCAN_UNSEALED,
+	SCAN_FAULTS
 };
 
 static struct shared {
@@ -141,6 +147,7 @@ static void fake_train(struct wire_channel *ch, enum fault fault)
 static void fake_scan(struct wire_channel *ch, enum fault fault)
 {
 	struct wire_message m, answer = {.type = WIRE_SCANNED, .n_fds = 1};
+	int pair[2];
 
 	shared->scans++;
 	shared->scanned_files = shared->scanned_bytes = shared->packs = shared->bad = 0;
@@ -175,8 +182,16 @@ static void fake_scan(struct wire_channel *ch, enum fault fault)
 				shared->scanned_files++;
 				shared->scanned_bytes += (int)f->len;
 			}
-			wire_send(ch, &(struct wire_message){.type = WIRE_TAKEN, .taken = {m.files.n_files}},
-				  0);
+			for (int i = 0; i < (fault == SCAN_THANKS ? 100 : 1); i++)
+				wire_send(ch,
+					  &(struct wire_message){.type = WIRE_TAKEN,
+								 .taken = {m.files.n_files}},
+					  0);
+			if (fault != SCAN_EARLY)
+				break;
+			io_memfd("json", "{}\n", 3, &answer.fds[0]);
+			wire_send(ch, &answer, 0);
+			pause();
 			break;
 		case WIRE_FINISH:
 			if (fault == SCAN_EMPTY) {
@@ -185,7 +200,14 @@ static void fake_scan(struct wire_channel *ch, enum fault fault)
 			} else {
 				dprintf(m.fds[0], "CACHE %d", shared->scanned_files);
 			}
-			io_memfd("json", "{\"classes\":2}\n", 14, &answer.fds[0]);
+			if (fault == SCAN_PIPE && pipe(pair) == 0)
+				answer.fds[0] = pair[0];
+			else if (fault == SCAN_DIR)
+				answer.fds[0] = open("/", O_RDONLY | O_DIRECTORY);
+			else if (fault == SCAN_UNSEALED)
+				io_memfd_new("json", &answer.fds[0]);
+			else
+				io_memfd("json", "{\"classes\":2}\n", 14, &answer.fds[0]);
 			wire_send(ch, &answer, 0);
 			_exit(0);
 		default:
@@ -756,6 +778,29 @@ static void test_scan_hangs(void **state)
 	assert_int_equal(shared->scans, 3);
 }
 
+static void test_scan_nonsense(void **state)
+{
+	for (int fault = SCAN_EARLY; fault < SCAN_FAULTS; fault++) {
+		struct fixture *f;
+
+		setup(state);
+		f = *state;
+		shared->fault = fault;
+		shared->faulty = 1;
+		write_dataset(f, "toy", 3);
+		spec(f, "night", "{\"dataset\":\"toy\"}");
+		if (fault == SCAN_EARLY) { /* what it left is no cache: `retry` gets another one */
+			assert_true(reaches(f, "night", "failed"));
+			jobs_ctl(f->jobs, "night", "retry");
+		}
+		assert_true(reaches(f, "night", "done"));
+		assert_int_equal(shared->scans, 2);
+		assert_int_equal(shared->bad, 0);
+		assert_true(text_is(f, "datasets/toy/dataset.json", "{\"classes\":2}\n"));
+		teardown(state);
+	}
+}
+
 static void test_empty_dataset(void **state)
 {
 	struct fixture *f = *state;
@@ -856,6 +901,7 @@ int main(void)
 		TEST(test_scan_deaths),
 		TEST(test_scan_crashers),
 		TEST(test_scan_hangs),
+		cmocka_unit_test(test_scan_nonsense),
 		TEST(test_empty_dataset),
 		TEST(test_queue),
 		TEST(test_new_spec),

@@ -71,7 +71,7 @@ static struct dataset *blobs(void)
 }
 
 struct run {
-	int epochs, stop_after, steps;
+	int epochs, stop_after, steps, evaluated, stop_evaluating;
 	double percent, accuracy;
 	struct buf checkpoint, weights;
 };
@@ -105,12 +105,21 @@ static int on_checkpoint(void *data, const void *bytes, size_t len)
 	return 0;
 }
 
+static int on_evaluating(void *data)
+{
+	struct run *run = data;
+
+	return ++run->evaluated == run->stop_evaluating;
+}
+
 /* Trains by the spec, from a checkpoint if there is one; run->weights gets the model. */
 static int train(const struct dataset *ds, const char *json, struct run *run, const struct buf *from,
 		 double accuracy[3])
 {
-	static const struct train_hooks hooks = {
-		.progress = on_progress, .epoch = on_epoch, .checkpoint = on_checkpoint};
+	static const struct train_hooks hooks = {.progress = on_progress,
+						 .evaluating = on_evaluating,
+						 .epoch = on_epoch,
+						 .checkpoint = on_checkpoint};
 	struct buf b[3] = {BUF_INIT, BUF_INIT, BUF_INIT};
 	struct err err = ERR_INIT;
 	struct train_spec *spec;
@@ -196,6 +205,23 @@ static void repeats_and_resumes(void **state)
 		run_release(&whole), run_release(&again), run_release(&first), run_release(&rest);
 		run_release(&done);
 	}
+	dataset_close(ds);
+}
+
+/* An evaluation gives signs of life, too, and can be stopped. */
+static void stops_evaluating(void **state)
+{
+	struct dataset *ds = blobs();
+	struct run run = {0}, stopped = {.stop_evaluating = 2};
+
+	(void)state;
+	assert_int_equal(train(ds, SPEC "\"epochs\":1}", &run, NULL, NULL), 0);
+	assert_true(run.evaluated >= 3 * 3); /* slices, after the epoch and of val and test at the end */
+	assert_int_equal(train(ds, SPEC "\"epochs\":1}", &stopped, NULL, NULL), -ECANCELED);
+	assert_int_equal(stopped.evaluated, 2);
+	assert_int_equal(stopped.epochs, 0);
+	run_release(&run);
+	run_release(&stopped);
 	dataset_close(ds);
 }
 
@@ -316,6 +342,7 @@ int main(void)
 		cmocka_unit_test(specs),
 		cmocka_unit_test(learns),
 		cmocka_unit_test(repeats_and_resumes),
+		cmocka_unit_test(stops_evaluating),
 		cmocka_unit_test(checkpoint_hostile),
 		cmocka_unit_test(budget_ends),
 		cmocka_unit_test(diverges),
