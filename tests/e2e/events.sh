@@ -53,10 +53,10 @@ poller=$!
 eventually 5 grep -q ready "$DIR/poll"
 
 echo '{"model":"m","version":1}' >"$MNT/infer/$APP/spec.json"
-echo '{"dataset":"none"}' >"$MNT/jobs/j/spec.json" # it waits for that one
 eventually 10 grep -q running "$MNT/infer/$APP/state"
 
 wait $poller
+echo '{"dataset":"none"}' >"$MNT/jobs/j/spec.json" # it waits for that one
 
 # tasks FROM TO: one of one file each, answered when this returns
 tasks()
@@ -71,13 +71,10 @@ P
 	eventually 20 all_answered "$2"
 }
 all_answered() { (($(ls "$MNT/infer/$APP"/out/*/task.json | wc -l) == $1)); }
-larger() { (($(stat -c %s "$MNT/events") > $1)); }
 smaller() { (($(stat -c %s "$MNT/events") < $1)); }
 has_lines() { (($(wc -l <"$MNT/events") >= $1)); }
 
 tasks 1 250
-eventually 5 larger 262144
-[[ ! -e $MNT/events.old ]] || fail "it turned while there was no quiet moment"
 eventually 10 test -e "$MNT/events.old"
 eventually 5 smaller 1000
 tasks 251 260
