@@ -18,7 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_DEPTH 256 /* chosen; deeper directories have no events */
+#define MAX_DEPTH 100000 /* a longer way up is a loop of a damaged volume */
+#define TRIES     16     /* chosen: renames that may come between */
 
 struct name_slot {
 	uint64_t ino, parent;
@@ -48,55 +49,63 @@ static bool below_in(uint8_t kind)
 	return kind == NODE_BATCH || kind == NODE_BATCH_DIR;
 }
 
-static int place_make(struct tree *tree, uint64_t dir, int depth, struct place **ret)
+/* NULL: not known, or out of date */
+static struct place *cached(struct tree *tree, uint64_t dir)
 {
 	uint64_t epoch = __atomic_load_n(&tree->epoch, __ATOMIC_ACQUIRE);
-	struct place *up = NULL, *place;
-	const char *thing = "", *path = "", *last = "";
-	struct vol_attr attr;
-	size_t thing_len, path_len;
-	char name[256] = "";
-	bool waits = false;
-	int r;
+	struct place *place;
 
-	r = vol_getattr(tree->vol, dir, &attr);
+	pthread_mutex_lock(&tree->place_lock);
+	place = tree->dirs[dir % DIR_SLOTS];
+	place = place && place->ino == dir && place->epoch == epoch ? place_ref(place) : NULL;
+	pthread_mutex_unlock(&tree->place_lock);
+	return place;
+}
+
+static bool has_up(const struct vol_attr *attr)
+{
+	return attr->kind != NODE_ROOT && attr->parent && attr->parent != attr->ino && !is_thing(attr->kind);
+}
+
+static int get_dir(struct tree *tree, uint64_t dir, struct vol_attr *ret)
+{
+	int r = vol_getattr(tree->vol, dir, ret);
+
+	return r < 0 ? r : S_ISDIR(ret->mode) ? 0 : -ENOTDIR;
+}
+
+/* The place of a directory whose parent's is `up` (NULL: it needs none). -EAGAIN: it was moved meanwhile. */
+static int place_below(struct tree *tree, uint64_t dir, const struct place *up, uint64_t epoch,
+		       struct place **ret)
+{
+	const char *thing = "", *path = "", *last = "";
+	size_t thing_len, path_len;
+	struct place *place;
+	struct vol_attr attr;
+	char name[256] = "";
+	int r = get_dir(tree, dir, &attr);
+
 	if (r < 0)
 		return r;
-	if (!S_ISDIR(attr.mode))
-		return -ENOTDIR;
-	if (attr.kind != NODE_ROOT && attr.parent && attr.parent != dir) {
+	if (has_up(&attr) != !!up || (up && up->ino != attr.parent))
+		return -EAGAIN;
+	if (up || is_thing(attr.kind)) {
 		r = vol_dir_name(tree->vol, dir, name, sizeof(name));
 		if (r < 0)
 			return r;
-		if (depth >= MAX_DEPTH)
-			return -ELOOP;
-		if (is_thing(attr.kind)) {
-			thing = name;
-		} else {
-			pthread_mutex_lock(&tree->place_lock);
-			up = tree->dirs[attr.parent % DIR_SLOTS];
-			up = up && up->ino == attr.parent && up->epoch == epoch ? place_ref(up) : NULL;
-			pthread_mutex_unlock(&tree->place_lock);
-			if (!up) {
-				r = place_make(tree, attr.parent, depth + 1, &up);
-				if (r < 0)
-					return r;
-			}
-			thing = up->thing;
-			if (*thing) {
-				path = up->path;
-				last = name;
-			}
-			waits = up->waits || (below_in(attr.kind) && node_name_waits(name));
-		}
+	}
+	if (!up) {
+		thing = name;
+	} else if (*up->thing) {
+		thing = up->thing;
+		path = up->path;
+		last = name;
 	}
 	thing_len = strlen(thing);
 	path_len = strlen(path) + 1 + strlen(last);
 	place = malloc(sizeof(*place) + thing_len + 1 + path_len + 1);
-	if (!place) {
-		place_unref(up);
+	if (!place)
 		return -ENOMEM;
-	}
 	*place = (struct place){.refs = 1,
 				.ino = dir,
 				.epoch = epoch,
@@ -104,7 +113,7 @@ static int place_make(struct tree *tree, uint64_t dir, int depth, struct place *
 				.mode = attr.mode,
 				.uid = attr.uid,
 				.gid = attr.gid,
-				.waits = waits};
+				.waits = up && (up->waits || (below_in(attr.kind) && node_name_waits(name)))};
 	place->thing = (char *)(place + 1);
 	place->path = place->thing + thing_len + 1;
 	strcpy(place->thing, thing);
@@ -112,27 +121,64 @@ static int place_make(struct tree *tree, uint64_t dir, int depth, struct place *
 	if (*path)
 		strcat(place->path, "/");
 	strcat(place->path, last);
-	place_unref(up);
 	*ret = place;
 	return 0;
 }
 
+static int place_make(struct tree *tree, uint64_t dir, struct place **ret)
+{
+	uint64_t epoch = __atomic_load_n(&tree->epoch, __ATOMIC_ACQUIRE); /* before anything is looked at */
+	uint64_t *way = NULL, at = dir; /* from dir upwards, without the one whose place is `up` */
+	struct place *up = NULL, *place;
+	size_t n = 0, size = 0;
+	struct vol_attr attr;
+	int r = 0;
+
+	/* Up to what is known or needs no more, then down again; not by recursion, since depth has no limit. */
+	do {
+		if (n == size) {
+			void *more = realloc(way, (size ? size * 2 : 16) * sizeof(*way));
+
+			r = more ? 0 : -ENOMEM;
+			if (r < 0)
+				goto out;
+			way = more;
+			size = size ? size * 2 : 16;
+		}
+		way[n++] = at;
+		r = n > MAX_DEPTH ? -ELOOP : get_dir(tree, at, &attr);
+		if (r < 0)
+			goto out;
+		at = attr.parent;
+	} while (has_up(&attr) && !(up = cached(tree, at)));
+	while (n > 0) {
+		r = place_below(tree, way[--n], up, epoch, &place);
+		if (r < 0)
+			goto out;
+		place_unref(up);
+		up = place;
+	}
+	*ret = up;
+	up = NULL;
+out:
+	place_unref(up);
+	free(way);
+	return r;
+}
+
 int place_get(struct tree *tree, uint64_t dir, struct place **ret)
 {
-	uint64_t epoch = __atomic_load_n(&tree->epoch, __ATOMIC_ACQUIRE);
-	struct place **slot = &tree->dirs[dir % DIR_SLOTS], *place, *old;
-	int r;
+	struct place **slot = &tree->dirs[dir % DIR_SLOTS], *place = cached(tree, dir), *old;
+	int r = -EAGAIN;
 
-	pthread_mutex_lock(&tree->place_lock);
-	place = *slot && (*slot)->ino == dir && (*slot)->epoch == epoch ? place_ref(*slot) : NULL;
-	pthread_mutex_unlock(&tree->place_lock);
 	if (place) {
 		*ret = place;
 		return 0;
 	}
-	r = place_make(tree, dir, 0, &place);
+	for (int i = 0; i < TRIES && r == -EAGAIN; i++)
+		r = place_make(tree, dir, &place);
 	if (r < 0)
-		return r;
+		return r == -EAGAIN ? -EIO : r;
 	pthread_mutex_lock(&tree->place_lock);
 	old = *slot;
 	*slot = place_ref(place);
