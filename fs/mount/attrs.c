@@ -48,7 +48,6 @@ void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, str
 				.ctime = st->st_ctim},
 			ret;
 	unsigned set = 0;
-	int r;
 
 	for (size_t i = 0; i < sizeof(map) / sizeof(map[0]); i++)
 		if (to_set & map[i].fuse)
@@ -57,10 +56,7 @@ void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, str
 		clock_gettime(CLOCK_REALTIME, &attr.atime);
 	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
 		clock_gettime(CLOCK_REALTIME, &attr.mtime);
-	r = tree_setattr(req_tree(req), ino, file, &attr, set, &ret);
-	if (r == 0 && set & VOL_SET_SIZE)
-		poll_changed(ino);
-	reply_attr(req, r, &ret);
+	reply_attr(req, tree_setattr(req_tree(req), ino, file, &attr, set, &ret), &ret);
 }
 
 void do_statfs(fuse_req_t req, fuse_ino_t ino)

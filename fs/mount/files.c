@@ -75,10 +75,9 @@ void do_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 {
 	ssize_t n;
 
+	(void)ino;
 	attend_io(req, size);
 	n = tree_write(handle(fi), data, size, off);
-	if (n > 0)
-		poll_changed(ino);
 	if (n < 0)
 		fuse_reply_err(req, -n);
 	else
@@ -94,7 +93,6 @@ void do_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	(void)ino;
-	poll_released(fi->fh);
 	tree_release(handle(fi));
 	fuse_reply_err(req, 0);
 }

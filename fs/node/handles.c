@@ -33,14 +33,7 @@ struct tree_file {
 	struct vol_file *vf;
 	struct open_node *open; /* NULL: read-only */
 	uint8_t kind;           /* when it was opened */
-	uint64_t seen;          /* of tree_changed; atomic */
 };
-
-/* Differs after every change of the content: each moves mtime on, or changes the size. */
-static uint64_t content_mark(const struct vol_attr *attr)
-{
-	return (uint64_t)attr->mtime.tv_sec * 1000000000 + (uint64_t)attr->mtime.tv_nsec + (attr->size << 32);
-}
 
 static struct open_node **bucket(struct tree *tree, uint64_t ino)
 {
@@ -264,7 +257,6 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 		goto fail;
 	file->tree = tree;
 	file->kind = attr.kind;
-	file->seen = content_mark(&attr);
 	if (writable) {
 		r = open_get(tree, &attr, &file->open);
 		if (r < 0)
@@ -303,17 +295,6 @@ struct vol_file *tree_vol_file(struct tree_file *file)
 bool tree_uncached(const struct tree_file *file)
 {
 	return node_type(file->kind)->flags & NODE_WORD;
-}
-
-bool tree_changed(struct tree_file *file, uint64_t ino)
-{
-	struct vol_attr attr;
-	uint64_t mark;
-
-	if (vol_getattr(file->tree->vol, ino, &attr) < 0)
-		return true; /* the next read tells why */
-	mark = content_mark(&attr);
-	return __atomic_exchange_n(&file->seen, mark, __ATOMIC_RELAXED) != mark;
 }
 
 /* The content as it would be with `data` at `offset`; malloc'd, NUL-terminated. */

@@ -68,8 +68,6 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 void tree_release(struct tree_file *file);
 struct vol_file *tree_vol_file(struct tree_file *file); /* for reads and seek */
 bool tree_uncached(const struct tree_file *file);       /* what is written is not what is read back: ctl */
-/* Whether the content changed since this was last asked of this handle, or it was opened. */
-bool tree_changed(struct tree_file *file, uint64_t ino);
 ssize_t tree_write(struct tree_file *file, const void *data, size_t size, uint64_t offset);
 int tree_flush(struct tree_file *file);
 int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only);

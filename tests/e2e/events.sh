@@ -30,32 +30,9 @@ followers+=($!)
 inotifywait -q -m -e modify --format %e "$MNT/events" >"$DIR/modified" 2>/dev/null &
 followers+=($!)
 
-# poll(2): readable always, as any file; POLLPRI for what comes, and for that only
-cat >"$DIR/poll.py" <<'P'
-import select, sys
-f = open(sys.argv[1], "rb")
-f.seek(0, 2)
-p = select.epoll()
-p.register(f, select.EPOLLPRI)
-assert p.poll(0.3) == [], "an event before there is any"
-print("ready", flush=True)
-got = b""
-while b"running" not in got:
-    assert p.poll(10), "no event in 10 s"
-    got += f.read()
-assert p.poll(0.5) == [], "an event that nothing made"
-q = select.poll()
-q.register(f, select.POLLIN)
-assert q.poll(0)[0][1] == select.POLLIN, q.poll(0)
-P
-python3 "$DIR/poll.py" "$MNT/events" >"$DIR/poll" &
-poller=$!
-eventually 5 grep -q ready "$DIR/poll"
-
 echo '{"model":"m","version":1}' >"$MNT/infer/$APP/spec.json"
 eventually 10 grep -q running "$MNT/infer/$APP/state"
 
-wait $poller
 echo '{"dataset":"none"}' >"$MNT/jobs/j/spec.json" # it waits for that one
 
 # tasks FROM TO: one of one file each, answered when this returns
