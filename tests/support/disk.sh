@@ -44,6 +44,13 @@ disk_make() # TYPE SIZE
 
 disk_again() # unmounts and mounts
 {
+	local i
+
 	umount "$DISK"
+	for i in {1..100}; do # a mount namespace that was made meanwhile may hold it a little longer: it would not be mounted anew
+		[[ -n $(losetup -j "$DIR/disk.img") ]] || break
+		sleep 0.1
+	done
+	[[ -z $(losetup -j "$DIR/disk.img") ]] || skip "somebody else keeps the disk mounted"
 	mount -o loop "$DIR/disk.img" "$DISK"
 }
