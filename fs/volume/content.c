@@ -176,7 +176,7 @@ ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t s
 	n = io_pread_some(node->blob_fd, data, size, offset);
 	if (n >= 0 && (size_t)n < size)
 		return blob_bad(vol, node->ino, "it is shorter than it should be");
-	return n < 0 && n == -EIO ? blob_bad(vol, node->ino, "reading it fails") : n;
+	return n == -EIO ? blob_bad(vol, node->ino, "reading it fails") : n;
 }
 
 ssize_t content_write(struct volume *vol, struct node *node, const void *data, size_t size, uint64_t offset)
