@@ -1,4 +1,6 @@
 #!/bin/bash
+# By hand (INFERFS=build/release/inferfs TOOLS=build/release/tools tests/bench/power-cut.sh 30), not in ctest: one run in some thirty
+# moments lost a file whose fsync had returned (0 bytes of 293,481; under the sanitizers); the cause is not found yet.
 # Power cuts: the state lies on an xfs of its own, which is shut down at random moments while programs write and batches are
 # answered. What was fsynced is there after the next mount, the volume is clean, and every batch whose submission was fsynced is answered
 # exactly once. An argument is the number of moments.
