@@ -1,6 +1,7 @@
 #include "sched/internal.h"
 
 #include "engine/base/log.h"
+#include "sched/quantile.h"
 
 #include <errno.h>
 #include <math.h>
@@ -111,23 +112,9 @@ static void failed(struct parcel *p, int r)
 		log_error("%s: out of memory, published after the next start", p->path);
 }
 
-static int by_size(const void *a, const void *b)
-{
-	float x = *(const float *)a, y = *(const float *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static void keep(struct outbox_figure *figure, double ns)
 {
-	float sorted[OUTBOX_BLOCKS];
-	unsigned n;
-
-	figure->recent[figure->n++ % OUTBOX_BLOCKS] = (float)ns;
-	n = figure->n < OUTBOX_BLOCKS ? figure->n : OUTBOX_BLOCKS;
-	memcpy(sorted, figure->recent, n * sizeof(float));
-	qsort(sorted, n, sizeof(float), by_size);
-	figure->careful = sorted[(unsigned)(QUANTILE * n)];
+	figure->careful = quantile_keep(figure->recent, OUTBOX_BLOCKS, &figure->n, ns, QUANTILE);
 }
 
 /* computed: an answer that something was computed for. A row of dropped ones, with the device idle, goes faster than

@@ -1,9 +1,9 @@
 #include "sched/profile.h"
 
+#include "sched/quantile.h"
+
 #include <errno.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 /* Chosen; profile.h explains them. */
 #define DEVICE_WEIGHT    0.1
@@ -109,25 +109,6 @@ static bool is_outlier(struct profile *p, double ratio)
 	return true;
 }
 
-static int by_size(const void *a, const void *b)
-{
-	float x = *(const float *)a, y = *(const float *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-static void remember(struct profile *p, double slowness)
-{
-	float sorted[PROFILE_RECENT];
-	unsigned n;
-
-	p->recent[p->n_recent++ % PROFILE_RECENT] = (float)slowness;
-	n = p->n_recent < PROFILE_RECENT ? p->n_recent : PROFILE_RECENT;
-	memcpy(sorted, p->recent, n * sizeof(float));
-	qsort(sorted, n, sizeof(float), by_size);
-	p->careful = sorted[(unsigned)(CAREFUL_QUANTILE * n)];
-}
-
 void profile_measured(struct profile *p, int submodel, int k, int64_t ns)
 {
 	double ratio, w;
@@ -135,7 +116,8 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns)
 	if (submodel < 0 || submodel >= p->n || k < 1 || k > p->batch || ns <= 0)
 		return;
 	ratio = (double)ns / expect_ns(p, submodel, k);
-	remember(p, ratio * p->device);
+	p->careful =
+		quantile_keep(p->recent, PROFILE_RECENT, &p->n_recent, ratio * p->device, CAREFUL_QUANTILE);
 	p->spread += SPREAD_WEIGHT * (fmin(fabs(ratio - 1), 1) - p->spread);
 	if (!is_outlier(p, ratio)) {
 		w = fill(p, k);
