@@ -38,7 +38,7 @@ void do_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *st, int to_set, str
 		{FUSE_SET_ATTR_ATIME_NOW, VOL_SET_ATIME}, {FUSE_SET_ATTR_MTIME_NOW, VOL_SET_MTIME},
 		{FUSE_SET_ATTR_CTIME, VOL_SET_CTIME},
 	};
-	struct tree_file *file = fi ? (struct tree_file *)(uintptr_t)fi->fh : NULL;
+	struct tree_file *file = req_file(req, fi);
 	struct vol_attr attr = {.mode = st->st_mode,
 				.uid = st->st_uid,
 				.gid = st->st_gid,

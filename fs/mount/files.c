@@ -5,14 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct tree_file *handle(const struct fuse_file_info *fi)
-{
-	return (struct tree_file *)(uintptr_t)fi->fh;
-}
-
 static void fill_info(struct fuse_file_info *fi, struct tree_file *file)
 {
-	fi->fh = (uintptr_t)file;
+	fi->fh = tree_number(file);
 	/* Contents change only through the kernel: what it has cached stays true over opens. */
 	fi->keep_cache = 1;
 	fi->direct_io = tree_uncached(file);
@@ -58,12 +53,14 @@ void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
+	struct tree_file *file = req_file(req, fi);
 	void *buf = io_buffer();
-	ssize_t n;
+	ssize_t n = -EBADF;
 
 	(void)ino;
 	attend_io(req, size);
-	n = buf ? vol_read(tree_vol_file(handle(fi)), buf, size < MAX_IO ? size : MAX_IO, off) : -ENOMEM;
+	if (file)
+		n = buf ? vol_read(tree_vol_file(file), buf, size < MAX_IO ? size : MAX_IO, off) : -ENOMEM;
 	if (n < 0)
 		fuse_reply_err(req, -n);
 	else
@@ -73,11 +70,12 @@ void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 void do_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
 	      struct fuse_file_info *fi)
 {
+	struct tree_file *file = req_file(req, fi);
 	ssize_t n;
 
 	(void)ino;
 	attend_io(req, size);
-	n = tree_write(handle(fi), data, size, off);
+	n = file ? tree_write(file, data, size, off) : -EBADF;
 	if (n < 0)
 		fuse_reply_err(req, -n);
 	else
@@ -86,32 +84,42 @@ void do_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 
 void do_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct tree_file *file = req_file(req, fi);
+
 	(void)ino;
-	fuse_reply_err(req, -tree_flush(handle(fi)));
+	fuse_reply_err(req, file ? -tree_flush(file) : EBADF);
 }
 
 void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	struct tree_file *file = req_file(req, fi);
+
 	(void)ino;
-	tree_release(handle(fi));
-	fuse_reply_err(req, 0);
+	if (file)
+		tree_release(file);
+	fuse_reply_err(req, file ? 0 : EBADF);
 }
 
 void do_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *fi)
 {
-	fuse_reply_err(req, -tree_fsync(handle(fi), ino, data_only));
+	struct tree_file *file = req_file(req, fi);
+
+	fuse_reply_err(req, file ? -tree_fsync(file, ino, data_only) : EBADF);
 }
 
 void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,
 		  struct fuse_file_info *fi)
 {
+	struct tree_file *file = req_file(req, fi);
+
 	(void)ino;
-	fuse_reply_err(req, -tree_fallocate(handle(fi), mode, off, length));
+	fuse_reply_err(req, file ? -tree_fallocate(file, mode, off, length) : EBADF);
 }
 
 void do_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence, struct fuse_file_info *fi)
 {
-	int64_t r = vol_seek(tree_vol_file(handle(fi)), off, whence);
+	struct tree_file *file = req_file(req, fi);
+	int64_t r = file ? vol_seek(tree_vol_file(file), off, whence) : -EBADF;
 
 	(void)ino;
 	if (r < 0)

@@ -70,17 +70,19 @@ void *io_buffer(void)
 
 static void do_init(void *userdata, struct fuse_conn_info *conn)
 {
+	struct served *served = userdata;
 	const unsigned want = FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ATOMIC_O_TRUNC |
 			      FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_ASYNC_READ |
 			      FUSE_CAP_CACHE_SYMLINKS;
 
-	(void)userdata;
 	/*
 	 * Left out on purpose: WRITEBACK_CACHE (a refused spec must be the answer of the write itself),
 	 * AUTO_INVAL_DATA (contents change only through the kernel), HANDLE_KILLPRIV (the kernel then clears
 	 * setuid bits by SETATTR), SPLICE_* (contents are copied into the database or by pwrite anyway).
 	 */
 	conn->want = conn->capable & want;
+	served->capable = conn->capable;
+	served->want = conn->want;
 	conn->max_write = MAX_IO;
 	conn->max_readahead = MAX_IO;
 	conn->max_background = 64; /* chosen: more than there are threads */

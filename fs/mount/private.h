@@ -24,9 +24,15 @@
 #define LARGE_IO (64 << 10) /* attend_large */
 #define MAX_IO   (1 << 20)  /* of one read or write; the kernel's own limit of 256 pages */
 
+/* The session's user data: what the handlers serve. Changed only while none runs. */
+struct served {
+	struct tree *tree;
+	unsigned capable, want; /* FUSE_CAP_* that the kernel has, and that were asked of it */
+};
+
 static inline struct tree *req_tree(fuse_req_t req)
 {
-	struct tree *tree = fuse_req_userdata(req);
+	struct tree *tree = ((struct served *)fuse_req_userdata(req))->tree;
 
 	attend(tree, fuse_req_ctx(req)->pid);
 	return tree;
@@ -45,6 +51,12 @@ static inline struct tree_caller req_caller(fuse_req_t req)
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
 	return (struct tree_caller){.uid = ctx->uid, .gid = ctx->gid, .tid = ctx->pid};
+}
+
+/* The open file of a request; NULL: the kernel named one that is not there. */
+static inline struct tree_file *req_file(fuse_req_t req, const struct fuse_file_info *fi)
+{
+	return fi ? tree_numbered(((struct served *)fuse_req_userdata(req))->tree, fi->fh) : NULL;
 }
 
 void stat_from_attr(struct stat *ret, const struct vol_attr *attr);

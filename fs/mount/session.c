@@ -1,18 +1,17 @@
 /*
- * The life of a mount. The FUSE loop has a thread of its own with its workers; the caller's thread waits for
+ * The life of a mount. Requests are served by threads of their own (serve.h); the caller's thread waits for
  * signals, so that everything that ends a mount is done in one place and in order: the scheduler and the
- * publisher stop while the tree still answers, then the loop ends, then the volume is closed.
+ * publisher stop while the tree still answers, then those threads end, then the volume is closed.
  */
 #include "fs/mount/mount.h"
 
 #include "engine/base/log.h"
 #include "engine/base/slice.h"
 #include "fs/mount/private.h"
+#include "fs/mount/serve.h"
 #include "fs/state.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <linux/close_range.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -26,33 +25,19 @@
 
 struct mounted {
 	struct fuse_session *se;
+	struct server *server;
+	struct served served;
 	const struct mount_options *options;
-	pthread_t main, loop;
+	pthread_t main;
 };
 
-static void *loop_thread(void *arg)
+/* The kernel has nothing more to ask. */
+static void ended(void *data)
 {
-	struct mounted *m = arg;
-	struct fuse_loop_config *config = fuse_loop_cfg_create();
-	int r = -ENOMEM;
-
-	pthread_setname_np(pthread_self(), "inferfs/fuse"); /* its workers inherit it */
-	if (config) {
-		fuse_loop_cfg_set_max_threads(config, m->options->threads);
-		/* All are kept: one that ends costs more than one that waits. */
-		fuse_loop_cfg_set_idle_threads(config, m->options->threads);
-		fuse_loop_cfg_set_clone_fd(config, m->options->clone_fd);
-		r = fuse_session_loop_mt(m->se, config);
-		fuse_loop_cfg_destroy(config);
-	}
-	if (r < 0)
-		log_error("the FUSE loop ended: %s", strerror(-r));
-	pthread_kill(m->main, SIGUSR2);
-	return NULL;
+	pthread_kill(((struct mounted *)data)->main, SIGUSR2);
 }
 
-static int make_session(struct mounted *m, struct tree *tree, const char *state_dir, const char *mnt,
-			struct err *err)
+static int make_session(struct mounted *m, const char *state_dir, const char *mnt, struct err *err)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	char *opts = NULL, name[4200];
@@ -67,7 +52,7 @@ static int make_session(struct mounted *m, struct tree *tree, const char *state_
 		err_set(err, ERR_NO_MEMORY, "mounting");
 		goto out;
 	}
-	m->se = fuse_session_new(&args, &mount_ops, sizeof(mount_ops), tree);
+	m->se = fuse_session_new(&args, &mount_ops, sizeof(mount_ops), &m->served);
 	if (!m->se) {
 		r = err_set(err, ERR_IO, "libfuse refuses the session");
 		goto out;
@@ -107,35 +92,6 @@ static void wait_for_end(const sigset_t *signals)
 	}
 }
 
-static void *wake(void *path)
-{
-	/* As the mover in fs/publish.c: this may wait for us when we are killed. */
-	close_range(STDERR_FILENO + 1, ~0U, CLOSE_RANGE_UNSHARE);
-	(void)!access(path, F_OK);
-	free(path);
-	return NULL;
-}
-
-/*
- * The loop's threads sleep in read(2): a request that only we can answer wakes one, which sees the flag.
- * Should the last of them have gone already, that request ends when the connection is closed; so it is made
- * by a thread that nobody waits for.
- */
-static void end_loop(struct mounted *m, const char *mnt)
-{
-	pthread_t thread;
-	char *path;
-
-	fuse_session_exit(m->se);
-	if (asprintf(&path, "%s/.inferfs-pub.wake", mnt) >= 0) {
-		if (pthread_create(&thread, NULL, wake, path) == 0)
-			pthread_detach(thread);
-		else
-			free(path);
-	}
-	pthread_join(m->loop, NULL);
-}
-
 int mount_run(const char *state_dir, const char *mnt, const struct mount_options *options,
 	      void (*ready)(void *data), void *data, struct err *err)
 {
@@ -146,9 +102,7 @@ int mount_run(const char *state_dir, const char *mnt, const struct mount_options
 	struct mounted m = {.options = options, .main = pthread_self()};
 	struct volume *vol = NULL;
 	struct glue *glue = NULL;
-	struct tree *tree = NULL;
 	struct rlimit files;
-	bool mounted = false;
 	sigset_t signals;
 	int r;
 
@@ -185,14 +139,15 @@ int mount_run(const char *state_dir, const char *mnt, const struct mount_options
 	r = glue_new(&glue, vol, state_dir, &sched_options, err);
 	if (r < 0)
 		goto out;
-	r = tree_new(&tree, vol, glue, err);
+	r = tree_new(&m.served.tree, vol, glue, err);
 	if (r < 0)
 		goto out;
-	r = make_session(&m, tree, state_dir, mnt, err);
+	r = make_session(&m, state_dir, mnt, err);
 	if (r < 0)
 		goto out;
-	mounted = true;
-	r = -pthread_create(&m.loop, NULL, loop_thread, &m);
+	r = server_new(&m.server, m.se, options, ended, &m);
+	if (r == 0)
+		r = server_start(m.server);
 	if (r < 0) {
 		err_set(err, ERR_NO_MEMORY, "starting a thread");
 		goto out;
@@ -206,13 +161,13 @@ int mount_run(const char *state_dir, const char *mnt, const struct mount_options
 		wait_for_end(&signals);
 		glue_stop(glue);
 	}
-	end_loop(&m, mnt);
 out:
-	if (mounted)
+	server_free(m.server);
+	if (m.se) {
 		fuse_session_unmount(m.se);
-	if (m.se)
 		fuse_session_destroy(m.se);
-	tree_free(tree);
+	}
+	tree_free(m.served.tree);
 	glue_free(glue);
 	if (vol) {
 		state_remove_pid(state_dir);

@@ -30,6 +30,7 @@ struct open_node {
 
 struct tree_file {
 	struct tree *tree;
+	uint64_t number;
 	struct vol_file *vf;
 	struct open_node *open; /* NULL: read-only */
 	uint8_t kind;           /* when it was opened */
@@ -268,11 +269,15 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 	r = vol_file_open(tree->vol, ino, mode | (writable ? flags & O_TRUNC : 0), &file->vf);
 	if (r < 0)
 		goto fail;
+	r = numbers_put(tree->numbers, file, &file->number);
+	if (r < 0)
+		goto fail;
 	if (writable && (created || flags & O_TRUNC))
 		mark_changed(tree, file->open);
 	*ret = file;
 	return 0;
 fail:
+	vol_file_close(file->vf);
 	if (file->open)
 		open_put(tree, file->open, false);
 	free(file);
@@ -281,10 +286,21 @@ fail:
 
 void tree_release(struct tree_file *file)
 {
+	numbers_drop(file->tree->numbers, file->number);
 	vol_file_close(file->vf); /* first: whoever hears of the end reads the whole content */
 	if (file->open)
 		open_put(file->tree, file->open, true);
 	free(file);
+}
+
+uint64_t tree_number(const struct tree_file *file)
+{
+	return file->number;
+}
+
+struct tree_file *tree_numbered(struct tree *tree, uint64_t number)
+{
+	return numbers_get(tree->numbers, number);
 }
 
 struct vol_file *tree_vol_file(struct tree_file *file)

@@ -146,6 +146,20 @@ bool handles_changed(struct tree *tree, uint64_t ino);
 /* A name of the inode, for hooks that are called for the inode; name: 256 bytes; place_unref(ret->dir). */
 int node_find(struct tree *tree, const struct vol_attr *attr, struct node *ret, char *name);
 
+/* numbers.c: the numbers of open files */
+struct numbers;
+int numbers_new(struct numbers **ret);
+void numbers_free(struct numbers *n); /* NULL is allowed; not the files */
+int numbers_put(struct numbers *n, struct tree_file *file, uint64_t *ret); /* -ENFILE: all are in use */
+/* Gives the file a number that another daemon gave it; numbers_claimed after the last of them. -EEXIST, -EINVAL */
+int numbers_claim(struct numbers *n, struct tree_file *file, uint64_t number);
+void numbers_claimed(struct numbers *n);
+struct tree_file *numbers_get(struct numbers *n, uint64_t number); /* NULL: none has it */
+void numbers_drop(struct numbers *n, uint64_t number);
+/* While no file is opened or released; ends when fn returns non-zero, with that. */
+int numbers_each(struct numbers *n, int (*fn)(void *data, struct tree_file *file, uint64_t number),
+		 void *data);
+
 /* rename.c: LOOKUP of a hidden name by the publisher */
 int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct vol_attr *ret);
 
@@ -202,6 +216,7 @@ struct tree {
 	struct name_slot **names;
 	pthread_mutex_t open_lock; /* guards open_nodes and what they hold, but their text_lock */
 	struct open_node **open_nodes;
+	struct numbers *numbers; /* of the open files */
 };
 
 static inline struct sched *node_sched(const struct node *node)

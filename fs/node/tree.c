@@ -19,7 +19,7 @@ int tree_new(struct tree **ret, struct volume *vol, struct glue *glue, struct er
 	tree->dirs = calloc(DIR_SLOTS, sizeof(*tree->dirs));
 	tree->names = calloc(NAME_SLOTS, sizeof(*tree->names));
 	tree->open_nodes = calloc(OPEN_BUCKETS, sizeof(*tree->open_nodes));
-	if (tree->dirs && tree->names && tree->open_nodes)
+	if (tree->dirs && tree->names && tree->open_nodes && numbers_new(&tree->numbers) == 0)
 		r = fresh_tree(tree, err);
 	else
 		err_set(err, ERR_NO_MEMORY, "the tree");
@@ -42,6 +42,7 @@ void tree_free(struct tree *tree)
 	free(tree->dirs);
 	free(tree->names);
 	free(tree->open_nodes);
+	numbers_free(tree->numbers);
 	pthread_mutex_destroy(&tree->place_lock);
 	pthread_mutex_destroy(&tree->open_lock);
 	free(tree);

@@ -66,6 +66,9 @@ int tree_removexattr(struct tree *tree, uint64_t ino, const char *name);
 /* flags as open(2); created: the inode was made by this very open. */
 int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct tree_file **ret);
 void tree_release(struct tree_file *file);
+/* An open file's number, and back; NULL: no open file has it. */
+uint64_t tree_number(const struct tree_file *file);
+struct tree_file *tree_numbered(struct tree *tree, uint64_t number);
 struct vol_file *tree_vol_file(struct tree_file *file); /* for reads and seek */
 bool tree_uncached(const struct tree_file *file);       /* what is written is not what is read back: ctl */
 ssize_t tree_write(struct tree_file *file, const void *data, size_t size, uint64_t offset);
