@@ -69,8 +69,10 @@ struct publisher {
 	pthread_mutex_t lock;
 	pthread_cond_t wake_clerk, wake_mover;
 	pthread_t clerk, mover;
-	struct item *head, **tail;        /* under lock: to be moved */
-	struct item *moving;              /* under lock: its rename is under way */
+	struct item *head, **tail; /* under lock: to be moved */
+	struct item *moving;       /* under lock: its rename is under way */
+	unsigned n_served;         /* under lock: handlers between publisher_moving and publisher_served */
+	pthread_cond_t served;
 	struct item *moved, **moved_tail; /* under lock: to be ended */
 	unsigned n_moved;                 /* under lock */
 	struct slot *slots[SLOT_BUCKETS]; /* under lock */
@@ -113,10 +115,20 @@ struct publishing *publisher_moving(struct publisher *pub, const char *name)
 	struct publishing *ret = NULL;
 
 	pthread_mutex_lock(&pub->lock);
-	if (pub->moving && strcmp(name, pub->moving->hidden) == 0)
+	if (pub->moving && strcmp(name, pub->moving->hidden) == 0) {
 		ret = &pub->moving->shown;
+		pub->n_served++;
+	}
 	pthread_mutex_unlock(&pub->lock);
 	return ret;
+}
+
+void publisher_served(struct publisher *pub)
+{
+	pthread_mutex_lock(&pub->lock);
+	if (--pub->n_served == 0)
+		pthread_cond_signal(&pub->served);
+	pthread_mutex_unlock(&pub->lock);
 }
 
 void publishing_owned(struct publishing *p, const struct vol_attr *owner, uint32_t uid, uint32_t gid)
@@ -360,8 +372,11 @@ static int move(struct publisher *pub, struct mover *m, struct item *item)
 	item->visible = clock_monotonic_ns();
 	pthread_mutex_lock(&pub->lock);
 	pub->moving = NULL;
+	/* When the connection is cut, the rename returns while a handler is still at it, and may succeed. */
+	while (pub->n_served)
+		pthread_cond_wait(&pub->served, &pub->lock);
 	pthread_mutex_unlock(&pub->lock);
-	return r;
+	return item->shown.stored ? 0 : r;
 }
 
 static void *mover_thread(void *arg)
@@ -520,6 +535,7 @@ int publisher_new(struct publisher **ret, struct volume *vol)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&pub->wake_clerk, &attr);
 	pthread_cond_init(&pub->wake_mover, &attr);
+	pthread_cond_init(&pub->served, &attr);
 	pthread_condattr_destroy(&attr);
 	*ret = pub;
 	return 0;
@@ -582,6 +598,7 @@ void publisher_free(struct publisher *pub)
 	pthread_mutex_destroy(&pub->lock);
 	pthread_cond_destroy(&pub->wake_clerk);
 	pthread_cond_destroy(&pub->wake_mover);
+	pthread_cond_destroy(&pub->served);
 	free(pub->mountpoint);
 	free(pub);
 }

@@ -52,15 +52,18 @@ bool publisher_is_caller(const struct publisher *pub, pid_t tid);
 /* The core its thread stays on while there is something to publish; -1: any (fs/mount/attend.h). */
 int publisher_core(const struct publisher *pub);
 /*
- * In LOOKUP and RENAME of a hidden name by the publisher: what is to appear, until the reply; NULL: no such name.
- * LOOKUP completes it (a number from vol_reserve, owner, kind, time) and RENAME gives it to vol_put.
+ * In LOOKUP and RENAME of a hidden name by the publisher: what is to appear, until publisher_served, which comes before
+ * the reply; NULL: no such name. LOOKUP completes it (a number from vol_reserve, owner, kind, time) and RENAME gives it to
+ * vol_put, and notes that.
  */
 struct publishing {
 	uint64_t owner_ino; /* 0: as the directory */
 	struct vol_new what;
 	struct vol_put put;
+	bool stored;
 };
 struct publishing *publisher_moving(struct publisher *pub, const char *name);
+void publisher_served(struct publisher *pub);
 /* Who may read it: the users of the instance (`owner`) when there is one, else those of the directory. Sets the time. */
 void publishing_owned(struct publishing *p, const struct vol_attr *owner, uint32_t uid, uint32_t gid);
 

@@ -199,16 +199,17 @@ static int may_move(const struct side *from, const struct side *to)
 
 int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct vol_attr *ret)
 {
-	struct publishing *p = publisher_moving(glue_publisher(tree->glue), name);
+	struct publisher *pub = glue_publisher(tree->glue);
+	struct publishing *p = publisher_moving(pub, name);
 	struct vol_attr owner;
-	struct place *dir;
+	struct place *dir = NULL;
 	int r;
 
 	if (!p)
 		return -ENOENT;
 	r = place_get(tree, parent, &dir);
 	if (r < 0)
-		return r;
+		goto out;
 	publishing_owned(p, p->owner_ino && vol_getattr(tree->vol, p->owner_ino, &owner) == 0 ? &owner : NULL,
 			 dir->uid, dir->gid);
 	if (dir->mode & S_ISGID)
@@ -228,6 +229,8 @@ int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct 
 		.ctime = p->put.when,
 		.kind = NODE_MADE,
 	};
+out:
+	publisher_served(pub);
 	place_unref(dir);
 	return r;
 }
@@ -235,13 +238,17 @@ int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct 
 static int publish(struct tree *tree, uint64_t parent, const char *name, uint64_t new_parent,
 		   const char *new_name)
 {
-	struct publishing *p = publisher_moving(glue_publisher(tree->glue), name);
+	struct publisher *pub = glue_publisher(tree->glue);
+	struct publishing *p = publisher_moving(pub, name);
 	struct vol_attr old;
-	int r;
+	int r = -ENOENT;
 
-	if (!p || !p->put.ino || parent != new_parent)
-		return -ENOENT;
-	r = vol_put(tree->vol, parent, new_name, &p->what, &p->put, &old);
+	if (!p)
+		return r;
+	if (p->put.ino && parent == new_parent)
+		r = vol_put(tree->vol, parent, new_name, &p->what, &p->put, &old);
+	p->stored = r == 0;
+	publisher_served(pub);
 	if (r == 0 && old.ino)
 		handles_unlinked(tree, old.ino, old.nlink == 0);
 	return r;
