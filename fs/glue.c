@@ -146,6 +146,16 @@ static int host_lookup(void *host, const char *path, struct host_entry *ret)
 	return r;
 }
 
+static int host_access(void *host, uint64_t ino, struct host_access *ret)
+{
+	struct vol_attr attr;
+	int r = vol_getattr(((struct glue *)host)->vol, ino, &attr);
+
+	if (r == 0)
+		*ret = (struct host_access){.mode = attr.mode, .uid = attr.uid, .gid = attr.gid};
+	return r;
+}
+
 struct walk {
 	struct glue *glue;
 	char path[4096];
@@ -373,6 +383,7 @@ static const struct host_ops host_ops = {
 	.open = host_open,
 	.lookup = host_lookup,
 	.walk = host_walk,
+	.access = host_access,
 	.getxattr = host_getxattr,
 	.state_open = host_state_open,
 	.state_put = host_state_put,

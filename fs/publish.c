@@ -131,12 +131,26 @@ void publisher_served(struct publisher *pub)
 	pthread_mutex_unlock(&pub->lock);
 }
 
-void publishing_owned(struct publishing *p, const struct vol_attr *owner, uint32_t uid, uint32_t gid)
+void publishing_owned(struct publishing *p, struct volume *vol, const struct host_access *dir)
 {
-	p->what.uid = owner ? owner->uid : uid;
-	p->what.gid = owner ? owner->gid : gid;
-	if (owner)
-		p->what.mode &= S_IFMT | owner->mode | S_IRUSR;
+	struct host_access owner = p->access;
+	struct vol_attr attr;
+
+	if (!owner.mode && p->owner_ino) {
+		if (vol_getattr(vol, p->owner_ino, &attr) == 0)
+			owner = (struct host_access){.mode = attr.mode, .uid = attr.uid, .gid = attr.gid};
+		else
+			owner = (struct host_access){.mode = S_IRUSR, .uid = geteuid(), .gid = getegid()};
+	}
+	p->what.uid = owner.mode ? owner.uid : dir->uid;
+	p->what.gid = owner.mode ? owner.gid : dir->gid;
+	if (owner.mode)
+		p->what.mode &= S_IFMT | owner.mode | S_IRUSR;
+	if (dir->mode & S_ISGID && p->what.gid != dir->gid) { /* a group that the owner's mode did not mean */
+		p->what.gid = dir->gid;
+		if (!(p->what.mode & S_IROTH))
+			p->what.mode &= ~S_IRGRP;
+	}
 	clock_gettime(CLOCK_REALTIME, &p->put.when);
 }
 
@@ -165,6 +179,9 @@ static struct item *item_new(const struct publication *from)
 		memcpy(at, p->content, p->len);
 	at[p->len] = '\0';
 	item->shown.owner_ino = p->owner_ino;
+	if (p->access)
+		item->shown.access = (struct host_access){
+			.mode = p->access->mode | S_IRUSR, .uid = p->access->uid, .gid = p->access->gid};
 	item->shown.put = (struct vol_put){.ops = ops,
 					   .n_ops = p->n_ops,
 					   .sync = p->flags & HOST_FSYNC,
@@ -432,7 +449,7 @@ static int put_unseen(struct publisher *pub, struct item *item)
 	const char *slash = strrchr(item->path, '/');
 	char *parent = slash ? strndup(item->path, (size_t)(slash - item->path)) : strdup("");
 	struct publishing *p = &item->shown;
-	struct vol_attr dir, owner;
+	struct vol_attr dir;
 	int r = parent ? vol_resolve(pub->vol, VOL_ROOT, parent, &dir) : -ENOMEM;
 
 	free(parent);
@@ -440,8 +457,8 @@ static int put_unseen(struct publisher *pub, struct item *item)
 		r = vol_reserve(pub->vol, &p->put.ino);
 	if (r < 0)
 		return r;
-	publishing_owned(p, p->owner_ino && vol_getattr(pub->vol, p->owner_ino, &owner) == 0 ? &owner : NULL,
-			 dir.uid, dir.gid);
+	publishing_owned(p, pub->vol,
+			 &(struct host_access){.mode = dir.mode, .uid = dir.uid, .gid = dir.gid});
 	return vol_put(pub->vol, dir.ino, slash ? slash + 1 : item->path, &p->what, &p->put, NULL);
 }
 

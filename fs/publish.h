@@ -57,14 +57,15 @@ int publisher_core(const struct publisher *pub);
  * vol_put, and notes that.
  */
 struct publishing {
-	uint64_t owner_ino; /* 0: as the directory */
+	uint64_t owner_ino;        /* of host_publication, as is access */
+	struct host_access access; /* mode 0: none */
 	struct vol_new what;
 	struct vol_put put;
 	bool stored;
 };
 struct publishing *publisher_moving(struct publisher *pub, const char *name);
 void publisher_served(struct publisher *pub);
-/* Who may read it: the users of the instance (`owner`) when there is one, else those of the directory. Sets the time. */
-void publishing_owned(struct publishing *p, const struct vol_attr *owner, uint32_t uid, uint32_t gid);
+/* Whose it is in a directory with these (of a mode, owner and group), and who may read it. Sets the time. */
+void publishing_owned(struct publishing *p, struct volume *vol, const struct host_access *dir);
 
 #endif

@@ -26,6 +26,11 @@ struct host_op {
 	size_t key_len, value_len;
 };
 
+/* Who may read a file. */
+struct host_access {
+	uint32_t mode, uid, gid;
+};
+
 enum host_publish_flags {
 	/* A result: every one appears, in order. Otherwise a status file: only the newest text counts and a
 	 * path is renewed at most 5 times a second. */
@@ -37,17 +42,17 @@ enum host_publish_flags {
 	HOST_EMPTY = 8, /* with HOST_APPEND: the file is emptied first, in place */
 };
 
-/* Of a walk. */
 /* A file that is to appear in the tree, mode 0444. */
 struct host_publication {
 	const char *path;
 	const void *content;
 	size_t len;
 	unsigned flags; /* enum host_publish_flags */
-	uint64_t
-		owner_ino; /* the file gets this inode's owner and group (an instance's user can read the answer); 0: the
-				    * directory's */
-	const struct host_op *ops; /* applied in the same write batch as the rename */
+	/* The file gets this inode's owner and group, and may be read by nobody who may not read that (an instance's user can
+	 * read the answer); 0: the directory's owner and group. When the inode is gone, only the daemon's user reads it. */
+	uint64_t owner_ino;
+	const struct host_access *access; /* in place of owner_ino; NULL: none */
+	const struct host_op *ops;        /* applied in the same write batch as the rename */
 	size_t n_ops;
 	/* When it can't be visible by this time (loop_now), nothing is published and r is -ETIME; 0: whenever. */
 	int64_t due;
@@ -56,6 +61,7 @@ struct host_publication {
 	void *data;
 };
 
+/* Of a walk. */
 struct host_entry {
 	const char *path; /* relative to the walked directory, "train/cat/1.png"; valid during the call */
 	uint64_t ino;
@@ -93,6 +99,7 @@ struct host_ops {
 	int (*lookup)(void *host, const char *path, struct host_entry *ret);
 	int (*walk)(void *host, const char *path, int (*fn)(void *data, const struct host_entry *e),
 		    void *data);
+	int (*access)(void *host, uint64_t ino, struct host_access *ret); /* -ESTALE: gone */
 	/* The length, or -ENODATA; a NUL is added. */
 	int (*getxattr)(void *host, uint64_t ino, const char *name, char *value, size_t size);
 

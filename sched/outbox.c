@@ -180,16 +180,18 @@ static void hand_over(struct parcel *p)
 	p->handed = loop_now(s->loop);
 	s->outbox.outstanding++;
 	if ((ops || !p->ops.n) && !p->content.failed)
-		r = s->ops->publish(s->host, &(struct host_publication){.path = p->path,
-									.content = p->content.data,
-									.len = p->content.len,
-									.flags = HOST_RESULT,
-									.owner_ino = p->owner_ino,
-									.ops = ops,
-									.n_ops = p->ops.n,
-									.due = p->publish_by,
-									.done = published,
-									.data = p});
+		r = s->ops->publish(s->host,
+				    &(struct host_publication){.path = p->path,
+							       .content = p->content.data,
+							       .len = p->content.len,
+							       .flags = HOST_RESULT,
+							       .owner_ino = p->owner_ino,
+							       .access = p->has_access ? &p->access : NULL,
+							       .ops = ops,
+							       .n_ops = p->ops.n,
+							       .due = p->publish_by,
+							       .done = published,
+							       .data = p});
 	if (r < 0) {
 		s->outbox.outstanding--;
 		failed(p, r);

@@ -51,6 +51,8 @@ struct parcel {
 	char *path; /* malloc'd; relative to the mount */
 	struct buf content;
 	uint64_t owner_ino;
+	struct host_access access; /* in place of owner_ino when has_access */
+	bool has_access;
 	struct opset ops;
 	/* When it is visible, or will never be since the endpoint went (visible false). May be NULL. */
 	void (*done)(struct parcel *p, bool visible);

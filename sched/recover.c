@@ -173,12 +173,22 @@ static int recover_row(struct recovery *rec, const struct found *f, const char *
 {
 	struct task *task = find_task(rec, app, seq);
 	char status[16];
+	struct host_access access;
+	bool known = false;
 	double gain;
-	int at = 0;
+	int at = 0, more = 0;
 
-	if (!task || sscanf(f->value, "%lf %15s%n", &gain, status, &at) != 2 || f->value[at] != '\n')
+	if (!task || sscanf(f->value, "%lf %15s%n", &gain, status, &at) != 2)
 		return -EBADMSG;
-	return task_recover_row(task, no, suffix == 'l', status, gain, f->value + at + 1);
+	if (f->value[at] == ' ') {
+		known = sscanf(f->value + at, "%" SCNo32 " %" SCNu32 " %" SCNu32 "%n", &access.mode,
+			       &access.uid, &access.gid, &more) == 3;
+		at += more;
+	}
+	if (f->value[at] != '\n')
+		return -EBADMSG;
+	return task_recover_row(task, no, suffix == 'l', status, gain, known ? &access : NULL,
+				f->value + at + 1);
 }
 
 static int recover_instances(struct recovery *rec, const struct found *f, const char *app, uint32_t seq,

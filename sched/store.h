@@ -38,7 +38,7 @@ const struct host_op *opset_ops(struct opset *set);
 int opset_commit(struct opset *set, struct sched *s);
 
 #define KEY_SIZE 320
-/* A row's value is "GAIN STATUS\nROW". */
+/* A row's value is "GAIN STATUS[ MODE UID GID]\nROW"; mode (octal), user and group are the instance's. */
 #define STATUS_MOVED "moved"
 #define ROW_MOVED    "0 " STATUS_MOVED "\n"
 enum key_kind { KEY_NUMBER = 'n', KEY_TASK = 't', KEY_INSTANCES = 'p', KEY_ROW = 'r', KEY_PICTURE = 'x' };

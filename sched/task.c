@@ -20,6 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define MAX_RESULTS (UINT64_C(1) << 28) /* bytes of an older results.csv that is taken up; chosen */
 
@@ -199,12 +201,46 @@ static int send_text(struct endpoint *ep, struct parcel *p, const char *batch, c
 	return 0;
 }
 
+static void readers_add(struct readers *all, const struct host_access *one)
+{
+	if ((one->mode & 0044) == 0044)
+		return;
+	if (!all->restricted) {
+		*all = (struct readers){.restricted = true, .access = *one};
+		all->access.mode &= 0440;
+		return;
+	}
+	all->many_owners |= one->uid != all->access.uid;
+	if (!(one->mode & 0040) || one->gid != all->access.gid)
+		all->access.mode &= ~0040u;
+}
+
+static void readers_join(struct readers *all, const struct readers *some)
+{
+	if (some->restricted)
+		readers_add(all, &some->access);
+	all->many_owners |= some->many_owners;
+}
+
+/* A file of the directory's that tells of all its instances. */
+static void keep_from_others(struct parcel *p, const struct readers *readers)
+{
+	p->has_access = readers->restricted;
+	p->access = readers->access;
+	if (readers->many_owners) { /* nobody may read all but who may read everything */
+		p->access.uid = geteuid();
+		p->access.gid = p->access.mode & 0040 ? p->access.gid : getegid();
+	}
+}
+
 /* All tasks of a directory have ended: results.csv, then task.json, with which their keys go. */
 static int publish_batch(struct batch *batch, struct task **tasks, size_t n)
 {
 	struct endpoint *ep = batch->ep;
 	struct sched *s = ep->s;
 	struct parcel *csv = parcel_new(ep), *json = parcel_new(ep);
+	struct readers readers = {0};
+	struct host_access access;
 	struct host_entry e;
 	char path[2 * MAX_NAME + 64];
 	void *old = NULL;
@@ -214,8 +250,14 @@ static int publish_batch(struct batch *batch, struct task **tasks, size_t n)
 	if (r < 0)
 		goto fail;
 	endpoint_path(ep, path, sizeof(path), "out/%s/results.csv", batch->name);
-	if (s->ops->lookup(s->host, path, &e) == 0 && !e.is_dir)
-		s->ops->read(s->host, e.ino, MAX_RESULTS, &old, &old_len);
+	if (s->ops->lookup(s->host, path, &e) == 0 && !e.is_dir &&
+	    s->ops->access(s->host, e.ino, &access) == 0 &&
+	    s->ops->read(s->host, e.ino, MAX_RESULTS, &old, &old_len) == 0)
+		readers_add(&readers, &access);
+	for (size_t i = 0; i < n; i++)
+		readers_join(&readers, &tasks[i]->readers);
+	keep_from_others(csv, &readers);
+	keep_from_others(json, &readers);
 	result_csv(&csv->content, old, old_len, tasks, n);
 	free(old);
 	result_task(&json->content, tasks, n);
@@ -309,7 +351,7 @@ static void count(struct task *task, enum result_status status, double gain)
 }
 
 int task_recover_row(struct task *task, uint32_t no, bool renewed, const char *status, double gain,
-		     const char *text)
+		     const struct host_access *access, const char *text)
 {
 	enum result_status what;
 	size_t i = SIZE_MAX;
@@ -325,6 +367,8 @@ int task_recover_row(struct task *task, uint32_t no, bool renewed, const char *s
 	task->total++;
 	if (no >= task->next_no)
 		task->next_no = no + 1;
+	if (access)
+		readers_add(&task->readers, access);
 	count(task, what, gain);
 	task->expected += what == RESULT_OK ? gain : 0;
 	return 0;
@@ -337,7 +381,8 @@ struct answer {
 	double gain;
 	uint32_t no;
 	uint64_t ino;
-	bool renewed; /* the second publication of this answer; the first one put its row */
+	struct host_access access; /* mode 0: it counts for nothing */
+	bool renewed;              /* the second publication of this answer; the first one put its row */
 };
 
 static void answer_visible(struct parcel *p, bool visible);
@@ -355,7 +400,11 @@ static void add_answer_ops(struct parcel *p, const struct answer *a, const char 
 		opset_add(&p->ops, HOST_DEL, 0, key, NULL, 0);
 	}
 	key_format(key, KEY_ROW, app, a->task->seq, a->no, a->renewed ? "l" : "");
-	buf_addf(&value, "%.9g %s\n%s", a->gain, status, row);
+	buf_addf(&value, "%.9g %s", a->gain, status);
+	if (a->access.mode)
+		buf_addf(&value, " %" PRIo32 " %" PRIu32 " %" PRIu32, a->access.mode, a->access.uid,
+			 a->access.gid);
+	buf_addf(&value, "\n%s", row);
 	opset_add(&p->ops, HOST_PUT, 0, key, value.data, value.len);
 	p->ops.bytes.failed |= value.failed;
 	buf_release(&value);
@@ -516,6 +565,11 @@ void instance_answer(struct instance *inst, const struct instance_verdict *v)
 	if (!p->path)
 		goto out;
 	p->owner_ino = v->dropped && v->err.code == ERR_REMOVED ? 0 : inst->ino;
+	if (p->owner_ino && !batch_is_loose(task->batch)) {
+		if (s->ops->access(s->host, inst->ino, &a->access) < 0) /* its file went while it ran */
+			a->access = (struct host_access){.mode = S_IFREG, .uid = geteuid(), .gid = getegid()};
+		readers_add(&task->readers, &a->access);
+	}
 	p->done = answer_visible;
 	p->row = SIZE_MAX;
 	r = fill_parcel(p, a, json);

@@ -23,6 +23,7 @@
 
 #include "engine/base/buf.h"
 #include "sched/executor.h"
+#include "sched/host.h"
 #include "sched/list.h"
 #include "sched/plan/plan.h"
 #include "sched/sched.h"
@@ -80,6 +81,13 @@ struct batch {
 
 enum deadline_source { DEADLINE_NONE, DEADLINE_SPEC, DEADLINE_IN, DEADLINE_BATCH, DEADLINE_FILE };
 
+/* Who may read what tells of several instances: who may read each of them. Those that all may read count for nothing;
+ * zero: there are no others. */
+struct readers {
+	bool restricted, many_owners;
+	struct host_access access;
+};
+
 struct row { /* of results.csv, with its newline, in task->rows */
 	uint32_t no;
 	bool renewed; /* the key's suffix */
@@ -115,6 +123,7 @@ struct task {
 	int64_t solve_ns;
 	int64_t finished; /* loop_now of the last answer's publication */
 
+	struct readers readers;
 	struct buf rows;
 	struct row *row; /* (n_rows) */
 	size_t n_rows, rows_size;
@@ -153,8 +162,9 @@ void task_move_instance(struct instance *inst, const struct deadline *deadline, 
 struct instance *instance_new(struct batch *batch, const char *path, uint64_t ino); /* WRITING, named */
 void instance_queue(struct instance *inst, struct task *task); /* numbers it when it has no task yet */
 bool instance_name_waits(const char *path);                    /* .hidden, ~, .tmp, .part: some part of it */
+/* access: NULL when the record has none. */
 int task_recover_row(struct task *task, uint32_t no, bool renewed, const char *status, double gain,
-		     const char *text);
+		     const struct host_access *access, const char *text);
 /* All its instances are queued: hands it to the dispatcher, or ends it. */
 void task_recovered(struct task *task);
 

@@ -201,7 +201,6 @@ int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct 
 {
 	struct publisher *pub = glue_publisher(tree->glue);
 	struct publishing *p = publisher_moving(pub, name);
-	struct vol_attr owner;
 	struct place *dir = NULL;
 	int r;
 
@@ -210,10 +209,8 @@ int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct 
 	r = place_get(tree, parent, &dir);
 	if (r < 0)
 		goto out;
-	publishing_owned(p, p->owner_ino && vol_getattr(tree->vol, p->owner_ino, &owner) == 0 ? &owner : NULL,
-			 dir->uid, dir->gid);
-	if (dir->mode & S_ISGID)
-		p->what.gid = dir->gid;
+	publishing_owned(p, tree->vol,
+			 &(struct host_access){.mode = dir->mode, .uid = dir->uid, .gid = dir->gid});
 	p->what.kind = NODE_MADE;
 	r = vol_reserve(tree->vol, &p->put.ino);
 	*ret = (struct vol_attr){

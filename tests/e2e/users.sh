@@ -99,9 +99,53 @@ expect "Permission denied" as $eve cat out/b/1.png.json
 for f in out/a/1.png.json out/a/sub/2.png.json out/a.png.json out/a/results.csv out/a/task.json out/b/1.png.json; do
 	as $alice cat $f >/dev/null
 done
+same "4002:400 4002:400" "$(stat -c %u:%a out/b/results.csv out/b/task.json | paste -sd' ')" "what tells of all in b"
 expect "Permission denied" as $bob setfattr -n user.deadline -v 1s in/a
 expect "not permitted" as $bob rm -f in/a.png
 expect "Permission denied" as $alice sh -c 'echo x >out/b/1.png.json'
+
+echo "what tells of several instances is for who may read each of them"
+as $alice sh -c 'umask 0; for b in c d e f; do mkdir in/$b; done; umask 022; for b in c d f; do echo 1 >in/$b/1.png; done'
+as $bob sh -c 'umask 077; echo 2 >in/c/2.png'
+as $alice sh -c 'umask 077; echo 2 >in/d/2.png'
+for u in $alice $bob; do as $u sh -c "umask 027; echo 1 >in/e/$u.png; chgrp 4100 in/e/$u.png"; done
+for b in c d e f; do "$INFERFS" wait out/$b/task.json --timeout 20s; done
+chmod g+s out
+as $alice sh -c 'umask 027; mkdir in/g; chgrp 4100 in/g; chmod 2755 in/g; echo 1 >in/g/1.png; chgrp 4001 in/g/1.png'
+"$INFERFS" wait out/g/task.json --timeout 20s
+chmod g-s out
+same "4002:4002:400 4001:4001:400 0:4100:440 4001:4001:444 4001:4100:400" \
+	"$(stat -c %u:%g:%a out/[c-g]/results.csv | paste -sd' ')" results.csv
+same 4001:4100:400 "$(stat -c %u:%g:%a out/g/1.png.json)" "an answer that gets its directory's group"
+expect "Permission denied" as $alice cat out/c/results.csv
+for u in $alice $bob; do as $u grep -q png out/e/results.csv; done
+as $bob sh -c 'umask 022; echo 3 >in/d/3.png'
+eventually 10 grep -q 3.png out/d/results.csv
+same 400 "$(stat -c %a out/d/results.csv)" "after a further task"
+
+echo "a file that goes while it is computed, and a crash"
+mkdir "$MNT/infer/slow"
+sed 's/"ms":1,"one_ms":1/"ms":400,"one_ms":400/' "$MNT/models/m/1/model.json" >"$DIR/model.json"
+mkdir -p "$MNT/models/slow/1"
+cp "$DIR/model.json" "$MNT/models/m/1/weights.safetensors" "$MNT/models/slow/1/"
+echo '{"model":"slow","version":1,"batch":1}' >"$MNT/infer/slow/spec.json"
+cd "$MNT/infer/slow"
+eventually 10 grep -q running state
+mkdir -m 755 in/.h
+(umask 077; echo 1 >in/.h/1.png; echo 2 >in/.h/2.png)
+(umask 022; for i in {3..6}; do echo $i >in/.h/$i.png; done)
+mv in/.h in/h
+eventually 10 grep -q running <(getfattr --only-values -n user.state in/h/1.png)
+rm in/h/1.png
+"$INFERFS" wait out/h/1.png.json --timeout 10s
+"$INFERFS" wait out/h/2.png.json --timeout 10s
+[[ ! -e out/h/task.json ]] || fail "too early to crash"
+cd /
+kill_daemon
+start -o allow_other,null_backend,settle=1ms,settle_batch=200ms
+cd "$MNT/infer/slow/out/h"
+"$INFERFS" wait task.json --timeout 20s
+same "400 400 444 400" "$(stat -c %a 1.png.json 2.png.json 3.png.json results.csv | paste -sd' ')" "modes of out/h"
 cd /
 stop
 "$INFERFS" fsck "$STATE"
