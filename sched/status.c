@@ -4,6 +4,7 @@
 
 #include <cjson/cJSON.h>
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -190,6 +191,7 @@ static void events_appended(void *data, int r, int64_t visible)
 		log_trace(LOG_SCHED, "events: %s", strerror(-r));
 		s->status.events_anew = true;
 		s->status.events_sent = 0;
+		s->status.events_whole = r == -EROFS; /* that takes status files alone */
 	}
 }
 
@@ -218,15 +220,19 @@ static void append_events(struct sched *s)
 	struct status *st = &s->status;
 	int r;
 
+	struct host_publication p = {.path = "events", .done = events_appended, .data = s};
+
 	if (st->events_sent == st->events.len && !st->events_anew)
 		return;
-	r = s->ops->publish(
-		s->host, &(struct host_publication){.path = "events",
-						    .content = st->events.data + st->events_sent,
-						    .len = st->events.len - st->events_sent,
-						    .flags = HOST_APPEND | (st->events_anew ? HOST_EMPTY : 0),
-						    .done = events_appended,
-						    .data = s});
+	if (!st->events_whole) {
+		p.content = st->events.data + st->events_sent;
+		p.len = st->events.len - st->events_sent;
+		p.flags = HOST_APPEND | (st->events_anew ? HOST_EMPTY : 0);
+	} else {
+		p.content = st->events.data;
+		p.len = st->events.len;
+	}
+	r = s->ops->publish(s->host, &p);
 	if (r == 0) {
 		st->events_sent = st->events.len;
 		st->events_anew = false;
@@ -244,15 +250,31 @@ static void publish_events(struct sched *s)
 		append_events(s);
 }
 
+/* When it comes, changes its kind ("… since TIME …") and goes. */
+static void trouble_event(struct sched *s, const char *trouble)
+{
+	const char *since = strstr(trouble, "since");
+	size_t len = since ? (size_t)(since - trouble) : strlen(trouble);
+	char *last = s->status.trouble;
+
+	if (strncmp(trouble, last, len) == 0 && (len > 0) == (*last != '\0'))
+		return;
+	snprintf(last, sizeof(s->status.trouble), "%s", trouble);
+	status_event(s, "volume", "", *trouble ? trouble : "volume well again", -1);
+}
+
 static void publish_all(void *data)
 {
 	struct sched *s = data;
 	struct status *st = &s->status;
 	struct buf text = BUF_INIT;
-	char trouble[256];
+	char trouble[256] = "";
 
+	st->timer = NULL;
+	st->soon = true;
 	if (s->ops->trouble && s->ops->trouble(s->host, trouble, sizeof(trouble)))
 		buf_addf(&text, "%s\n", trouble);
+	trouble_event(s, trouble);
 	jobs_status(s->jobs, &text);
 	table_each(&s->endpoints, status_line, &text);
 	if (!text.len)

@@ -17,7 +17,9 @@ struct status {
 	struct buf events;
 	size_t events_sent;
 	bool events_anew;    /* the file is not what events_sent says: it is emptied and written whole */
+	bool events_whole;   /* it can't be appended to: it is replaced */
 	int64_t last_append; /* loop_now */
+	char trouble[256];   /* as the last event of it said; "": none */
 	struct buf last_status, last_metrics; /* as published */
 	struct loop_timer *timer;
 	bool soon; /* the timer is for something new */

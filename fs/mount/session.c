@@ -115,6 +115,7 @@ int mount_run(const char *state_dir, const char *mnt, const struct mount_options
 	sigaddset(&signals, SIGUSR2);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);                    /* a write beyond RLIMIT_FSIZE fails like any other */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* each file that users have open may need one */
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);

@@ -23,7 +23,7 @@ int vol_setattr(struct volume *vol, uint64_t ino, const struct vol_attr *attr, u
 	struct node *node;
 	int r;
 
-	if (vol->read_only)
+	if (vol->read_only || db_failed(&vol->db))
 		return -EROFS;
 	r = node_get(vol, ino, &node);
 	if (r < 0)

@@ -21,6 +21,8 @@
 
 void content_drop(struct node *node)
 {
+	if (node->overlaid)
+		return;
 	free(node->data);
 	node->data = NULL;
 	node->data_room = 0;

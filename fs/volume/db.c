@@ -116,6 +116,10 @@ int db_open(struct db *db, const char *path, bool read_only, bool create, struct
 
 void db_close(struct db *db)
 {
+	/* RocksDB would write to a log that it could not write to, and Debian's 7.8 aborts on that: as after kill -9, the next open
+	 * reads what the log has. Its memory goes with the process. */
+	if (db_failed(db))
+		return;
 	if (db->db) {
 		rocksdb_cancel_all_background_work(db->db, 1);
 		for (int i = 0; i < CF_COUNT; i++)
@@ -247,7 +251,7 @@ int db_scan(struct db *db, enum cf cf, const void *from, size_t from_len, const 
 int batch_init(struct batch *b, struct volume *vol)
 {
 	*b = (struct batch){.db = &vol->db, .vol = vol};
-	if (vol->read_only || __atomic_load_n(&vol->db.failed_since, __ATOMIC_RELAXED))
+	if (vol->read_only || db_failed(&vol->db))
 		return -EROFS;
 	b->wb = rocksdb_writebatch_create();
 	return b->wb ? 0 : -ENOMEM;

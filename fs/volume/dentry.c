@@ -17,9 +17,12 @@ int dentry_find(struct volume *vol, uint64_t parent, const char *name, struct de
 {
 	char key[KEY_MAX], value[18];
 	size_t len = 0;
-	int r = db_get(&vol->db, CF_DENTRIES, key, key_name(key, parent, name, strlen(name)), value,
-		       sizeof(value), &len);
+	int r;
 
+	if (overlay_find(vol, parent, name, ret))
+		return 0;
+	r = db_get(&vol->db, CF_DENTRIES, key, key_name(key, parent, name, strlen(name)), value,
+		   sizeof(value), &len);
 	return r < 0 ? r : record_get_name(ret, value, len);
 }
 

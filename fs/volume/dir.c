@@ -26,12 +26,14 @@ static int scan_entry(void *data, const void *key, size_t key_len, const void *v
 {
 	struct scan *scan = data;
 	struct vol_attr attr;
-	struct dentry d;
+	struct dentry d, here;
 	char name[256];
 	int r = record_get_cookie(&d, name, key, key_len, value, value_len);
 
 	if (r < 0)
 		return r;
+	if (overlay_find(scan->vol, scan->dir, name, &here))
+		d.ino = here.ino;
 	if (!scan->want_attr) {
 		attr = (struct vol_attr){.ino = d.ino, .mode = DTTOIF(d.type)};
 	} else {

@@ -45,7 +45,7 @@ int vol_file_open(struct volume *vol, uint64_t ino, int flags, struct vol_file *
 	struct node *node;
 	int r;
 
-	if (vol->read_only && (writable(flags) || flags & O_TRUNC))
+	if ((vol->read_only || db_failed(&vol->db)) && (writable(flags) || flags & O_TRUNC))
 		return -EROFS;
 	f = malloc(sizeof(*f));
 	if (!f)
@@ -159,6 +159,8 @@ ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t of
 
 	if (!writable(f->flags))
 		return -EBADF;
+	if (db_failed(&f->vol->db)) /* no flush could keep it */
+		return -EROFS;
 	pthread_mutex_lock(&f->node->lock);
 	r = content_write(f->vol, f->node, data, size, offset);
 	pthread_mutex_unlock(&f->node->lock);
@@ -247,6 +249,8 @@ int vol_fallocate(struct vol_file *f, int mode, uint64_t offset, uint64_t length
 
 	if (!writable(f->flags))
 		return -EBADF;
+	if (db_failed(&f->vol->db))
+		return -EROFS;
 	pthread_mutex_lock(&f->node->lock);
 	r = content_fallocate(f->vol, f->node, mode, offset, length);
 	pthread_mutex_unlock(&f->node->lock);

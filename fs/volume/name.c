@@ -77,7 +77,8 @@ static int create_check(const struct vol_new *what)
 	}
 }
 
-/* A large content goes to a blob before the inode is there: the mark lets a crash between remove it. */
+/* A large content goes to a blob before the inode is there: the mark lets a crash between remove it. sync: its bytes are on the
+ * disk before the record, which may get there with anybody's fsync. */
 static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *what, bool sync,
 		       struct inode_rec *rec)
 {
@@ -104,7 +105,7 @@ static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *w
 
 /* The record of the new inode, and what it changes in its directory's; with its blob when it is large. */
 static int new_records(struct volume *vol, const struct vol_new *what, const struct vol_put *put,
-		       struct inode_rec *dir, struct inode_rec *ret)
+		       bool sync_blob, struct inode_rec *dir, struct inode_rec *ret)
 {
 	*ret = (struct inode_rec){
 		.kind = what->kind,
@@ -125,7 +126,7 @@ static int new_records(struct volume *vol, const struct vol_new *what, const str
 		ret->size = what->content_len;
 	else if (S_ISLNK(ret->mode))
 		ret->size = strlen(what->target);
-	return ret->size > INLINE_MAX ? create_blob(vol, put->ino, what, put->sync, ret) : 0;
+	return ret->size > INLINE_MAX ? create_blob(vol, put->ino, what, sync_blob, ret) : 0;
 }
 
 static void new_batch(struct batch *b, uint64_t ino, const struct vol_new *what, const struct inode_rec *rec)
@@ -177,7 +178,7 @@ int vol_create(struct volume *vol, uint64_t parent, const char *name, const stru
 	now(&put.when);
 	d = (struct dentry){.ino = put.ino, .type = IFTODT(what->mode)};
 	dir_rec = dir->rec;
-	r = new_records(vol, what, &put, &dir_rec, &rec);
+	r = new_records(vol, what, &put, false, &dir_rec, &rec);
 	if (r < 0)
 		goto out;
 	r = batch_init(&b, vol);
@@ -213,7 +214,13 @@ out:
 
 int vol_reserve(struct volume *vol, uint64_t *ret_ino)
 {
-	return vol->read_only ? -EROFS : ino_alloc(vol, ret_ino);
+	if (vol->read_only)
+		return -EROFS;
+	if (db_failed(&vol->db)) {
+		*ret_ino = overlay_ino(vol);
+		return 0;
+	}
+	return ino_alloc(vol, ret_ino);
 }
 
 int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
@@ -234,6 +241,10 @@ int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct 
 		r = create_begin(vol, parent, name, what, &dir);
 	if (r != 0)
 		return r;
+	if (put->status && db_failed(&vol->db)) {
+		node_put(vol, dir);
+		return S_ISREG(what->mode) ? overlay_put(vol, parent, name, what, put) : -EROFS;
+	}
 	r = dentry_find(vol, parent, name, &old_d);
 	if (r == 0)
 		r = old_d.type == DT_DIR ? -EISDIR : node_get(vol, old_d.ino, &old);
@@ -244,7 +255,7 @@ int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct 
 	dir_rec = dir->rec;
 	r = room_take(vol, what->content_len, put->status ? ROOM_RECORD : ROOM_DATA);
 	if (r == 0)
-		r = new_records(vol, what, put, &dir_rec, &rec);
+		r = new_records(vol, what, put, true, &dir_rec, &rec);
 	if (r == 0)
 		r = batch_init(&b, vol);
 	if (r < 0)
@@ -255,7 +266,7 @@ int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct 
 	}
 	dentry_add(&b, parent, &dir_rec, name, &d);
 	new_batch(&b, d.ino, what, &rec);
-	if (put->sync && rec.storage == STORAGE_BLOB) /* it is on the disk already: see blob.c */
+	if (rec.storage == STORAGE_BLOB) /* it is on the disk already: see blob.c */
 		batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'B', d.ino));
 	node_batch(&b, dir, &dir_rec);
 	xattr_lock(vol, mask);

@@ -10,7 +10,7 @@
  *	2. node.lock		an ancestor before its descendant; directories that are not related by ino
  *				(only under rename_lock); non-directories after directories, by ino
  *	3. volume.xattr_locks	ascending
- *	4. volume.ino_lock, shard.lock	leaves
+ *	4. volume.ino_lock, shard.lock, overlay.lock	leaves
  */
 #ifndef FS_VOLUME_PRIVATE_H
 #define FS_VOLUME_PRIVATE_H
@@ -41,6 +41,7 @@ struct node {
 
 	pthread_mutex_t lock; /* guards all below */
 	bool loaded, gone;    /* gone: the inode was removed from RocksDB */
+	bool overlaid;        /* it is only here: overlay.c */
 	struct inode_rec rec;
 	unsigned opens;   /* struct vol_file on it */
 	bool dirty;       /* rec has changes by writes that are not committed */
@@ -92,6 +93,17 @@ struct db {
 	int64_t failed_since; /* atomic; Unix time of a write that failed, but for want of room: no more are tried */
 };
 
+static inline bool db_failed(const struct db *db)
+{
+	return __atomic_load_n(&db->failed_since, __ATOMIC_RELAXED);
+}
+
+struct overlay {
+	pthread_mutex_t lock;
+	struct overlaid *files; /* under lock */
+	uint64_t n_inos;        /* atomic */
+};
+
 struct volume {
 	struct db db;
 	int dir_fd, blobs_fd, lock_fd;
@@ -109,6 +121,7 @@ struct volume {
 	pthread_mutex_t xattr_locks[XATTR_LOCKS];
 	struct shard shards[SHARDS];
 	struct mark_shard marks[MARK_SHARDS]; /* their locks are taken last */
+	struct overlay overlay;
 };
 
 struct vol_file {
@@ -219,6 +232,15 @@ bool mark_get(struct volume *vol, uint64_t ino, const char **ret_name, const cha
 bool mark_drop(struct volume *vol, uint64_t ino, const char *name,
 	       size_t name_len); /* NULL: any; true: it was there */
 void marks_free(struct volume *vol);
+
+/* --- overlay.c: status files of a volume that takes no more --- */
+
+uint64_t overlay_ino(struct volume *vol);
+/* Sets ino and type. */
+bool overlay_find(struct volume *vol, uint64_t parent, const char *name, struct dentry *ret);
+int overlay_put(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
+		const struct vol_put *put);
+void overlay_free(struct volume *vol);
 
 /* --- content.c: bytes of regular files; all under node->lock --- */
 

@@ -349,7 +349,11 @@ bool volume_trouble(struct volume *vol, char *ret, size_t size)
 	gmtime_r(&(time_t){since}, &tm);
 	strftime(when, sizeof(when), "%FT%TZ", &tm);
 	if (failed)
-		snprintf(ret, size, "volume read-only since %s: writing failed", when);
+		snprintf(ret, size,
+			 "volume read-only since %s: writing to the state directory failed (the log says "
+			 "how). What was "
+			 "stored is there and can be read; mend the disk, then unmount and mount again",
+			 when);
 	else if (state != ROOM_THERE)
 		snprintf(ret, size, "volume %s, since %s", words[state], when);
 	else

@@ -112,6 +112,7 @@ static void release(struct volume *vol)
 {
 	db_close(&vol->db);
 	marks_free(vol);
+	overlay_free(vol);
 	nodes_free(vol);
 	for (int i = 0; i < SHARDS; i++)
 		pthread_mutex_destroy(&vol->shards[i].lock);
@@ -139,6 +140,7 @@ int volume_open_unpurged(struct volume **ret, const char *state_dir, unsigned fl
 	vol->read_only = flags & VOLUME_READ_ONLY;
 	vol->dir_fd = vol->blobs_fd = vol->lock_fd = -1;
 	pthread_mutex_init(&vol->rename_lock, NULL);
+	pthread_mutex_init(&vol->overlay.lock, NULL);
 	pthread_mutex_init(&vol->ino_lock, NULL);
 	for (int i = 0; i < XATTR_LOCKS; i++)
 		pthread_mutex_init(&vol->xattr_locks[i], NULL);

@@ -78,7 +78,7 @@ int vol_create(struct volume *vol, uint64_t parent, const char *name, const stru
 /*
  * A regular file or symlink that is there at once with all it has, in place of what lies at `name` (-EISDIR: a
  * directory). `ino` is of vol_reserve and used once; its times are `when`; `ops` join the write batch; sync: it
- * survives power loss. ret_old (may be NULL) gets what was replaced, as it is afterwards; ino 0: nothing.
+ * survives power loss (else a power cut may take all of it back, but never a part). ret_old (may be NULL) gets what was replaced, as it is afterwards; ino 0: nothing.
  */
 struct vol_put {
 	uint64_t ino;
@@ -86,7 +86,8 @@ struct vol_put {
 	const struct host_op *ops;
 	size_t n_ops;
 	bool sync;
-	bool status; /* small, and takes the place of an older one: also when the volume is full */
+	/* Small, and takes the place of an older one: also when the volume is full; when a write has failed, in memory. */
+	bool status;
 };
 int vol_reserve(struct volume *vol, uint64_t *ret_ino);
 int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,

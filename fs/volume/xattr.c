@@ -113,7 +113,10 @@ out:
 static int missing(struct volume *vol, uint64_t ino)
 {
 	char key[KEY_MAX];
+	struct vol_attr attr;
 
+	if (db_failed(&vol->db)) /* it may be in memory only */
+		return vol_getattr(vol, ino, &attr) == 0 ? -ENODATA : -ESTALE;
 	return db_has(&vol->db, CF_INODES, key, key_ino(key, ino)) ? -ENODATA : -ESTALE;
 }
 
