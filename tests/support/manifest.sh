@@ -14,13 +14,13 @@ manifest_tree()
 	: >"$MANIFEST"
 }
 
-# ROUND: the writer works; returns at a random moment after its first words
+# ROUND [DISK]: the writer works; returns at a random moment after its first words
 manifest_write()
 {
 	local words
 
 	words=$(stat -c %s "$MANIFEST")
-	python3 "$MANIFEST_PY" write "$MNT" "$MANIFEST" "$1" >"$DIR/writer" 2>&1 &
+	python3 "$MANIFEST_PY" write "$MNT" "$MANIFEST" "$@" >"$DIR/writer" 2>&1 &
 	WRITER=$!
 	while [[ $(stat -c %s "$MANIFEST") == "$words" ]]; do
 		kill -0 $WRITER 2>/dev/null || fail "the writer ended early: $(cat "$DIR/writer")"

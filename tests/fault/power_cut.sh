@@ -1,6 +1,4 @@
 #!/bin/bash
-# By hand (INFERFS=build/release/inferfs TOOLS=build/release/tools tests/bench/power-cut.sh 30), not in ctest: one run in some thirty
-# moments lost a file whose fsync had returned (0 bytes of 293,481; under the sanitizers); the cause is not found yet.
 # Power cuts: the state lies on an xfs of its own, which is shut down at random moments while programs write and batches are
 # answered. What was fsynced is there after the next mount, the volume is clean, and every batch whose submission was fsynced is answered
 # exactly once. An argument is the number of moments.
@@ -13,7 +11,7 @@ disk_make xfs 400M
 start -o null_backend
 manifest_tree
 for ((round = 1; round <= moments; round++)); do
-	manifest_write "$round"
+	manifest_write "$round" "$DISK"
 	pid=$(daemon_pid)
 	xfs_io -x -c shutdown "$DISK"
 	kill -9 "$pid"
