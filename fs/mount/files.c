@@ -11,7 +11,7 @@ static void fill_info(struct fuse_file_info *fi, struct tree_file *file)
 	/* Contents change only through the kernel: what it has cached stays true over opens. */
 	fi->keep_cache = 1;
 	fi->direct_io = tree_uncached(file);
-	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
+	fi->noflush = !tree_wants_flush(file);
 }
 
 void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -32,6 +32,8 @@ void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		return;
 	}
 	fill_info(fi, file);
+	/* What can only be written needs no page cache; and past it the kernel does not ask for security.capability first. */
+	fi->direct_io |= (fi->flags & O_ACCMODE) == O_WRONLY;
 	entry_from_attr(&e, &attr);
 	if (fuse_reply_create(req, &e, fi) == -ENOENT) /* the caller was interrupted: no RELEASE will come */
 		tree_release(file);
@@ -70,12 +72,18 @@ void do_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse
 void do_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t off,
 	      struct fuse_file_info *fi)
 {
+	struct served *served = fuse_req_userdata(req);
 	struct tree_file *file = req_file(req, fi);
-	ssize_t n;
+	ssize_t n = file ? 0 : -EBADF;
 
-	(void)ino;
 	attend_io(req, size);
-	n = file ? tree_write(file, data, size, off) : -EBADF;
+	/* Past the page cache the kernel leaves it to us to take setuid bits away. */
+	if (n == 0 && fuse_req_ctx(req)->uid != 0 && !fi->writepage)
+		n = tree_drop_privileges(file);
+	if (n > 0)
+		fuse_lowlevel_notify_inval_inode(served->se, ino, -1, 0); /* attributes only */
+	if (n >= 0)
+		n = tree_write(file, data, size, off);
 	if (n < 0)
 		fuse_reply_err(req, -n);
 	else

@@ -27,6 +27,7 @@
 /* The session's user data: what the handlers serve. Changed only while none runs. */
 struct served {
 	struct tree *tree;
+	struct fuse_session *se;
 	unsigned capable, want; /* FUSE_CAP_* that the kernel has, and that were asked of it */
 };
 

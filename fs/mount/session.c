@@ -57,6 +57,7 @@ static int make_session(struct mounted *m, const char *state_dir, const char *mn
 		r = err_set(err, ERR_IO, "libfuse refuses the session");
 		goto out;
 	}
+	m->served.se = m->se;
 	if (fuse_session_mount(m->se, mnt) != 0) {
 		r = err_set(err, ERR_IO, "mounting on %s: the kernel or fusermount3 refuses (said above)",
 			    mnt);

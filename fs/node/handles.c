@@ -34,6 +34,7 @@ struct tree_file {
 	struct vol_file *vf;
 	struct open_node *open; /* NULL: read-only */
 	uint8_t kind;           /* when it was opened */
+	bool truncated;         /* by its opening */
 };
 
 static struct open_node **bucket(struct tree *tree, uint64_t ino)
@@ -272,6 +273,7 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 	r = numbers_put(tree->numbers, file, &file->number);
 	if (r < 0)
 		goto fail;
+	file->truncated = writable && flags & O_TRUNC;
 	if (writable && (created || flags & O_TRUNC))
 		mark_changed(tree, file->open);
 	*ret = file;
@@ -311,6 +313,27 @@ struct vol_file *tree_vol_file(struct tree_file *file)
 bool tree_uncached(const struct tree_file *file)
 {
 	return node_type(file->kind)->flags & NODE_WORD;
+}
+
+bool tree_wants_flush(const struct tree_file *file)
+{
+	return file->open && (file->truncated || node_type(file->kind)->flags & NODE_TEXT);
+}
+
+int tree_drop_privileges(struct tree_file *file)
+{
+	struct vol_attr attr;
+	mode_t drop;
+	int r = vol_getattr(file->tree->vol, vol_file_ino(file->vf), &attr);
+
+	if (r < 0)
+		return r;
+	drop = attr.mode & (attr.mode & S_IXGRP ? S_ISUID | S_ISGID : S_ISUID);
+	if (!drop)
+		return 0;
+	attr.mode &= ~drop;
+	r = vol_setattr(file->tree->vol, attr.ino, &attr, VOL_SET_MODE, NULL);
+	return r < 0 ? r : 1;
 }
 
 /* The content as it would be with `data` at `offset`; malloc'd, NUL-terminated. */

@@ -155,6 +155,8 @@ ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset)
 
 ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t offset)
 {
+	struct inode_rec before;
+	int committed;
 	ssize_t r;
 
 	if (!writable(f->flags))
@@ -162,7 +164,12 @@ ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t of
 	if (db_failed(&f->vol->db)) /* no flush could keep it */
 		return -EROFS;
 	pthread_mutex_lock(&f->node->lock);
+	before = f->node->rec;
 	r = content_write(f->vol, f->node, data, size, offset);
+	if (r > 0) {
+		committed = content_commit(f->vol, f->node, &before);
+		r = committed < 0 ? committed : r;
+	}
 	pthread_mutex_unlock(&f->node->lock);
 	return r;
 }
@@ -205,6 +212,7 @@ static int sync_locked(struct volume *vol, struct node *node)
 		if (node->dirty)
 			node_committed(node, &rec);
 		node->blob_marked = false;
+		node->promised = true;
 	}
 out:
 	batch_release(&b);
@@ -245,6 +253,7 @@ int vol_fsync_dir(struct volume *vol, uint64_t dir)
 
 int vol_fallocate(struct vol_file *f, int mode, uint64_t offset, uint64_t length)
 {
+	struct inode_rec before;
 	int r;
 
 	if (!writable(f->flags))
@@ -252,7 +261,10 @@ int vol_fallocate(struct vol_file *f, int mode, uint64_t offset, uint64_t length
 	if (db_failed(&f->vol->db))
 		return -EROFS;
 	pthread_mutex_lock(&f->node->lock);
+	before = f->node->rec;
 	r = content_fallocate(f->vol, f->node, mode, offset, length);
+	if (r == 0)
+		r = content_commit(f->vol, f->node, &before);
 	pthread_mutex_unlock(&f->node->lock);
 	return r;
 }

@@ -123,6 +123,7 @@ int node_load(struct volume *vol, struct node *node)
 	if (r < 0)
 		return r;
 	node->loaded = true;
+	node->promised = node->rec.size > 0;
 	return 0;
 }
 

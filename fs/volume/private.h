@@ -2,8 +2,9 @@
  * Private to fs/volume: the volume, its open inodes and its batches.
  *
  * A node is an inode that somebody is working on: made by node_get, gone when the last reference is dropped
- * (an open file holds one). What is in a node and not yet in RocksDB is only what was written to an open
- * file since its last flush; every other change is committed before the node's lock is released.
+ * (an open file holds one). What is in a node and not yet in RocksDB is only the times of a blob that was
+ * written to, the truncation by an open, and what was written to a file without a name; every other change is
+ * committed before the node's lock is released.
  *
  * Order of locks (each may be taken while holding those before it):
  *	1. volume.rename_lock	every rename but that of a non-directory within one directory
@@ -33,6 +34,8 @@ enum cf { CF_DEFAULT, CF_INODES, CF_DENTRIES, CF_XATTRS, CF_DATA, CF_SCHED, CF_C
  * Files up to this size lie in the data column family, larger ones in blob files (measured: see content.c).
  */
 #define INLINE_MAX (64 * 1024)
+/* Each write to an inline file writes all of it anew. One that has cost so many bytes becomes a blob: 16 writes of 4 KiB fit. */
+#define INLINE_COST_MAX (16 * INLINE_MAX)
 
 struct node {
 	uint64_t ino;
@@ -49,8 +52,10 @@ struct node {
 	bool data_dirty;  /* inline: data is newer than RocksDB; blob: RocksDB may hold old inline data */
 	char *data;       /* malloc'd, data_room bytes; zero beyond rec.size */
 	size_t data_room;
-	int blob_fd;      /* -1 or open as long as the node lives */
-	bool blob_marked; /* the 'B' record is known to be there */
+	size_t inline_cost; /* bytes of data that were committed since it was opened */
+	bool promised;      /* there may be bytes that an fsync has promised */
+	int blob_fd;        /* -1 or open as long as the node lives */
+	bool blob_marked;   /* the 'B' record is known to be there */
 };
 
 struct shard {
@@ -246,6 +251,8 @@ void overlay_free(struct volume *vol);
 
 ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t size, uint64_t offset);
 ssize_t content_write(struct volume *vol, struct node *node, const void *data, size_t size, uint64_t offset);
+/* Commits what a write changed since the record was `before`. If that fails, all but bytes of a blob is as it was. */
+int content_commit(struct volume *vol, struct node *node, const struct inode_rec *before);
 /* Changes node->rec; commits by itself when a blob shrinks. */
 int content_truncate(struct volume *vol, struct node *node, uint64_t size);
 int content_fallocate(struct volume *vol, struct node *node, int mode, uint64_t offset, uint64_t length);

@@ -6,8 +6,7 @@
  *	volume_open(&vol, "/var/lib/inferfs", 0, &err);
  *	vol_create(vol, VOL_ROOT, "a", &(struct vol_new){ .mode = S_IFREG | 0644 }, &attr);
  *	vol_file_open(vol, attr.ino, O_RDWR, &f);
- *	vol_write(f, "x", 1, 0);
- *	vol_flush(f);			// from here the content survives kill -9
+ *	vol_write(f, "x", 1, 0);	// survives kill -9
  *	vol_fsync(f, false);		// … and power loss
  *	vol_file_close(f);
  *	volume_close(vol);
@@ -152,8 +151,9 @@ int vol_file_open(struct volume *vol, uint64_t ino, int flags, struct vol_file *
 void vol_file_close(struct vol_file *f); /* flushes; NULL is allowed. Frees the inode of an unlinked file */
 uint64_t vol_file_ino(const struct vol_file *f);
 ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset);
+/* What was written survives kill -9. */
 ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t offset);
-int vol_flush(struct vol_file *f); /* what was written survives kill -9 */
+int vol_flush(struct vol_file *f); /* the truncation by an open and the times survive it, too */
 int vol_fsync(struct vol_file *f, bool data_only);
 int vol_fsync_dir(struct volume *vol, uint64_t dir);
 /* Modes: 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE [| KEEP_SIZE]; else -EOPNOTSUPP. */

@@ -73,6 +73,15 @@ same 755 "$(stat -c %a "$T/run")" "setuid and setgid after chown"
 chmod 4777 "$T/run"
 as $eve sh -c "echo >>$T/run"
 same 777 "$(stat -c %a "$T/run")" "setuid after another's write"
+# through a handle that made the file: it goes past the page cache
+mkfifo -m 666 "$T/go"
+as $alice sh -c "exec 3>$T/made; echo a >&3; echo >$T/ready; read l <$T/go; echo b >&3" &
+eventually 10 test -s "$T/ready"
+chown 0:0 "$T/made"
+chmod 4755 "$T/made"
+echo >"$T/go"
+wait $!
+same 755 "$(stat -c %a "$T/made")" "setuid after a write by who has made it"
 
 echo "answers"
 mkdir -p "$MNT/models/m/1" "$MNT/infer/app"

@@ -3,6 +3,7 @@
 
 #include <linux/falloc.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #define INLINE_MAX (64 * 1024)
@@ -330,17 +331,42 @@ static void test_bytes_beyond_the_size(void **state)
 	expect(ino, zeros, LARGE + 100);
 }
 
-/* As after a kill: orphans and half-made blobs of the process that died are gone at the next open. */
+/* A file that is written in very many pieces becomes a blob; a few do not make it one. */
+static void test_pieces(void **state)
+{
+	static char data[INLINE_MAX];
+	uint64_t few = file(VOL_ROOT, "few"), many = file(VOL_ROOT, "many");
+	struct vol_file *f = open_(few, O_WRONLY);
+
+	(void)state;
+	fill(data, sizeof(data), 19);
+	for (int i = 0; i < 16; i++)
+		assert_int_equal(vol_write(f, data + i * 4096, 4096, i * 4096), 4096);
+	vol_file_close(f);
+	assert_int_equal(blobs(), 0);
+	expect(few, data, 65536);
+	f = open_(many, O_WRONLY);
+	for (int i = 0; i < 4000; i++)
+		assert_int_equal(vol_write(f, data + i, 1, i), 1);
+	vol_file_close(f);
+	assert_int_equal(blobs(), 1);
+	expect(many, data, 4000);
+}
+
+/* As after a kill: what was written is there; orphans and half-made blobs of the process that died are gone at the next open. */
 static void test_crash(void **state)
 {
 	static char data[LARGE];
-	uint64_t ino = file(VOL_ROOT, "kept");
+	uint64_t ino = file(VOL_ROOT, "kept"), grown = file(VOL_ROOT, "grown");
 	struct fsck_report report;
-	int status;
+	char path[256], folder[128];
+	int status, fd;
 	pid_t pid;
 
 	(void)state;
 	put(ino, "kept", 4, 0);
+	put(grown, "kept", 4, 0);
+	fill(data, sizeof(data), 17);
 	volume_close(vol);
 	vol = NULL;
 	pid = fork();
@@ -357,7 +383,7 @@ static void test_crash(void **state)
 		if (vol_create(vol, VOL_ROOT, "p", &(struct vol_new){.mode = S_IFREG | 0600}, &a) < 0 ||
 		    vol_file_open(vol, a.ino, O_RDWR, &g) < 0 || vol_write(g, data, LARGE, 0) < 0)
 			_exit(3);
-		if (vol_file_open(vol, ino, O_RDWR, &h) < 0 || vol_write(h, data, LARGE, 0) < 0)
+		if (vol_file_open(vol, grown, O_RDWR, &h) < 0 || vol_write(h, data, LARGE, 0) < 0)
 			_exit(4);
 		_exit(0);
 	}
@@ -366,10 +392,18 @@ static void test_crash(void **state)
 	assert_int_equal(blobs(), 3);
 	assert_int_equal(volume_fsck(state_dir, false, say, NULL, &report, NULL), 0);
 	assert_int_equal(report.faults, 0);
+	/* one that grew beyond the inline size when it was killed, before its record was written */
+	snprintf(folder, sizeof(folder), "%s/blobs/%02x", state_dir, (unsigned)ino & 0xff);
+	snprintf(path, sizeof(path), "%s/%016x", folder, (unsigned)ino);
+	mkdir(folder, 0700);
+	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	assert_true(fd >= 0);
+	close(fd);
 	assert_int_equal(volume_open(&vol, state_dir, 0, NULL), 0);
-	assert_int_equal(blobs(), 0);
+	assert_int_equal(blobs(), 2);
 	expect(ino, "kept", 4);
-	expect(ino_of(VOL_ROOT, "p"), "", 0);
+	expect(grown, data, LARGE);
+	expect(ino_of(VOL_ROOT, "p"), data, LARGE);
 }
 
 /* A power cut may take the bytes and even the name of a blob that was not fsynced, while its record stayed:
@@ -426,6 +460,7 @@ int main(void)
 		T(test_replaced_while_open),
 		T(test_content),
 		T(test_bytes_beyond_the_size),
+		T(test_pieces),
 		T(test_crash),
 		T(test_power_cut),
 	};
