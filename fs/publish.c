@@ -78,9 +78,12 @@ struct publisher {
 	struct slot *slots[SLOT_BUCKETS]; /* under lock */
 	bool started, stopping;           /* under lock */
 	bool all_queued, all_moved;       /* under lock: at the end, by the clerk and then the mover */
-	pid_t mover_tid;                  /* atomic */
-	int core;                         /* atomic: where the mover stays; -1: at rest */
-	cpu_set_t cores;                  /* that this process may use */
+	void (*grew)(void *data);         /* NULL: nobody asks; set before the threads */
+	void *grew_data;
+	uint64_t n_appended; /* atomic */
+	pid_t mover_tid;     /* atomic */
+	int core;            /* atomic: where the mover stays; -1: at rest */
+	cpu_set_t cores;     /* that this process may use */
 	uint64_t
 		serial; /* mover only: of hidden names; starts at random, so that the kernel knows none of them */
 };
@@ -103,6 +106,17 @@ static void stay_on(const struct publisher *pub, int core)
 	if (core >= 0)
 		CPU_SET(core, &one);
 	sched_setaffinity(0, sizeof(one), core >= 0 ? &one : &pub->cores); /* of this thread; a wish */
+}
+
+void publisher_on_append(struct publisher *pub, void (*grew)(void *data), void *data)
+{
+	pub->grew = grew;
+	pub->grew_data = data;
+}
+
+uint64_t publisher_appended(const struct publisher *pub)
+{
+	return __atomic_load_n(&pub->n_appended, __ATOMIC_SEQ_CST);
 }
 
 int publisher_core(const struct publisher *pub)
@@ -490,6 +504,11 @@ static void end(struct publisher *pub, struct item *item)
 	}
 	if (r < 0)
 		log_trace(LOG_FS, "publish %s: %s", item->path, strerror(-r));
+	if (item->flags & HOST_APPEND && r >= 0) {
+		__atomic_add_fetch(&pub->n_appended, 1, __ATOMIC_SEQ_CST);
+		if (pub->grew)
+			pub->grew(pub->grew_data);
+	}
 	item_end(item, r);
 }
 

@@ -45,6 +45,11 @@ void publisher_free(struct publisher *pub);
 /* Any thread; copies everything; never blocks on the tree. -ENOMEM, or -ESHUTDOWN after publisher_stop. */
 int publisher_put(struct publisher *pub, const struct publication *p);
 
+/* `grew` is called on the publisher's thread each time a HOST_APPEND has ended, and the kernel knows of it, and how many did. Before
+ * publisher_start. */
+void publisher_on_append(struct publisher *pub, void (*grew)(void *data), void *data);
+uint64_t publisher_appended(const struct publisher *pub);
+
 /* True for the hidden names: only the publisher may create, look up or list them. */
 bool publisher_owns_name(const char *name);
 /* True if a request comes from the publisher's thread (fuse_req_ctx()->pid is a thread's id). */

@@ -103,6 +103,7 @@ void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct tree_file *file = req_file(req, fi);
 
 	(void)ino;
+	poll_released(fi->fh);
 	if (file)
 		tree_release(file);
 	fuse_reply_err(req, file ? 0 : EBADF);

@@ -1,7 +1,7 @@
 /*
  * The table of requests that are answered, and what they share. Requests that are missing here: access
  * (default_permissions: the kernel checks), locks (the kernel keeps them for one machine), opendir and
- * releasedir (no state), forget (no memory is kept for an idle inode), bmap, ioctl, poll.
+ * releasedir (no state), forget (no memory is kept for an idle inode), bmap, ioctl.
  */
 #include "fs/mount/private.h"
 
@@ -118,4 +118,5 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.create = do_create,
 	.fallocate = do_fallocate,
 	.lseek = do_lseek,
+	.poll = do_poll,
 };

@@ -99,6 +99,12 @@ void do_fsync(fuse_req_t, fuse_ino_t, int, struct fuse_file_info *);
 void do_fallocate(fuse_req_t, fuse_ino_t, int, off_t, off_t, struct fuse_file_info *);
 void do_lseek(fuse_req_t, fuse_ino_t, off_t, int, struct fuse_file_info *);
 
+/* poll.c */
+void do_poll(fuse_req_t, fuse_ino_t, struct fuse_file_info *, struct fuse_pollhandle *);
+void poll_released(uint64_t fh); /* before the open file goes */
+/* `events` grew; also before another process serves the mount: who sleeps asks again. Any thread. */
+void poll_wake(void *data);
+
 /* ops.c: the table of all of them */
 extern const struct fuse_lowlevel_ops mount_ops;
 

@@ -141,6 +141,7 @@ int mount_run(const char *state_dir, const char *mnt, const struct mount_options
 	r = glue_new(&glue, vol, state_dir, &sched_options, err);
 	if (r < 0)
 		goto out;
+	publisher_on_append(glue_publisher(glue), poll_wake, NULL);
 	r = tree_new(&m.served.tree, vol, glue, err);
 	if (r < 0)
 		goto out;

@@ -35,7 +35,13 @@ struct tree_file {
 	struct open_node *open; /* NULL: read-only */
 	uint8_t kind;           /* when it was opened */
 	bool truncated;         /* by its opening */
+	uint64_t grown;         /* of tree_grew; atomic */
 };
+
+static uint64_t appended(const struct tree *tree)
+{
+	return tree->glue ? publisher_appended(glue_publisher(tree->glue)) : 0;
+}
 
 static struct open_node **bucket(struct tree *tree, uint64_t ino)
 {
@@ -259,6 +265,7 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 		goto fail;
 	file->tree = tree;
 	file->kind = attr.kind;
+	file->grown = appended(tree);
 	if (writable) {
 		r = open_get(tree, &attr, &file->open);
 		if (r < 0)
@@ -334,6 +341,20 @@ int tree_drop_privileges(struct tree_file *file)
 	attr.mode &= ~drop;
 	r = vol_setattr(file->tree->vol, attr.ino, &attr, VOL_SET_MODE, NULL);
 	return r < 0 ? r : 1;
+}
+
+bool tree_is_events(struct tree *tree, uint64_t ino)
+{
+	struct vol_attr attr;
+
+	return vol_lookup(tree->vol, VOL_ROOT, "events", &attr) == 0 && attr.ino == ino;
+}
+
+bool tree_grew(struct tree_file *file)
+{
+	uint64_t count = appended(file->tree);
+
+	return __atomic_exchange_n(&file->grown, count, __ATOMIC_RELAXED) != count;
 }
 
 /* The content as it would be with `data` at `offset`; malloc'd, NUL-terminated. */

@@ -73,6 +73,9 @@ struct vol_file *tree_vol_file(struct tree_file *file); /* for reads and seek */
 bool tree_uncached(const struct tree_file *file);       /* what is written is not what is read back: ctl */
 bool tree_wants_flush(const struct tree_file *file);    /* close() has something to do or to say */
 int tree_drop_privileges(struct tree_file *file); /* 1 if its mode had setuid or setgid bits; they are gone */
+bool tree_is_events(struct tree *tree, uint64_t ino);
+/* Of `events`: whether lines were added since this handle was opened or last asked. */
+bool tree_grew(struct tree_file *file);
 ssize_t tree_write(struct tree_file *file, const void *data, size_t size, uint64_t offset);
 int tree_flush(struct tree_file *file);
 int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only);

@@ -30,8 +30,43 @@ followers+=($!)
 inotifywait -q -m -e modify --format %e "$MNT/events" >"$DIR/modified" 2>/dev/null &
 followers+=($!)
 
+# poll(2): readable always, as any file; POLLPRI for what comes, then the whole of it can be read, and for that only
+cat >"$DIR/poll.py" <<'P'
+import os, select, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+os.lseek(fd, 0, 2)
+how = sys.argv[2]
+if how == "select":
+    wait = lambda t: select.select([], [], [fd], t)[2]
+else:
+    p = select.epoll() if how == "epoll" else select.poll()
+    p.register(fd, select.POLLPRI)
+    wait = lambda t: p.poll(t if how == "epoll" else int(t * 1000))
+while wait(0.5):  # what is still told of the start
+    os.lseek(fd, 0, 2)
+print("ready", flush=True)
+got = b""
+while b'"running"' not in got:
+    assert wait(10), "no event in 10 s"
+    new = os.read(fd, 1 << 20)
+    assert new.endswith(b"\n"), new
+    got += new
+while wait(1):
+    assert os.read(fd, 1 << 20), "an event that nothing made"
+q = select.poll()
+q.register(fd, select.POLLIN)
+assert q.poll(0)[0][1] == select.POLLIN, q.poll(0)
+P
+pollers=()
+for how in poll select epoll; do
+	python3 "$DIR/poll.py" "$MNT/events" $how >"$DIR/poll-$how" &
+	pollers+=($!)
+done
+for how in poll select epoll; do eventually 5 grep -q ready "$DIR/poll-$how"; done
+
 echo '{"model":"m","version":1}' >"$MNT/infer/$APP/spec.json"
 eventually 10 grep -q running "$MNT/infer/$APP/state"
+for p in "${pollers[@]}"; do wait "$p"; done
 
 echo '{"dataset":"none"}' >"$MNT/jobs/j/spec.json" # it waits for that one
 
