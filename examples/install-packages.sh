@@ -4,9 +4,9 @@
 set -euo pipefail
 
 build=(build-essential cmake ninja-build pkg-config fuse3 libfuse3-dev librocksdb-dev libdnnl-dev libglpk-dev
-	libcjson-dev libspng-dev libturbojpeg0-dev zlib1g-dev attr dataset-fashion-mnist)
+	libcjson-dev libspng-dev libturbojpeg0-dev zlib1g-dev libarchive-dev attr dataset-fashion-mnist)
 test=(libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev libomp-dev inotify-tools rsync git procps
-	python3 iproute2 nfs-ganesha nfs-ganesha-vfs libnfs-utils rpcbind
+	python3 zip 7zip zstd xz-utils bzip2 iproute2 nfs-ganesha nfs-ganesha-vfs libnfs-utils rpcbind
 	python3-watchdog watchman)
 
 wanted=("${build[@]}")

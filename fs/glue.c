@@ -7,6 +7,7 @@
 #include "engine/base/buf.h"
 #include "engine/base/io.h"
 #include "engine/base/log.h"
+#include "fs/node/tree.h"
 #include "sched/loop.h"
 
 #include <errno.h>
@@ -125,6 +126,30 @@ static int host_read(void *host, uint64_t ino, size_t max, void **ret, size_t *r
 static int host_open(void *host, uint64_t ino, int *ret_fd, uint64_t *ret_len)
 {
 	return vol_content_fd(((struct glue *)host)->vol, ino, ret_fd, ret_len);
+}
+
+/* struct host_tree is the volume's struct vol_bulk. */
+static int host_tree_new(void *host, uint64_t like, struct host_tree **ret)
+{
+	return tree_bulk_new(((struct glue *)host)->vol, like, (struct vol_bulk **)ret);
+}
+
+static int host_tree_add(void *host, struct host_tree *tree, struct host_file *files, size_t n)
+{
+	(void)host;
+	return vol_bulk_add((struct vol_bulk *)tree, files, n);
+}
+
+static int host_tree_xattr(void *host, struct host_tree *tree, const char *name, const char *value)
+{
+	(void)host;
+	return vol_bulk_xattr((struct vol_bulk *)tree, name, value);
+}
+
+static void host_tree_free(void *host, struct host_tree *tree)
+{
+	(void)host;
+	vol_bulk_free((struct vol_bulk *)tree);
 }
 
 static struct host_entry entry_of(const char *path, const struct vol_attr *attr)
@@ -390,6 +415,10 @@ static const struct host_ops host_ops = {
 	.state_remove = host_state_remove,
 	.trouble = host_trouble,
 	.spawn = host_spawn,
+	.tree_new = host_tree_new,
+	.tree_add = host_tree_add,
+	.tree_xattr = host_tree_xattr,
+	.tree_free = host_tree_free,
 };
 
 int glue_new(struct glue **ret, struct volume *vol, const char *state_dir,

@@ -192,6 +192,7 @@ static struct item *item_new(const struct publication *from)
 	if (p->len)
 		memcpy(at, p->content, p->len);
 	at[p->len] = '\0';
+	item->shown.bulk = (struct vol_bulk *)p->tree;
 	item->shown.owner_ino = p->owner_ino;
 	if (p->access)
 		item->shown.access = (struct host_access){
@@ -467,6 +468,9 @@ static int put_unseen(struct publisher *pub, struct item *item)
 	int r = parent ? vol_resolve(pub->vol, VOL_ROOT, parent, &dir) : -ENOMEM;
 
 	free(parent);
+	if (r == 0 && p->bulk)
+		return vol_bulk_put(p->bulk, dir.ino, slash ? slash + 1 : item->path, p->put.ops,
+				    p->put.n_ops);
 	if (r == 0)
 		r = vol_reserve(pub->vol, &p->put.ino);
 	if (r < 0)

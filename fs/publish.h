@@ -18,6 +18,7 @@
 #ifndef FS_PUBLISH_H
 #define FS_PUBLISH_H
 
+#include "fs/volume/bulk.h"
 #include "fs/volume/volume.h"
 #include "sched/host.h"
 
@@ -59,10 +60,11 @@ int publisher_core(const struct publisher *pub);
 /*
  * In LOOKUP and RENAME of a hidden name by the publisher: what is to appear, until publisher_served, which comes before
  * the reply; NULL: no such name. LOOKUP completes it (a number from vol_reserve, owner, kind, time) and RENAME gives it to
- * vol_put, and notes that.
+ * vol_put, or `bulk` to vol_bulk_put, and notes that.
  */
 struct publishing {
-	uint64_t owner_ino;        /* of host_publication, as is access */
+	struct vol_bulk *bulk; /* a directory with all that is in it (host_publication.tree); NULL: none */
+	uint64_t owner_ino;    /* of host_publication, as is access */
 	struct host_access access; /* mode 0: none */
 	struct vol_new what;
 	struct vol_put put;

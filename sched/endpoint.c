@@ -418,6 +418,7 @@ void endpoint_gone(struct endpoint *ep)
 	struct sched *s = ep->s;
 
 	unload(ep);
+	unpack_forget(ep);
 	ep->gone = true;
 	table_remove(&s->endpoints, &ep->node);
 	s->by_number[ep->number] = NULL;

@@ -54,6 +54,9 @@ struct host_publication {
 	const struct host_access *access; /* in place of owner_ino; NULL: none */
 	const struct host_op *ops;        /* applied in the same write batch as the rename */
 	size_t n_ops;
+	/* A directory with all it holds instead of a file; content and owner do not count. Borrowed until `done`, where -EEXIST or
+	 * -ENOTDIR say that there is something of that name. */
+	struct host_tree *tree;
 	/* When it can't be visible by this time (loop_now), nothing is published and r is -ETIME; 0: whenever. */
 	int64_t due;
 	/* Posted to the scheduler's loop; `visible` is the time (loop_now) when it could be seen. May be NULL. */
@@ -61,7 +64,16 @@ struct host_publication {
 	void *data;
 };
 
-/* Of a walk. */
+/* Many files that are to appear at once, in a directory of their own: the host's. */
+struct host_tree;
+
+struct host_file {
+	const char *path; /* relative to that directory, "sub/x.png" */
+	const void *data;
+	size_t len;
+	uint64_t ino; /* the host sets it */
+};
+
 struct host_entry {
 	const char *path; /* relative to the walked directory, "train/cat/1.png"; valid during the call */
 	uint64_t ino;
@@ -89,6 +101,17 @@ struct host_ops {
 	int (*unpublish)(void *host, const char *path);
 	/* Replaces what is there; through the mount, ordered with publish. */
 	int (*symlink)(void *host, const char *path, const char *target);
+
+	/*
+	 * A tree of files to be published (NULL in hosts that have none). Owner and group are those of the file `like`, and who
+	 * may read that may read these. Nothing of it can be seen before, or survives a crash.
+	 */
+	int (*tree_new)(void *host, uint64_t like, struct host_tree **ret);
+	/* Stores n files and sets their ino. -EEXIST: a path is there twice; -ENOTDIR: it leads through a file; -ENOSPC, -EDQUOT …
+	 * After a failure the tree can only be freed. */
+	int (*tree_add)(void *host, struct host_tree *tree, struct host_file *files, size_t n);
+	int (*tree_xattr)(void *host, struct host_tree *tree, const char *name, const char *value);
+	void (*tree_free)(void *host, struct host_tree *tree); /* not published: nothing stays of it */
 
 	/* The whole content of a small file; -EFBIG beyond `max`. *ret malloc'd. */
 	int (*read)(void *host, uint64_t ino, size_t max, void **ret, size_t *ret_len);

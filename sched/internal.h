@@ -14,6 +14,7 @@
 #include "sched/status.h"
 #include "sched/table.h"
 #include "sched/task.h"
+#include "sched/unpack.h"
 
 #include <pthread.h>
 
@@ -32,6 +33,7 @@ struct sched {
 	uint32_t n_numbers;
 	struct dispatch dispatch;
 	struct outbox outbox;
+	struct unpacker unpacker;
 	struct status status;
 	struct loop_timer *stop_timer;
 	int64_t stop_until;

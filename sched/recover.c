@@ -316,7 +316,7 @@ static int recover_kind(struct recovery *rec, const struct kind *kind)
 
 static bool is_answered(struct sched *s, uint64_t ino)
 {
-	static const char *const final[] = {"ok", "late", "dropped", "failed"};
+	static const char *const final[] = {"ok", "late", "dropped", "failed", "unpacked"};
 	char state[32];
 
 	if (s->ops->getxattr(s->host, ino, "user.state", state, sizeof(state)) < 0)

@@ -287,6 +287,7 @@ int sched_new_on(struct sched **ret, const struct host_ops *ops, void *host,
 	s->options = *options;
 	dispatch_init(&s->dispatch);
 	outbox_init(&s->outbox);
+	unpack_init(s);
 	r = planner_new(&s->planner);
 	if (r == 0)
 		r = jobs_new(&s->jobs, loop, ops, host, &s->options, &jobs_events, s);
@@ -402,6 +403,7 @@ void sched_free(struct sched *s)
 	jobs_free(s->jobs);
 	if (s->ex)
 		s->ex->ops->free(s->ex);
+	unpack_release(s);
 	dispatch_release(s);
 	outbox_release(&s->outbox);
 	table_each(&s->endpoints, free_endpoint, NULL);

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOGETHER 256 /* instances of one key; chosen: some 10 KB */
-
 /* --- op sets --- */
 
 void opset_release(struct opset *set)
@@ -80,26 +78,52 @@ void key_format(char key[KEY_SIZE], enum key_kind kind, const char *app, uint32_
 
 /* --- submission --- */
 
-static void add_task(struct opset *set, const struct task *task)
+static void add_number(struct opset *set, const char *app, uint32_t seq)
 {
-	const char *app = task->ep->name;
+	char key[KEY_SIZE];
+
+	key_format(key, KEY_NUMBER, app, seq, -1, "");
+	opset_add(set, HOST_PUT, 0, key, NULL, 0);
+	if (seq > 1) {
+		key_format(key, KEY_NUMBER, app, seq - 1, -1, "");
+		opset_add(set, HOST_DEL, 0, key, NULL, 0);
+	}
+}
+
+int store_take_number(struct endpoint *ep, uint32_t *ret)
+{
+	struct opset set = OPSET_INIT;
+	int r;
+
+	add_number(&set, ep->name, ep->last_seq + 1);
+	r = opset_commit(&set, ep->s);
+	opset_release(&set);
+	if (r == 0)
+		*ret = ++ep->last_seq;
+	return r;
+}
+
+void store_add_task(struct opset *set, const char *app, uint32_t seq, int64_t submitted_wall, int source,
+		    const struct deadline *deadline, const char *batch)
+{
 	char key[KEY_SIZE];
 	struct buf value = BUF_INIT;
 
-	key_format(key, KEY_NUMBER, app, task->seq, -1, "");
-	opset_add(set, HOST_PUT, 0, key, NULL, 0);
-	if (task->seq > 1) {
-		key_format(key, KEY_NUMBER, app, task->seq - 1, -1, "");
-		opset_add(set, HOST_DEL, 0, key, NULL, 0);
-	}
-	key_format(key, KEY_TASK, app, task->seq, -1, "");
-	buf_addf(&value, "1 %" PRId64 " %d %d %d %" PRId64 " %s", task->submitted_wall, (int)task->source,
-		 task->deadline.set, task->deadline.absolute, task->deadline.ns, task->batch->name);
+	key_format(key, KEY_TASK, app, seq, -1, "");
+	buf_addf(&value, "1 %" PRId64 " %d %d %d %" PRId64 " %s", submitted_wall, source, deadline->set,
+		 deadline->absolute, deadline->ns, batch);
 	if (value.failed)
 		set->bytes.failed = true;
 	else
 		opset_add(set, HOST_PUT, 0, key, value.data, value.len);
 	buf_release(&value);
+}
+
+static void add_task(struct opset *set, const struct task *task)
+{
+	add_number(set, task->ep->name, task->seq);
+	store_add_task(set, task->ep->name, task->seq, task->submitted_wall, (int)task->source,
+		       &task->deadline, task->batch->name);
 }
 
 static void add_instance(struct buf *value, const struct instance *inst)
@@ -164,7 +188,7 @@ int store_submit(struct task *task)
 		if (!n)
 			first = inst->no;
 		add_instance(&value, inst);
-		if (++n < TOGETHER && link->next != &task->queue)
+		if (++n < STORE_TOGETHER && link->next != &task->queue)
 			continue;
 		r = put_instances(&set, task, first, &value);
 		if (r < 0)

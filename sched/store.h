@@ -48,6 +48,13 @@ void key_format(char key[KEY_SIZE], enum key_kind kind, const char *app, uint32_
 
 /* The last task number that was given to an endpoint of this name; 0: none. */
 uint32_t store_last_number(struct sched *s, const char *app);
+/* Instances of one KEY_INSTANCES; chosen: some 10 KB. */
+#define STORE_TOGETHER 256
+/* The next task number, for a task whose records come later (store_add_task). */
+int store_take_number(struct endpoint *ep, uint32_t *ret);
+struct deadline;
+void store_add_task(struct opset *set, const char *app, uint32_t seq, int64_t submitted_wall, int source,
+		    const struct deadline *deadline, const char *batch);
 /* A new task with all instances of its queue; they are marked "queued". */
 int store_submit(struct task *task);
 /* An instance moves from one submitted task to a new one. */

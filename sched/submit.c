@@ -320,6 +320,11 @@ static void instance_writing(struct endpoint *ep, struct instance *inst, const c
 		inst->state = INSTANCE_IS_WRITING;
 		list_append(&batch->writing, &inst->link);
 		batch->n_writing++;
+	} else if (inst->state == INSTANCE_IS_UNPACKING) {
+		unpack_cancel(inst);
+		inst->state = INSTANCE_IS_WRITING;
+		list_append(&batch->writing, &inst->link);
+		batch->n_writing++;
 	}
 	if (inst) {
 		inst->ino = ino;
@@ -343,11 +348,16 @@ static void instance_complete(struct endpoint *ep, struct instance *inst, const 
 		return;
 	}
 	leave_batch(inst);
+	if (read_deadline(ep->s, ino, &own))
+		inst->own = own;
+	if (unpack_wants(inst)) {
+		inst->state = INSTANCE_IS_UNPACKING;
+		unpack_take(inst);
+		return;
+	}
 	inst->state = INSTANCE_IS_COMPLETE;
 	list_append(&inst->batch->ready, &inst->link);
 	inst->batch->n_ready++;
-	if (read_deadline(ep->s, ino, &own))
-		inst->own = own;
 	if (inst->batch->closing && !inst->batch->n_writing) {
 		int64_t at = inst->batch->asked_at;
 
@@ -397,6 +407,10 @@ static void instance_removed(struct instance *inst)
 		break;            /* it has no name: not found */
 	case INSTANCE_IS_RUNNING: /* it did run: its answer comes; the name may be used anew */
 		instance_unname(inst);
+		break;
+	case INSTANCE_IS_UNPACKING:
+		unpack_cancel(inst);
+		instance_free(inst);
 		break;
 	}
 }
@@ -568,7 +582,8 @@ static void file_deadline_event(struct instance *inst, const struct deadline *de
 	struct deadline now = *deadline;
 
 	inst->own = *deadline;
-	if (inst->state == INSTANCE_IS_WRITING || inst->state == INSTANCE_IS_COMPLETE)
+	if (inst->state == INSTANCE_IS_WRITING || inst->state == INSTANCE_IS_COMPLETE ||
+	    inst->state == INSTANCE_IS_UNPACKING)
 		return;
 	if (!now.set)
 		source = batch_deadline(inst->batch, &now);
@@ -592,6 +607,8 @@ void task_deadline_event(struct endpoint *ep, const char *path, uint64_t ino, co
 		file_deadline_event(inst, &deadline);
 		return;
 	}
+	if (text && unpack_deadline(ep, path, ino, text))
+		return;
 	if (strchr(path, '/') || strlen(path) >= MAX_NAME)
 		return; /* an answered file, or a directory in a batch: no task has its deadline from it */
 	endpoint_path(ep, whole, sizeof(whole), "in%s%s", *path ? "/" : "", path);

@@ -8,9 +8,11 @@
  *	   └──opened again───────┘                   └──removed, no time: answered at once
  *	WRITING, COMPLETE ──removed──▶ freed, unanswered: it was never submitted
  *
+ *	COMPLETE ──it is an archive──▶ UNPACKING (unpack.h)
+ *
  * 1. An instance is in endpoint->instances under its path until it is answered, removed or (while it runs)
  *    its file is written anew.
- * 2. Its link is in batch->writing, batch->ready, task->queue or (RUNNING) no list.
+ * 2. Its link is in batch->writing, batch->ready, task->queue or (RUNNING, UNPACKING) no list.
  * 3. A task counts in `open` every instance of it whose answer is not visible yet, and ends when that is 0.
  *
  * A batch is a directory below in/; the one called "" is in/ itself and has the loose files. Instances of one
@@ -38,7 +40,8 @@ enum instance_state {
 	INSTANCE_IS_COMPLETE,
 	INSTANCE_IS_QUEUED,
 	INSTANCE_IS_REMOVED, /* its answer waits; its name is free */
-	INSTANCE_IS_RUNNING
+	INSTANCE_IS_RUNNING,
+	INSTANCE_IS_UNPACKING /* an archive: see unpack.h */
 };
 
 struct instance {
@@ -49,13 +52,14 @@ struct instance {
 	uint64_t ino;
 	uint32_t no; /* within its task */
 	enum instance_state state;
-	bool named;                /* in endpoint->instances */
-	uint8_t tries;             /* mini-batches that ended with the worker's death */
-	uint16_t limit;            /* of the next mini-batch it is in: bisecting; 0: none */
-	struct deadline own;       /* user.deadline of the file */
-	struct loop_timer *synced; /* WRITING, and complete when it fires */
-	int64_t started;           /* loop_now */
-	char path[];               /* relative to in/ */
+	bool named;                  /* in endpoint->instances */
+	uint8_t tries;               /* mini-batches that ended with the worker's death */
+	uint16_t limit;              /* of the next mini-batch it is in: bisecting; 0: none */
+	struct deadline own;         /* user.deadline of the file */
+	struct archive_job *archive; /* UNPACKING */
+	struct loop_timer *synced;   /* WRITING, and complete when it fires */
+	int64_t started;             /* loop_now */
+	char path[];                 /* relative to in/ */
 };
 
 struct batch {

@@ -206,6 +206,10 @@ int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct 
 
 	if (!p)
 		return -ENOENT;
+	if (p->bulk) {
+		r = vol_bulk_attr(p->bulk, parent, ret);
+		goto out;
+	}
 	r = place_get(tree, parent, &dir);
 	if (r < 0)
 		goto out;
@@ -242,7 +246,10 @@ static int publish(struct tree *tree, uint64_t parent, const char *name, uint64_
 
 	if (!p)
 		return r;
-	if (p->put.ino && parent == new_parent)
+	old.ino = 0;
+	if (p->bulk && parent == new_parent)
+		r = vol_bulk_put(p->bulk, parent, new_name, p->put.ops, p->put.n_ops);
+	else if (p->put.ino && parent == new_parent)
 		r = vol_put(tree->vol, parent, new_name, &p->what, &p->put, &old);
 	p->stored = r == 0;
 	publisher_served(pub);

@@ -18,6 +18,7 @@
 #define FS_NODE_TREE_H
 
 #include "fs/glue.h"
+#include "fs/volume/bulk.h"
 #include "fs/volume/volume.h"
 
 #include <stdbool.h>
@@ -80,5 +81,8 @@ ssize_t tree_write(struct tree_file *file, const void *data, size_t size, uint64
 int tree_flush(struct tree_file *file);
 int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only);
 int tree_fallocate(struct tree_file *file, int mode, uint64_t offset, uint64_t length);
+
+/* A batch directory to be put into an endpoint's in/, owned and readable as the file `like`, its archive. */
+int tree_bulk_new(struct volume *vol, uint64_t like, struct vol_bulk **ret);
 
 #endif

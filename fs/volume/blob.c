@@ -10,6 +10,7 @@
  */
 #include "fs/volume/private.h"
 
+#include "engine/base/io.h"
 #include "engine/base/log.h"
 
 #include <dirent.h>
@@ -80,6 +81,30 @@ int blob_sync(struct volume *vol, uint64_t ino, int fd)
 	if (fsync(dir) < 0 || fsync(vol->blobs_fd) < 0)
 		r = -errno;
 	close(dir);
+	return r;
+}
+
+int blob_create(struct volume *vol, uint64_t ino, const void *data, size_t len, bool sync,
+		struct inode_rec *rec)
+{
+	struct stat st;
+	bool marked = false;
+	int fd, r = blob_mark(vol, ino, &marked);
+
+	if (r < 0)
+		return r;
+	fd = blob_open(vol, ino, O_WRONLY | O_CREAT | O_TRUNC);
+	if (fd < 0)
+		return fd;
+	r = io_write(fd, data, len);
+	if (r == 0 && sync)
+		r = blob_sync(vol, ino, fd);
+	if (r == 0 && fstat(fd, &st) == 0)
+		rec->blocks = (uint64_t)st.st_blocks;
+	close(fd);
+	if (r < 0)
+		blob_remove(vol, ino);
+	rec->storage = STORAGE_BLOB;
 	return r;
 }
 

@@ -77,32 +77,6 @@ static int create_check(const struct vol_new *what)
 	}
 }
 
-/* A large content goes to a blob before the inode is there: the mark lets a crash between remove it. sync: its bytes are on the
- * disk before the record, which may get there with anybody's fsync. */
-static int create_blob(struct volume *vol, uint64_t ino, const struct vol_new *what, bool sync,
-		       struct inode_rec *rec)
-{
-	struct stat st;
-	bool marked = false;
-	int fd, r = blob_mark(vol, ino, &marked);
-
-	if (r < 0)
-		return r;
-	fd = blob_open(vol, ino, O_WRONLY | O_CREAT | O_TRUNC);
-	if (fd < 0)
-		return fd;
-	r = io_write(fd, what->content, what->content_len);
-	if (r == 0 && sync)
-		r = blob_sync(vol, ino, fd);
-	if (r == 0 && fstat(fd, &st) == 0)
-		rec->blocks = (uint64_t)st.st_blocks;
-	close(fd);
-	if (r < 0)
-		blob_remove(vol, ino);
-	rec->storage = STORAGE_BLOB;
-	return r;
-}
-
 /* The record of the new inode, and what it changes in its directory's; with its blob when it is large. */
 static int new_records(struct volume *vol, const struct vol_new *what, const struct vol_put *put,
 		       bool sync_blob, struct inode_rec *dir, struct inode_rec *ret)
@@ -126,7 +100,9 @@ static int new_records(struct volume *vol, const struct vol_new *what, const str
 		ret->size = what->content_len;
 	else if (S_ISLNK(ret->mode))
 		ret->size = strlen(what->target);
-	return ret->size > INLINE_MAX ? create_blob(vol, put->ino, what, sync_blob, ret) : 0;
+	return ret->size > INLINE_MAX
+		       ? blob_create(vol, put->ino, what->content, what->content_len, sync_blob, ret)
+		       : 0;
 }
 
 static void new_batch(struct batch *b, uint64_t ino, const struct vol_new *what, const struct inode_rec *rec)

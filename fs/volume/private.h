@@ -208,6 +208,11 @@ void purge_after(struct volume *vol, struct node *node);
 int purge_crashed(struct volume *vol);      /* orphans, marked and stray blobs of a crashed run */
 bool volume_was_closed(struct volume *vol); /* cleanly, by volume_close */
 
+/* --- bulk.c --- */
+
+int bulk_purge(struct volume *vol);                 /* contents that a crash left without inodes */
+bool bulk_covers(struct volume *vol, uint64_t ino); /* bulk_purge would remove its content */
+
 /* --- dentry.c --- */
 
 int dentry_name_check(const char *name);
@@ -225,6 +230,7 @@ int dentry_batch_blocks(struct batch *b);
 uint64_t xattr_mask(uint64_t ino);
 void xattr_lock(struct volume *vol, uint64_t mask);
 void xattr_unlock(struct volume *vol, uint64_t mask);
+void xattr_batch_put(struct batch *b, uint64_t ino, const char *name, const void *value, size_t size);
 int xattr_batch_delete_all(struct volume *vol, struct batch *b, uint64_t ino);
 uint64_t host_ops_mask(const struct host_op *ops, size_t n);
 /* Under the xattr locks of host_ops_mask until the commit. */
@@ -281,6 +287,10 @@ int blob_sync(struct volume *vol, uint64_t ino, int fd);    /* data and the name
 int blob_walk(struct volume *vol, int (*fn)(void *data, const char *name, uint64_t ino, uint64_t size),
 	      void *data);
 int blob_mark(struct volume *vol, uint64_t ino, bool *marked);
+/* A large content goes to a blob before the inode is there: the mark lets a crash between remove it. sync: its bytes are on the
+ * disk before the record, which may get there with anybody's fsync. Sets blocks and storage. */
+int blob_create(struct volume *vol, uint64_t ino, const void *data, size_t len, bool sync,
+		struct inode_rec *rec);
 int blob_bad(struct volume *vol, uint64_t ino, const char *what); /* says so; -EIO */
 
 #endif

@@ -210,6 +210,8 @@ int purge_crashed(struct volume *vol)
 	int r = purge_orphans(vol);
 
 	if (r == 0)
+		r = bulk_purge(vol);
+	if (r == 0)
 		r = settle_blobs(vol);
 	if (r == 0 && !volume_was_closed(vol))
 		r = blob_walk(vol, sweep_one, vol);

@@ -6,6 +6,7 @@
  *	          'C'                          empty: closed cleanly; absent while somebody has it open
  *	          'O' ino                      empty: nlink is 0 but it is or was open; purged at open
  *	          'B' ino                      empty: the blob may be stray, short or missing
+ *	          'U' ino                      u64 end: contents of numbers from ino to before end may lack an inode (bulk.c)
  *	inodes    ino                          inode record (record_put_inode)
  *	dentries  parent 0 name                u8 version, u8 type, u64 cookie, u64 ino
  *	          parent 1 cookie              u8 version, u8 type, u64 ino, name

@@ -242,6 +242,13 @@ out:
 	return r;
 }
 
+void xattr_batch_put(struct batch *b, uint64_t ino, const char *name, const void *value, size_t size)
+{
+	char key[KEY_MAX];
+
+	batch_put(b, CF_XATTRS, key, key_xattr(key, ino, name, strlen(name)), value, size);
+}
+
 uint64_t host_ops_mask(const struct host_op *ops, size_t n)
 {
 	uint64_t mask = 0;

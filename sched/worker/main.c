@@ -3,6 +3,8 @@
 #include "engine/base/log.h"
 #include "engine/base/slice.h"
 
+#include "sched/archive.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
@@ -22,10 +24,12 @@ static const struct kind {
 	/* The least niceness: answers before scans before training. The daemon runs at -5 where it may, so that what
 	 * is computed also gets out while workers keep all cores busy. */
 	int nice;
+	rlim_t memory; /* RLIMIT_DATA; 0: none */
 } kinds[] = {
-	{"infer", infer_worker, 0},
-	{"train", train_worker, 10},
-	{"scan", scan_worker, 5},
+	{"infer", infer_worker, 0, 0},
+	{"train", train_worker, 10, 0},
+	{"scan", scan_worker, 5, 0},
+	{"unpack", unpack_worker, 0, ARCHIVE_MEMORY}, /* instances wait for it, and their deadline runs */
 };
 
 int worker_send(struct worker *w, const struct wire_message *m)
@@ -64,6 +68,9 @@ static int confine(const struct kind *kind)
 	    setrlimit(RLIMIT_CORE, &no_core) < 0 || close_range(SOCKET_FD + 1, ~0U, 0) < 0)
 		return -errno;
 	if (getpriority(PRIO_PROCESS, 0) < kind->nice && setpriority(PRIO_PROCESS, 0, kind->nice) < 0)
+		return -errno;
+	if (kind->memory && !WORKER_SANITIZED &&
+	    setrlimit(RLIMIT_DATA, &(struct rlimit){kind->memory, kind->memory}) < 0)
 		return -errno;
 	slice_set(0); /* not the daemon's */
 	null = open("/dev/null", O_RDONLY | O_CLOEXEC);

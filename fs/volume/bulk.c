@@ -1,0 +1,554 @@
+/*
+ * Contents are stored while they come, under inode numbers that have no inode yet: small ones in the data column family, large
+ * ones in blobs. Each batch of them has a record ('U' first number → the one after its last): volume_open deletes what lies in the
+ * data column family in such a range and has no inode (bulk_purge; numbers of others in between have one, or nothing there), and a
+ * blob without an inode goes by its own mark. vol_bulk_put writes inodes and names and takes those records away, in one batch.
+ *
+ * So the last batch is small, three keys a file, whatever the contents are; and it may run on another thread than the adding.
+ */
+#include "fs/volume/bulk.h"
+
+#include "fs/volume/private.h"
+
+#include "engine/base/buf.h"
+#include "engine/base/log.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define TOGETHER    1000 /* deletes of one batch; chosen */
+#define ENTRY_BYTES 300  /* of an inode and its name, about */
+
+struct entry {
+	uint64_t ino, cookie, size, blocks;
+	uint64_t n, subdirs; /* of a directory: entries, of which directories */
+	size_t name;         /* offset into names, where it ends in NUL */
+	uint32_t dir;        /* index */
+	uint8_t storage;
+	bool is_dir;
+};
+
+struct vol_bulk {
+	struct volume *vol;
+	struct vol_bulk_what what;
+	struct entry *entries; /* (n); the first is the directory itself; each after the one it is in */
+	uint32_t n, room;
+	uint32_t *table; /* (slots), a power of two: index of an entry by its directory and name; 0: none */
+	uint32_t slots;
+	uint64_t seed;            /* of the table: names are whatever somebody chose */
+	struct buf names, xattrs; /* xattrs: name NUL value NUL, again and again */
+	uint64_t *ranges;         /* (n_ranges) first numbers: keys of the 'U' records */
+	size_t n_ranges;
+	bool has_blobs;
+	bool done; /* it was put */
+};
+
+/* --- names --- */
+
+static const char *name_of(const struct vol_bulk *bulk, const struct entry *e)
+{
+	return bulk->names.data + e->name;
+}
+
+/* FNV-1a */
+static uint32_t hash_of(uint64_t seed, uint32_t dir, const char *name, size_t len)
+{
+	uint64_t hash = seed ^ dir;
+
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (unsigned char)name[i]) * UINT64_C(0x100000001b3);
+	return (uint32_t)(hash ^ hash >> 32);
+}
+
+/* Its slot: the entry's, or the empty one where it belongs. */
+static uint32_t *slot_of(struct vol_bulk *bulk, uint32_t dir, const char *name, size_t len)
+{
+	uint32_t at = hash_of(bulk->seed, dir, name, len);
+
+	for (;; at++) {
+		uint32_t *slot = &bulk->table[at & (bulk->slots - 1)];
+		const struct entry *e = &bulk->entries[*slot];
+
+		if (!*slot ||
+		    (e->dir == dir && strncmp(name_of(bulk, e), name, len) == 0 && !name_of(bulk, e)[len]))
+			return slot;
+	}
+}
+
+static int grow(struct vol_bulk *bulk)
+{
+	uint32_t room = bulk->room ? bulk->room * 2 : 1024, slots = room * 2;
+	struct entry *entries = realloc(bulk->entries, room * sizeof(*entries));
+	uint32_t *table;
+
+	if (!entries)
+		return -ENOMEM;
+	bulk->entries = entries;
+	table = calloc(slots, sizeof(*table));
+	if (!table)
+		return -ENOMEM;
+	free(bulk->table);
+	bulk->table = table;
+	bulk->slots = slots;
+	bulk->room = room;
+	for (uint32_t i = 1; i < bulk->n; i++) {
+		const char *name = name_of(bulk, &entries[i]);
+
+		*slot_of(bulk, entries[i].dir, name, strlen(name)) = i;
+	}
+	return 0;
+}
+
+/* A new entry of that name; its index. It must not be there. */
+static int add_entry(struct vol_bulk *bulk, uint32_t dir, const char *name, size_t len, bool is_dir,
+		     uint32_t *ret)
+{
+	struct entry e = {.dir = dir, .is_dir = is_dir, .name = bulk->names.len};
+	int r = bulk->n == bulk->room ? grow(bulk) : 0;
+
+	if (r == 0)
+		r = ino_alloc(bulk->vol, &e.ino);
+	if (r < 0)
+		return r;
+	buf_add(&bulk->names, name, len);
+	buf_add(&bulk->names, "", 1);
+	if (bulk->names.failed)
+		return -ENOMEM;
+	if (bulk->n) { /* the first is in nothing, and has no name yet */
+		bulk->entries[dir].n++;
+		bulk->entries[dir].subdirs += is_dir;
+		e.cookie = COOKIE_FIRST + bulk->entries[dir].n - 1;
+		*slot_of(bulk, dir, name, len) = bulk->n;
+	}
+	*ret = bulk->n;
+	bulk->entries[bulk->n++] = e;
+	return 0;
+}
+
+/* The entry of a file; makes its directories. */
+static int add_path(struct vol_bulk *bulk, const char *path, uint32_t *ret)
+{
+	uint32_t dir = 0;
+
+	for (const char *part = path;;) {
+		size_t len = strcspn(part, "/");
+		bool last = !part[len];
+		char name[256];
+		int r;
+
+		if (len > 255)
+			return -ENAMETOOLONG;
+		memcpy(name, part, len);
+		name[len] = '\0';
+		r = dentry_name_check(name);
+		if (r == 0) {
+			uint32_t there = *slot_of(bulk, dir, name, len);
+
+			if (there && last)
+				r = -EEXIST;
+			else if (there && !bulk->entries[there].is_dir)
+				r = -ENOTDIR;
+			else if (there)
+				dir = there;
+			else if (last)
+				return add_entry(bulk, dir, name, len, false, ret);
+			else
+				r = add_entry(bulk, dir, name, len, true, &dir);
+		}
+		if (r < 0)
+			return r;
+		part += len + 1;
+	}
+}
+
+/* --- contents --- */
+
+int vol_bulk_new(struct vol_bulk **ret, struct volume *vol, const struct vol_bulk_what *what)
+{
+	struct vol_bulk *bulk;
+	uint32_t top;
+	int r;
+
+	if (vol->read_only)
+		return -EROFS;
+	bulk = calloc(1, sizeof(*bulk));
+	if (!bulk)
+		return -ENOMEM;
+	bulk->vol = vol;
+	bulk->what = *what;
+	if (getrandom(&bulk->seed, sizeof(bulk->seed), 0) < 0)
+		bulk->seed = UINT64_C(0xcbf29ce484222325);
+	r = add_entry(bulk, 0, "", 0, true, &top);
+	if (r < 0) {
+		vol_bulk_free(bulk);
+		return r;
+	}
+	*ret = bulk;
+	return 0;
+}
+
+static int store(struct vol_bulk *bulk, struct batch *b, const struct host_file *file, struct entry *e)
+{
+	struct inode_rec rec = {0};
+	char key[KEY_MAX];
+	int r;
+
+	e->size = file->len;
+	if (file->len <= INLINE_MAX) {
+		if (file->len)
+			batch_put(b, CF_DATA, key, key_ino(key, e->ino), file->data, file->len);
+		return 0;
+	}
+	r = blob_create(bulk->vol, e->ino, file->data, file->len, false, &rec);
+	if (r == 0) {
+		bulk->has_blobs = true;
+		e->storage = STORAGE_BLOB;
+		e->blocks = rec.blocks;
+	}
+	return r;
+}
+
+int vol_bulk_add(struct vol_bulk *bulk, struct host_file *files, size_t n)
+{
+	uint64_t *ranges, first = UINT64_MAX, end = 0, bytes = 0;
+	uint32_t *at = reallocarray(NULL, n ? n : 1, sizeof(*at));
+	struct batch b = {0};
+	char key[KEY_MAX], value[8];
+	int r = at ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < n; i++)
+		bytes += files[i].len;
+	if (r == 0)
+		r = room_take(bulk->vol, bytes, ROOM_DATA);
+	for (size_t i = 0; r == 0 && i < n; i++) {
+		r = add_path(bulk, files[i].path, &at[i]);
+		if (r < 0)
+			break;
+		files[i].ino = bulk->entries[at[i]].ino;
+		first = files[i].ino < first ? files[i].ino : first;
+		end = files[i].ino >= end ? files[i].ino + 1 : end;
+	}
+	if (r < 0 || n == 0)
+		goto out;
+	ranges = reallocarray(bulk->ranges, bulk->n_ranges + 1, sizeof(*ranges));
+	r = ranges ? batch_init(&b, bulk->vol) : -ENOMEM;
+	if (ranges)
+		bulk->ranges = ranges;
+	if (r < 0)
+		goto out;
+	put_le64(value, end);
+	batch_put(&b, CF_DEFAULT, key, key_tagged(key, 'U', first), value, sizeof(value));
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = store(bulk, &b, &files[i], &bulk->entries[at[i]]);
+	if (r == 0)
+		r = batch_commit(&b, false);
+	if (r == 0)
+		bulk->ranges[bulk->n_ranges++] = first;
+out:
+	batch_release(&b);
+	free(at);
+	return r;
+}
+
+int vol_bulk_xattr(struct vol_bulk *bulk, const char *name, const char *value)
+{
+	buf_add(&bulk->xattrs, name, strlen(name) + 1);
+	buf_add(&bulk->xattrs, value, strlen(value) + 1);
+	return buf_status(&bulk->xattrs);
+}
+
+/* --- the end --- */
+
+static void put_xattrs(struct batch *b, const struct vol_bulk *bulk)
+{
+	const char *name, *value;
+
+	for (size_t at = 0; at < bulk->xattrs.len; at += strlen(name) + strlen(value) + 2) {
+		name = bulk->xattrs.data + at;
+		value = name + strlen(name) + 1;
+		xattr_batch_put(b, bulk->entries[0].ino, name, value, strlen(value));
+	}
+}
+
+static struct inode_rec record_of(const struct vol_bulk *bulk, const struct entry *e,
+				  const struct inode_rec *parent, const struct timespec *when)
+{
+	const struct vol_bulk_what *what = &bulk->what;
+	bool setgid = parent->mode & S_ISGID;
+	struct inode_rec rec = {
+		.kind = e == bulk->entries ? what->kind
+			: e->is_dir        ? what->dir_kind
+					   : what->file_kind,
+		.mode = e->is_dir ? S_IFDIR | (what->dir_mode & 0777) | (setgid ? S_ISGID : 0)
+				  : S_IFREG | (what->file_mode & 0777),
+		.nlink = 1,
+		.uid = what->uid,
+		.gid = setgid ? parent->gid : what->gid,
+		.size = e->size,
+		.blocks = e->blocks,
+		.storage = e->storage,
+		.atime = *when,
+		.mtime = *when,
+		.ctime = *when,
+	};
+
+	if (e->is_dir) {
+		rec.size = 4096;
+		rec.nlink = (uint32_t)(2 + e->subdirs);
+		rec.entries = e->n;
+		rec.cookie = e->cookie;
+		rec.first_cookie = COOKIE_FIRST;
+		rec.next_cookie = COOKIE_FIRST + e->n;
+		rec.parent = bulk->entries[e->dir].ino;
+	}
+	return rec;
+}
+
+/* The counts of a directory's blocks of cookies. */
+static void put_blocks(struct batch *b, const struct entry *dir)
+{
+	uint64_t at = COOKIE_FIRST, end = COOKIE_FIRST + dir->n;
+
+	while (at < end) {
+		uint64_t block = at / COOKIE_BLOCK, next = (block + 1) * COOKIE_BLOCK;
+		char key[KEY_MAX], value[8];
+
+		next = next < end ? next : end;
+		put_le64(value, next - at);
+		batch_put(b, CF_DENTRIES, key, key_block(key, dir->ino, block), value, sizeof(value));
+		at = next;
+	}
+}
+
+static void put_entry(struct batch *b, const struct vol_bulk *bulk, const struct entry *e,
+		      const struct inode_rec *rec)
+{
+	char key[KEY_MAX], value[10 + 255 > INODE_MAX ? 10 + 255 : INODE_MAX];
+	const char *name = name_of(bulk, e);
+	uint64_t dir = bulk->entries[e->dir].ino;
+	const struct dentry d = {.cookie = e->cookie, .ino = e->ino, .type = e->is_dir ? DT_DIR : DT_REG};
+	size_t len = strlen(name);
+
+	batch_put(b, CF_INODES, key, key_ino(key, e->ino), value, record_put_inode(value, rec));
+	if (e->is_dir)
+		put_blocks(b, e);
+	if (e == bulk->entries)
+		return; /* its name is the caller's to make */
+	batch_put(b, CF_DENTRIES, key, key_name(key, dir, name, len), value, record_put_name(value, &d));
+	batch_put(b, CF_DENTRIES, key, key_cookie(key, dir, e->cookie), value,
+		  record_put_cookie(value, &d, name, len));
+}
+
+int vol_bulk_put(struct vol_bulk *bulk, uint64_t parent, const char *name, const struct host_op *ops,
+		 size_t n_ops)
+{
+	struct volume *vol = bulk->vol;
+	struct entry *top = bulk->entries;
+	struct dentry d = {.ino = top->ino, .type = DT_DIR}, old;
+	uint64_t mask = host_ops_mask(ops, n_ops);
+	struct inode_rec dir_rec;
+	struct node *dir;
+	struct batch b = {0};
+	struct timespec when;
+	char key[KEY_MAX];
+	int r = dentry_name_check(name);
+
+	if (r == 0 && bulk->done)
+		r = -EINVAL;
+	/* The records may get to the disk with anybody's fsync, and then the archive is not read again: the bytes first. */
+	if (r == 0 && bulk->has_blobs && syncfs(vol->dir_fd) < 0)
+		r = -errno;
+	if (r == 0)
+		r = node_get_dir(vol, parent, &dir);
+	if (r < 0)
+		return r;
+	r = dentry_find(vol, parent, name, &old);
+	r = r == 0 ? -EEXIST : r == -ENOENT ? 0 : r;
+	if (r == 0)
+		r = room_take(vol, (uint64_t)bulk->n * ENTRY_BYTES, ROOM_DATA);
+	if (r == 0)
+		r = batch_init(&b, vol);
+	if (r < 0)
+		goto out;
+	now(&when);
+	dir_rec = dir->rec;
+	dentry_add(&b, parent, &dir_rec, name, &d);
+	dir_rec.nlink++;
+	dir_rec.mtime = dir_rec.ctime = when;
+	top->cookie = d.cookie;
+	for (uint32_t i = 0; i < bulk->n; i++) {
+		struct inode_rec rec = record_of(bulk, &bulk->entries[i], &dir_rec, &when);
+
+		if (i == 0)
+			rec.parent = parent;
+		put_entry(&b, bulk, &bulk->entries[i], &rec);
+	}
+	for (size_t i = 0; i < bulk->n_ranges; i++)
+		batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'U', bulk->ranges[i]));
+	for (uint32_t i = 1; i < bulk->n && bulk->has_blobs; i++)
+		if (bulk->entries[i].storage == STORAGE_BLOB)
+			batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'B', bulk->entries[i].ino));
+	put_xattrs(&b, bulk);
+	node_batch(&b, dir, &dir_rec);
+	xattr_lock(vol, mask);
+	r = host_ops_batch(vol, &b, ops, n_ops);
+	if (r == 0)
+		r = batch_commit(&b, false);
+	xattr_unlock(vol, mask);
+	if (r < 0)
+		goto out;
+	bulk->done = true;
+	host_ops_committed(vol, ops, n_ops);
+	node_committed(dir, &dir_rec);
+out:
+	batch_release(&b);
+	node_put(vol, dir);
+	return r;
+}
+
+int vol_bulk_attr(const struct vol_bulk *bulk, uint64_t parent, struct vol_attr *ret)
+{
+	struct inode_rec dir, rec;
+	struct timespec when;
+	int r = inode_read(bulk->vol, parent, &dir);
+
+	if (r < 0)
+		return r;
+	now(&when);
+	rec = record_of(bulk, bulk->entries, &dir, &when);
+	rec.parent = parent;
+	node_attr(&(struct node){.ino = bulk->entries[0].ino, .rec = rec, .blob_fd = -1}, ret);
+	return 0;
+}
+
+/* So much of what was stored, from *at on; then, when all is gone, the records of it. */
+static int remove_some(struct vol_bulk *bulk, uint32_t *at)
+{
+	char key[KEY_MAX];
+	struct batch b;
+	int r = batch_init(&b, bulk->vol);
+
+	if (r < 0)
+		return r;
+	for (uint32_t n = 0; r == 0 && *at < bulk->n && n < TOGETHER; n++, ++*at) {
+		const struct entry *e = &bulk->entries[*at];
+
+		if (e->storage == STORAGE_BLOB) {
+			r = blob_remove(bulk->vol, e->ino);
+			batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'B', e->ino));
+		} else if (e->size) {
+			batch_delete(&b, CF_DATA, key, key_ino(key, e->ino));
+		}
+	}
+	for (size_t i = 0; *at == bulk->n && i < bulk->n_ranges; i++)
+		batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'U', bulk->ranges[i]));
+	if (r == 0)
+		r = batch_commit(&b, false);
+	batch_release(&b);
+	return r;
+}
+
+void vol_bulk_free(struct vol_bulk *bulk)
+{
+	uint32_t at = 1;
+	int r = 0;
+
+	if (!bulk)
+		return;
+	while (!bulk->done && r == 0 && at < bulk->n)
+		r = remove_some(bulk, &at);
+	if (r < 0)
+		log_warn("volume: what an archive held is removed at the next start: %s", strerror(-r));
+	if (!bulk->done)
+		room_freed(bulk->vol);
+	free(bulk->entries);
+	free(bulk->table);
+	free(bulk->ranges);
+	buf_release(&bulk->names);
+	buf_release(&bulk->xattrs);
+	free(bulk);
+}
+
+/* --- after a crash --- */
+
+struct range {
+	uint64_t first, end;
+};
+
+struct range_list {
+	struct range *ranges;
+	size_t n;
+};
+
+static int collect_range(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct range_list *list = data;
+	struct range *more;
+
+	if (key_len != 9 || value_len != 8)
+		return 0;
+	more = reallocarray(list->ranges, list->n + 1, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	list->ranges = more;
+	list->ranges[list->n++] =
+		(struct range){get_be64((const char *)key + 1), get_le64((const char *)value)};
+	return 0;
+}
+
+struct stray {
+	struct volume *vol;
+	struct batch *b;
+};
+
+static int delete_stray(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct stray *stray = data;
+
+	(void)value;
+	(void)value_len;
+	if (key_len == KEY_INO && !db_has(&stray->vol->db, CF_INODES, key, key_len))
+		batch_delete(stray->b, CF_DATA, key, key_len);
+	return 0;
+}
+
+int bulk_purge(struct volume *vol)
+{
+	struct range_list list = {0};
+	int r = db_scan(&vol->db, CF_DEFAULT, "U", 1, "V", 1, collect_range, &list);
+
+	for (size_t i = 0; r == 0 && i < list.n; i++) {
+		char first[KEY_MAX], end[KEY_MAX], key[KEY_MAX];
+		struct batch b;
+		struct stray stray = {vol, &b};
+		size_t len = key_ino(first, list.ranges[i].first);
+
+		r = batch_init(&b, vol);
+		if (r < 0)
+			break;
+		r = db_scan(&vol->db, CF_DATA, first, len, end, key_ino(end, list.ranges[i].end),
+			    delete_stray, &stray);
+		batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'U', list.ranges[i].first));
+		if (r == 0)
+			r = batch_commit(&b, false);
+		batch_release(&b);
+	}
+	free(list.ranges);
+	return r;
+}
+
+bool bulk_covers(struct volume *vol, uint64_t ino)
+{
+	struct range_list list = {0};
+	bool ret = false;
+
+	if (db_scan(&vol->db, CF_DEFAULT, "U", 1, "V", 1, collect_range, &list) == 0)
+		for (size_t i = 0; i < list.n; i++)
+			ret |= list.ranges[i].first <= ino && ino < list.ranges[i].end;
+	free(list.ranges);
+	return ret;
+}

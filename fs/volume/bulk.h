@@ -1,0 +1,42 @@
+/*
+ * Many files that come into being at once, below a new directory that is made with them: what one archive holds.
+ *
+ *	vol_bulk_new(&bulk, vol, &(struct vol_bulk_what){ .uid = 1000, .dir_mode = 0755, .file_mode = 0644 });
+ *	vol_bulk_add(bulk, files, 500);		// contents are stored, names are not there yet; again and again
+ *	vol_bulk_put(bulk, parent, "batch", ops, n_ops);	// all of it is there, or nothing
+ *	vol_bulk_free(bulk);			// what was not put is removed
+ *
+ * One thread at a time; the volume may be in use by others. After a crash before vol_bulk_put nothing is left of it.
+ */
+#ifndef FS_VOLUME_BULK_H
+#define FS_VOLUME_BULK_H
+
+#include "fs/volume/volume.h"
+
+struct vol_bulk;
+
+struct vol_bulk_what {
+	uint32_t uid, gid, dir_mode, file_mode; /* permissions */
+	uint8_t kind, dir_kind, file_kind;      /* of the directory, of directories below it, of files */
+};
+
+int vol_bulk_new(struct vol_bulk **ret, struct volume *vol, const struct vol_bulk_what *what);
+/*
+ * Sets the files' ino. Paths are relative to the new directory, with single slashes; directories on the way are made.
+ * -EEXIST: the path is there already, as a file or directory; -ENOTDIR: it leads through a file; as vol_create for names and
+ * room. After a failure the whole can only be freed.
+ */
+int vol_bulk_add(struct vol_bulk *bulk, struct host_file *files, size_t n);
+/* An xattr of the new directory; copied. */
+int vol_bulk_xattr(struct vol_bulk *bulk, const char *name, const char *value);
+/*
+ * All inodes and names, and `ops`, in one write batch. In a directory with S_ISGID groups come from it. -EEXIST: there is
+ * something of that name; then nothing changed and it may be put elsewhere.
+ */
+int vol_bulk_put(struct vol_bulk *bulk, uint64_t parent, const char *name, const struct host_op *ops,
+		 size_t n_ops);
+/* The new directory as it will be in `parent`. */
+int vol_bulk_attr(const struct vol_bulk *bulk, uint64_t parent, struct vol_attr *ret);
+void vol_bulk_free(struct vol_bulk *bulk); /* NULL is allowed */
+
+#endif

@@ -1,0 +1,431 @@
+/*
+ * Reading archives: the queue, the worker, what it sends. The daemon looks at no byte of an archive. What comes from the worker is
+ * held against archive.h again: a name that an honest one would not send ends it like any other nonsense.
+ *
+ * A worker that dies is started again with the archive from its beginning; the third death is the archive's fault.
+ */
+#include "sched/internal.h"
+
+#include "engine/base/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MAX_DEATHS  3
+#define PATIENCE_NS (60 * NS_PER_S)  /* chosen: for a pack, at most ARCHIVE_PACK + ARCHIVE_ONE bytes */
+#define LIMIT_NS    (600 * NS_PER_S) /* chosen: for an archive; ARCHIVE_TOTAL of xz takes a minute */
+#define MAX_PACK    (ARCHIVE_PACK + ARCHIVE_ONE)
+
+static void read_next(struct sched *s);
+
+static void drop_tree(struct archive_job *job)
+{
+	struct sched *s = job->ep->s;
+
+	if (job->tree)
+		s->ops->tree_free(s->host, job->tree);
+	job->tree = NULL;
+	buf_release(&job->entries);
+	job->files = 0;
+	job->bytes = 0;
+}
+
+void unpack_free(struct archive_job *job)
+{
+	struct endpoint *ep = job->ep;
+
+	list_remove(&job->link);
+	drop_tree(job);
+	if (job->inst)
+		job->inst->archive = NULL;
+	free(job);
+	endpoint_unref(ep);
+}
+
+/* --- the worker --- */
+
+static void cancel_timers(struct sched *s)
+{
+	loop_timer_cancel(s->loop, s->unpacker.patience);
+	loop_timer_cancel(s->loop, s->unpacker.limit);
+	s->unpacker.patience = s->unpacker.limit = NULL;
+}
+
+/* The worker is done with, one way or the other; the next one starts when it is gone. */
+static struct archive_job *stop_reading(struct sched *s, const char *reason)
+{
+	struct archive_job *job = s->unpacker.reading;
+
+	s->unpacker.reading = NULL;
+	cancel_timers(s);
+	peer_kill(s->unpacker.peer, reason);
+	return job;
+}
+
+static void out_of_patience(void *data)
+{
+	struct sched *s = data;
+
+	s->unpacker.patience = NULL;
+	s->unpacker.hung = true;
+	peer_kill(s->unpacker.peer, "did not answer in time");
+}
+
+static void over_limit(void *data)
+{
+	struct sched *s = data;
+
+	s->unpacker.limit = NULL;
+	s->unpacker.hung = true;
+	peer_kill(s->unpacker.peer, "took too long");
+}
+
+static void be_patient(struct sched *s)
+{
+	int64_t patience = s->options.patience_ns ? s->options.patience_ns : PATIENCE_NS;
+
+	loop_timer_cancel(s->loop, s->unpacker.patience);
+	s->unpacker.patience = loop_timer_at(s->loop, loop_now(s->loop) + patience, out_of_patience, s);
+}
+
+static void fail_reading(struct sched *s, const struct err *err)
+{
+	struct err copy = *err;
+
+	unpack_fail(stop_reading(s, "finished"), &copy);
+}
+
+/* --- what it sends --- */
+
+/* Why the files of a pack could not be stored, in the user's words. */
+static void store_error(struct err *err, int r, const struct host_file *files, size_t n)
+{
+	switch (r) {
+	case -EEXIST:
+	case -ENOTDIR:
+		err_set(err, ERR_ARCHIVE_ENTRY,
+			"of %.100s … %.100s one is there twice, or file and directory", files[0].path,
+			files[n - 1].path);
+		break;
+	case -ENOSPC:
+	case -EDQUOT:
+		err_set(err, ERR_NO_ROOM, "%s", strerror(-r));
+		break;
+	case -ENOMEM:
+		err_set(err, ERR_NO_MEMORY, "unpacking");
+		break;
+	default:
+		err_set(err, ERR_IO, "storing what is in it: %s", strerror(-r));
+	}
+}
+
+/* -EPROTO: no honest worker sends this. */
+static int check_files(const struct archive_job *job, const struct wire_entries *m, uint64_t len)
+{
+	uint64_t left = len;
+
+	if (!m->n_files || m->n_files > ARCHIVE_PACK_FILES || m->n_files > job->limits.files - job->files ||
+	    len > job->limits.total - job->bytes)
+		return -EPROTO;
+	for (uint32_t i = 0; i < m->n_files; i++) {
+		const struct wire_file *f = &m->files[i];
+		char path[ARCHIVE_PATH];
+
+		if (f->len > left || f->len > job->limits.one || archive_path(path, f->path) < 0 ||
+		    strcmp(path, f->path) != 0 || archive_leaves_out(path))
+			return -EPROTO;
+		left -= f->len;
+	}
+	return left ? -EPROTO : 0;
+}
+
+static int store_files(struct archive_job *job, const struct wire_entries *m, const char *data,
+		       struct err *err)
+{
+	struct sched *s = job->ep->s;
+	struct host_file *files = calloc(m->n_files, sizeof(*files));
+	int r;
+
+	if (!files)
+		return err_set(err, ERR_NO_MEMORY, "unpacking");
+	for (uint32_t i = 0; i < m->n_files; i++) {
+		files[i] = (struct host_file){.path = m->files[i].path, .data = data, .len = m->files[i].len};
+		data += m->files[i].len;
+	}
+	r = s->ops->tree_add(s->host, job->tree, files, m->n_files);
+	if (r < 0)
+		store_error(err, r, files, m->n_files);
+	for (uint32_t i = 0; r == 0 && i < m->n_files; i++) {
+		buf_add(&job->entries, &files[i].ino, sizeof(files[i].ino));
+		buf_add(&job->entries, files[i].path, strlen(files[i].path) + 1);
+	}
+	if (r == 0 && job->entries.failed)
+		r = err_set(err, ERR_NO_MEMORY, "unpacking");
+	free(files);
+	return r;
+}
+
+static int on_entries(struct sched *s, const struct wire_message *m)
+{
+	struct archive_job *job = s->unpacker.reading;
+	struct err err = ERR_INIT;
+	void *data = "";
+	uint64_t len;
+	int r = wire_check_memfd(m->fds[0], MAX_PACK, &len);
+
+	if (r == 0)
+		r = check_files(job, &m->entries, len);
+	if (r < 0)
+		return r;
+	if (len) { /* sealed: it can't shrink under us */
+		data = mmap(NULL, len, PROT_READ, MAP_SHARED | MAP_POPULATE, m->fds[0], 0);
+		if (data == MAP_FAILED)
+			return -errno;
+	}
+	r = store_files(job, &m->entries, data, &err);
+	if (len)
+		munmap(data, len);
+	if (r < 0) {
+		fail_reading(s, &err);
+		return 0;
+	}
+	job->files += m->entries.n_files;
+	job->bytes += len;
+	be_patient(s);
+	return peer_send(s->unpacker.peer, &(struct wire_message){.type = WIRE_NEXT, .next = {1}});
+}
+
+static int on_message(void *data, struct wire_message *m)
+{
+	struct sched *s = data;
+	struct archive_job *job = s->unpacker.reading;
+	struct err err = ERR_INIT;
+
+	if (!job)
+		return 0; /* what it sent before it was told to end */
+	switch (m->type) {
+	case WIRE_ENTRIES:
+		return on_entries(s, m);
+	case WIRE_UNPACKED:
+		if (m->unpacked.files != job->files)
+			return -EPROTO;
+		if (!job->files) {
+			err_set(&err, ERR_BAD_ARCHIVE, "there is no file in it");
+			fail_reading(s, &err);
+		} else {
+			unpack_submit(stop_reading(s, "finished"));
+		}
+		return 0;
+	case WIRE_FAILED:
+		if (!wire_err(&err, m->failed.code, m->failed.detail) || err.code == ERR_NONE)
+			return -EPROTO;
+		fail_reading(s, &err);
+		return 0;
+	default:
+		return -EPROTO;
+	}
+}
+
+static void on_gone(void *data, const char *reason)
+{
+	struct sched *s = data;
+	struct unpacker *u = &s->unpacker;
+	struct archive_job *job = u->reading;
+	struct err err = ERR_INIT;
+	int pid = peer_pid(u->peer);
+
+	u->reading = NULL;
+	cancel_timers(s);
+	peer_free(u->peer, &u->reaper);
+	u->peer = NULL;
+	if (job) {
+		log_warn("infer/%s/in/%s: the worker %d that unpacks it %s", job->ep->name, job->name, pid,
+			 reason);
+		drop_tree(job);
+		if (u->hung || ++job->deaths >= MAX_DEATHS) {
+			err_set(&err, ERR_WORKER_DIED, u->hung ? "it %s" : "three times; the last one %s",
+				reason);
+			unpack_fail(job, &err);
+		} else {
+			list_append(&u->waiting, &job->link);
+		}
+	}
+	read_next(s);
+}
+
+static const struct peer_events events = {.message = on_message, .gone = on_gone};
+
+static int launch(struct sched *s, struct archive_job *job)
+{
+	struct wire_message m = {.type = WIRE_UNPACK, .n_fds = 1, .unpack = {.ahead = ARCHIVE_AHEAD}};
+	struct unpacker *u = &s->unpacker;
+	int r;
+
+	if (!s->ops->tree_new)
+		return -ENOSYS;
+	r = s->ops->open(s->host, job->ino, &m.fds[0], &job->len);
+	if (r < 0)
+		return r;
+	job->limits = archive_limits(job->len);
+	r = s->ops->tree_new(s->host, job->ino, &job->tree);
+	if (r == 0)
+		r = peer_new(&u->peer, s->loop, s->ops, s->host, "unpack", &events, s);
+	if (r == 0)
+		r = peer_send(u->peer, &(struct wire_message){.type = WIRE_SETUP, .setup = {1}});
+	if (r == 0)
+		r = peer_send(u->peer, &m);
+	close(m.fds[0]);
+	if (r < 0) {
+		drop_tree(job);
+		peer_free(u->peer, &u->reaper);
+		u->peer = NULL;
+		return r;
+	}
+	u->reading = job;
+	u->hung = false;
+	be_patient(s);
+	u->limit = loop_timer_at(s->loop, loop_now(s->loop) + LIMIT_NS, over_limit, s);
+	return 0;
+}
+
+static void read_next(struct sched *s)
+{
+	struct unpacker *u = &s->unpacker;
+
+	while (!u->peer && !s->stopping && !list_empty(&u->waiting)) {
+		struct archive_job *job = list_entry(u->waiting.next, struct archive_job, link);
+		struct err err = ERR_INIT;
+		int r;
+
+		list_remove(&job->link);
+		if (unpack_check(job, &err) < 0) {
+			unpack_fail(job, &err);
+			continue;
+		}
+		r = launch(s, job);
+		if (r == -ESTALE || r == -ENOENT) { /* the news of its removal is on the way */
+			unpack_free(job);
+		} else if (r < 0) {
+			err_set(&err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "starting to unpack: %s",
+				strerror(-r));
+			unpack_fail(job, &err);
+		}
+	}
+}
+
+/* --- coming and going --- */
+
+bool unpack_wants(const struct instance *inst)
+{
+	return batch_is_loose(inst->batch) && archive_stem(inst->path);
+}
+
+void unpack_take(struct instance *inst)
+{
+	struct endpoint *ep = inst->batch->ep;
+	struct sched *s = ep->s;
+	struct archive_job *job = calloc(1, sizeof(*job));
+
+	if (!job) {
+		log_error("infer/%s/in/%s: out of memory; it is unpacked after a restart", ep->name,
+			  inst->path);
+		return;
+	}
+	list_init(&job->link);
+	job->ep = ep;
+	ep->refs++;
+	job->inst = inst;
+	inst->archive = job;
+	job->ino = inst->ino;
+	job->complete = loop_now(s->loop);
+	job->stem = archive_stem(inst->path);
+	memcpy(job->name, inst->path, strlen(inst->path) + 1); /* one part: shorter than MAX_NAME */
+	s->ops->mark(s->host, job->ino, "unpacking");
+	list_append(&s->unpacker.waiting, &job->link);
+	read_next(s);
+}
+
+static void forget(struct archive_job *job)
+{
+	struct sched *s = job->ep->s;
+
+	if (job == s->unpacker.reading)
+		stop_reading(s, "is not needed any more");
+	unpack_free(job);
+}
+
+static bool is_publishing(const struct sched *s, const struct archive_job *job)
+{
+	list_each(link, &s->unpacker.publishing)
+	{
+		if (link == &job->link)
+			return true;
+	}
+	return false;
+}
+
+void unpack_cancel(struct instance *inst)
+{
+	struct archive_job *job = inst->archive;
+
+	inst->archive = NULL;
+	if (!job)
+		return;
+	job->inst = NULL;
+	if (!is_publishing(job->ep->s, job)) /* else its end is near */
+		forget(job);
+}
+
+/* Of an endpoint, or all (NULL). Those that are published are answered by the host, but not at the end. */
+static void forget_all(struct sched *s, const struct endpoint *ep)
+{
+	struct unpacker *u = &s->unpacker;
+	struct list *lists[] = {&u->waiting, &u->publishing};
+
+	for (size_t i = 0; i < 2; i++)
+		list_each(link, lists[i])
+		{
+			struct archive_job *job = list_entry(link, struct archive_job, link);
+
+			if (ep && job->ep != ep)
+				continue;
+			if (job->inst)
+				instance_free(job->inst);
+			job->inst = NULL;
+			if (!ep || i == 0)
+				unpack_free(job);
+		}
+	if (u->reading && (!ep || u->reading->ep == ep)) {
+		if (u->reading->inst)
+			instance_free(u->reading->inst);
+		u->reading->inst = NULL;
+		forget(u->reading);
+	}
+}
+
+void unpack_forget(struct endpoint *ep)
+{
+	forget_all(ep->s, ep);
+}
+
+void unpack_init(struct sched *s)
+{
+	list_init(&s->unpacker.waiting);
+	list_init(&s->unpacker.publishing);
+	reaper_init(&s->unpacker.reaper, s->loop);
+}
+
+void unpack_release(struct sched *s)
+{
+	struct unpacker *u = &s->unpacker;
+
+	if (u->waiting.next)
+		forget_all(s, NULL);
+	cancel_timers(s);
+	peer_free(u->peer, &u->reaper);
+	u->peer = NULL;
+	reaper_release(&u->reaper);
+}
