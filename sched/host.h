@@ -107,7 +107,8 @@ struct host_ops {
 	 * may read that may read these. Nothing of it can be seen before, or survives a crash.
 	 */
 	int (*tree_new)(void *host, uint64_t like, struct host_tree **ret);
-	/* Stores n files and sets their ino. -EEXIST: a path is there twice; -ENOTDIR: it leads through a file; -ENOSPC, -EDQUOT …
+	/* Stores n files and sets their ino (0 before), up to the one that fails by its path: -EEXIST: it is there already; -ENOTDIR: it
+	 * leads through a file. Else -ENOSPC, -EDQUOT …
 	 * After a failure the tree can only be freed. */
 	int (*tree_add)(void *host, struct host_tree *tree, struct host_file *files, size_t n);
 	int (*tree_xattr)(void *host, struct host_tree *tree, const char *name, const char *value);

@@ -103,12 +103,15 @@ static void fail_reading(struct sched *s, const struct err *err)
 /* Why the files of a pack could not be stored, in the user's words. */
 static void store_error(struct err *err, int r, const struct host_file *files, size_t n)
 {
+	size_t at = 0;
+
+	while (at + 1 < n && files[at].ino)
+		at++;
 	switch (r) {
 	case -EEXIST:
 	case -ENOTDIR:
-		err_set(err, ERR_ARCHIVE_ENTRY,
-			"of %.100s … %.100s one is there twice, or file and directory", files[0].path,
-			files[n - 1].path);
+		err_set(err, ERR_ARCHIVE_ENTRY, "%.300s is there twice, or as file and directory",
+			files[at].path);
 		break;
 	case -ENOSPC:
 	case -EDQUOT:
