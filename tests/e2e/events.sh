@@ -141,7 +141,7 @@ eventually 5 has_lines $((before + 36))
 stop
 start
 same "" "$(python3 -c 'import json, sys; [json.loads(l) for l in sys.stdin]' <"$MNT/events" 2>&1)" "lines that are not JSON"
-tail -n 8 "$MNT/events" | grep -q '"finished".*000282' || fail "the last task's end is not told: $(tail -n 3 "$MNT/events")"
+grep -q '"finished".*000282' <(tail -n 8 "$MNT/events") || fail "the last task's end is not told: $(tail -n 3 "$MNT/events")"
 if [[ $(id -u) -eq 0 ]]; then same "444 0" "$(stat -c '%a %u' "$MNT/events")"; fi
 stop
 "$INFERFS" fsck "$STATE"

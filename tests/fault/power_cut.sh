@@ -15,7 +15,7 @@ for ((round = 1; round <= moments; round++)); do
 	pid=$(daemon_pid)
 	xfs_io -x -c shutdown "$DISK"
 	kill -9 "$pid"
-	while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
+	until gone "$pid"; do sleep 0.02; done
 	manifest_wait
 	umount -l "$MNT"
 	disk_again
