@@ -17,13 +17,17 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-static const char usage[] = "usage: inferfs mount STATE MNT [-f] [-o OPTION[,OPTION]…]\n"
-			    "       mount.inferfs STATE MNT [-o OPTION[,OPTION]…]\n"
-			    "Mounts the tree that is kept in the directory STATE (made if missing) on MNT.\n"
-			    "Without -f it returns when the tree answers, and logs to STATE/log.\n"
-			    "SIGTERM unmounts, SIGUSR1 switches tracing.\n"
-			    "Exit status: 0 mounted, 1 not, 2 wrong usage.\n"
-			    "Options:\n";
+static const char usage[] =
+	"usage: inferfs mount [--takeover] STATE MNT [-f] [-o OPTION[,OPTION]…]\n"
+	"       mount.inferfs STATE MNT [-o OPTION[,OPTION]…]\n"
+	"Mounts the tree that is kept in the directory STATE (made if missing) on MNT.\n"
+	"Without -f it returns when the tree answers, and logs to STATE/log.\n"
+	"--takeover: in place of the daemon that has it mounted, which ends; what is open stays open, "
+	"and options that\n"
+	"are not given stay as they were. When that fails, the old daemon goes on.\n"
+	"SIGTERM unmounts, SIGUSR1 switches tracing.\n"
+	"Exit status: 0 mounted, 1 not, 2 wrong usage.\n"
+	"Options:\n";
 
 static int fail(const char *what, int error)
 {
@@ -71,6 +75,34 @@ static int prepare(const char *state_arg, const char *mnt_arg, char *state, char
 	return 0;
 }
 
+/* The same for a mount that is there. Nothing below it may be touched: it is not served for a moment. */
+static int prepare_takeover(const char *state_arg, const char *mnt_arg, char *state, char *mnt)
+{
+	char other[PATH_MAX];
+	struct statvfs vfs;
+	int r;
+
+	r = mount_path(mnt_arg, mnt);
+	if (r < 0)
+		return fail(mnt_arg, -r);
+	if (!realpath(state_arg, state))
+		return fail(state_arg, errno);
+	if (!mount_find(mnt, other)) {
+		fprintf(stderr, "inferfs mount: %s: no inferfs is mounted there that could be taken over\n",
+			mnt);
+		return 1;
+	}
+	if (strcmp(other, state) != 0) {
+		fprintf(stderr, "inferfs mount: %s: what is mounted there is kept in %s\n", mnt, other);
+		return 1;
+	}
+	if (statvfs(mnt, &vfs) < 0 && (errno == ENOTCONN || errno == ECONNABORTED)) {
+		fprintf(stderr, "inferfs mount: %s: its daemon is gone: mount it without --takeover\n", mnt);
+		return 1;
+	}
+	return 0;
+}
+
 static void no_one_waits(void *data)
 {
 	(void)data;
@@ -86,7 +118,8 @@ static void tell_parent(void *data)
 	*fd = -1;
 }
 
-static int run_daemon(const char *state, const char *mnt, const struct mount_options *options, int fd)
+static int run_daemon(const char *state, const char *mnt, const struct mount_options *options, bool takeover,
+		      int fd)
 {
 	char path[PATH_MAX + 8], text[640];
 	struct err err = ERR_INIT;
@@ -105,7 +138,7 @@ static int run_daemon(const char *state, const char *mnt, const struct mount_opt
 	dup2(log, STDERR_FILENO);
 	close(null);
 	close(log);
-	r = mount_run(state, mnt, options, tell_parent, &fd, &err);
+	r = mount_run(state, mnt, options, takeover, tell_parent, &fd, &err);
 	if (r < 0) {
 		log_error("%s", err_format(&err, text, sizeof(text)));
 		if (fd >= 0)
@@ -114,7 +147,8 @@ static int run_daemon(const char *state, const char *mnt, const struct mount_opt
 	return r < 0;
 }
 
-static int start_daemon(const char *state, const char *mnt, const struct mount_options *options)
+static int start_daemon(const char *state, const char *mnt, const struct mount_options *options,
+			bool takeover)
 {
 	char text[700];
 	size_t len = 0;
@@ -129,7 +163,7 @@ static int start_daemon(const char *state, const char *mnt, const struct mount_o
 		return fail("fork", errno);
 	if (pid == 0) {
 		close(fds[0]);
-		return run_daemon(state, mnt, options, fds[1]);
+		return run_daemon(state, mnt, options, takeover, fds[1]);
 	}
 	close(fds[1]);
 	while (len < sizeof(text) - 1 && (n = read(fds[0], text + len, sizeof(text) - 1 - len)) != 0) {
@@ -148,9 +182,11 @@ static int start_daemon(const char *state, const char *mnt, const struct mount_o
 
 int mount_main(int argc, char **argv)
 {
-	static const struct option longs[] = {{"help", no_argument, NULL, 'h'}, {0}};
+	static const struct option longs[] = {
+		{"help", no_argument, NULL, 'h'}, {"takeover", no_argument, NULL, 'T'}, {0}};
 	const char *slash = strrchr(argv[0], '/');
-	bool helper = strncmp(slash ? slash + 1 : argv[0], "mount.", 6) == 0, foreground = false;
+	bool helper = strncmp(slash ? slash + 1 : argv[0], "mount.", 6) == 0, foreground = false,
+	     takeover = false;
 	char state[PATH_MAX], mnt[PATH_MAX], text[640];
 	struct mount_options options;
 	struct err err = ERR_INIT;
@@ -167,6 +203,9 @@ int mount_main(int argc, char **argv)
 			if (helper) /* mount(8)'s "fake" */
 				return 0;
 			foreground = true;
+			break;
+		case 'T':
+			takeover = true;
 			break;
 		case 'o':
 			if (options_parse(&options, optarg, &err) < 0) {
@@ -192,13 +231,14 @@ int mount_main(int argc, char **argv)
 		options_help(stderr);
 		return 2;
 	}
-	r = prepare(argv[optind], argv[optind + 1], state, mnt);
+	r = takeover ? prepare_takeover(argv[optind], argv[optind + 1], state, mnt)
+		     : prepare(argv[optind], argv[optind + 1], state, mnt);
 	if (r)
 		return r;
 	log_init("daemon");
 	if (!foreground)
-		return start_daemon(state, mnt, &options);
-	r = mount_run(state, mnt, &options, no_one_waits, NULL, &err);
+		return start_daemon(state, mnt, &options, takeover);
+	r = mount_run(state, mnt, &options, takeover, no_one_waits, NULL, &err);
 	if (r < 0)
 		fprintf(stderr, "inferfs mount: %s\n", err_format(&err, text, sizeof(text)));
 	return r < 0;

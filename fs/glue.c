@@ -450,6 +450,11 @@ fail:
 	return r;
 }
 
+int glue_expect(struct glue *glue, const uint64_t *inos, size_t n)
+{
+	return sched_expect(glue->sched, inos, n);
+}
+
 int glue_start(struct glue *glue, const char *mountpoint)
 {
 	int r = publisher_start(glue->pub, mountpoint);

@@ -23,6 +23,9 @@ int glue_start(struct glue *glue, const char *mountpoint);
 void glue_stop(struct glue *glue);
 void glue_free(struct glue *glue); /* NULL is allowed */
 
+/* Before glue_start: sched_expect. */
+int glue_expect(struct glue *glue, const uint64_t *inos, size_t n);
+
 struct sched *glue_sched(struct glue *glue); /* borrowed, there from glue_new on */
 struct publisher *glue_publisher(struct glue *glue);
 int64_t glue_settle_batch_ns(const struct glue *glue); /* the mount's option */ /* likewise */

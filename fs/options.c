@@ -144,10 +144,15 @@ int options_parse(struct mount_options *options, const char *text, struct err *e
 {
 	struct mount_options parsed = *options;
 	char *copy = strdup(text), *save = NULL;
+	size_t len = strlen(parsed.given);
 	int r = 0;
 
 	if (!copy)
 		return err_set(err, ERR_NO_MEMORY, "-o");
+	if (len + 1 + strlen(text) + 1 > sizeof(parsed.given))
+		r = err_set(err, ERR_SPEC_VALUE, "-o: more than %zu bytes", sizeof(parsed.given));
+	else
+		sprintf(parsed.given + len, "%s%s", len ? "," : "", text);
 	for (char *word = strtok_r(copy, ",", &save); r == 0 && word; word = strtok_r(NULL, ",", &save))
 		r = parse_one(&parsed, word, err);
 	free(copy);

@@ -16,6 +16,7 @@ struct mount_options {
 	int64_t threads, worker_threads;
 	int64_t max_bytes; /* 0: no limit */
 	bool allow_other, null_backend, trace, clone_fd;
+	char given[1024]; /* all that was parsed, as text that options_parse takes */
 };
 
 void options_init(struct mount_options *options); /* the defaults */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/pidfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -36,15 +37,20 @@ static unsigned long long start_time(int pid)
 
 int state_write_pid(const char *state_dir, struct err *err)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], new[PATH_MAX];
 	FILE *f;
 	int r;
 
 	snprintf(path, sizeof(path), "%s/pid", state_dir);
-	f = fopen(path, "we");
+	snprintf(new, sizeof(new), "%s/pid.new", state_dir);
+	f = fopen(new, "we");
+	if (f)
+		fchmod(fileno(f), 0644);
 	r = f ? fprintf(f, "%d %llu\n", (int)getpid(), start_time(getpid())) : -1;
 	if (f && fclose(f) != 0)
 		r = -1;
+	if (r >= 0)
+		r = rename(new, path); /* whoever reads it finds one daemon or the other */
 	return r < 0 ? err_set(err, ERR_IO, "writing %s: %s", path, strerror(errno)) : 0;
 }
 

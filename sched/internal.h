@@ -35,6 +35,8 @@ struct sched {
 	struct outbox outbox;
 	struct unpacker unpacker;
 	struct status status;
+	uint64_t *expected; /* (n_expected), ascending: sched_expect's */
+	size_t n_expected;
 	struct loop_timer *stop_timer;
 	int64_t stop_until;
 };
@@ -44,6 +46,7 @@ struct sched {
 int sched_new_on(struct sched **ret, const struct host_ops *ops, void *host,
 		 const struct sched_options *options, struct loop *loop);
 void sched_begin(struct sched *s);
+bool sched_expects(const struct sched *s, uint64_t ino);
 /* The executor, made at the first call. */
 int sched_executor(struct sched *s, struct executor **ret);
 

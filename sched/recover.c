@@ -348,6 +348,8 @@ static void recover_entry(struct sched *s, const struct found *f)
 	if (strncmp(slash, "/in/", 4) != 0 || f->value[0] != 'f')
 		return;
 	path = slash + 4;
+	if (sched_expects(s, f->ino))
+		return;
 	ep = endpoint_get(s, app, true);
 	if (ep && !instance_name_waits(path) && !table_find(&ep->instances, path) && !is_answered(s, f->ino))
 		task_instance_event(ep, INSTANCE_COMPLETE, path, f->ino);

@@ -314,6 +314,33 @@ int sched_new(struct sched **ret, const struct host_ops *ops, void *host, const 
 	return r;
 }
 
+static int compare_inos(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+int sched_expect(struct sched *s, const uint64_t *inos, size_t n)
+{
+	uint64_t *copy = calloc(n + 1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	if (n)
+		memcpy(copy, inos, n * sizeof(*copy));
+	qsort(copy, n, sizeof(*copy), compare_inos);
+	free(s->expected);
+	s->expected = copy;
+	s->n_expected = n;
+	return 0;
+}
+
+bool sched_expects(const struct sched *s, uint64_t ino)
+{
+	return s->n_expected && bsearch(&ino, s->expected, s->n_expected, sizeof(ino), compare_inos);
+}
+
 void sched_begin(struct sched *s)
 {
 	int r;
@@ -413,6 +440,7 @@ void sched_free(struct sched *s)
 	status_release(&s->status);
 	planner_free(s->planner);
 	free(s->by_number);
+	free(s->expected);
 	if (s->owns_loop)
 		loop_free(s->loop);
 	free(s);

@@ -33,6 +33,11 @@ struct sched_options {
 
 int sched_new(struct sched **ret, const struct host_ops *ops, void *host,
 	      const struct sched_options *options);
+/*
+ * Before sched_start: inodes that are open for writing though the scheduler begins only now (the mount was taken over).
+ * Recovery leaves them alone; what happens to them is posted. Copied.
+ */
+int sched_expect(struct sched *s, const uint64_t *inos, size_t n);
 int sched_start(struct sched *s);
 void sched_stop(struct sched *s);
 void sched_free(struct sched *s);

@@ -50,6 +50,7 @@ struct server {
 	bool (*hold)(void *data, const void *request, size_t size); /* atomic */
 	void *hold_data;
 	struct request *held, **held_tail; /* under lock */
+	struct request *given;             /* atomic read; under lock */
 	struct request *init;              /* written once, before any other request comes */
 	struct thread threads[];
 };
@@ -105,6 +106,14 @@ struct request *request_new(const void *bytes, size_t size)
 	return request;
 }
 
+static void free_requests(struct request *requests)
+{
+	for (struct request *next; requests; requests = next) {
+		next = requests->next;
+		free(requests);
+	}
+}
+
 /* False: it can't be kept, and is served. */
 static bool keep(struct server *server, const void *bytes, size_t size)
 {
@@ -141,6 +150,26 @@ static void serve(struct server *server, const struct fuse_buf *buf)
 	__atomic_add_fetch(&server->n_idle, 1, __ATOMIC_RELAXED);
 }
 
+/* One that was given, if there is any. */
+static bool serve_given(struct server *server)
+{
+	struct fuse_buf buf = {0};
+	struct request *given;
+
+	pthread_mutex_lock(&server->lock);
+	given = server->given;
+	if (given)
+		__atomic_store_n(&server->given, given->next, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&server->lock);
+	if (!given)
+		return false;
+	buf.mem = given->bytes;
+	buf.size = given->size;
+	serve(server, &buf);
+	free(given);
+	return true;
+}
+
 /* False: the end. */
 static bool rest(struct server *server)
 {
@@ -169,6 +198,8 @@ static void *thread_main(void *data)
 	for (;;) {
 		if (__atomic_load_n(&server->want, __ATOMIC_RELAXED) != RUN && !rest(server))
 			break;
+		if (__atomic_load_n(&server->given, __ATOMIC_RELAXED) && serve_given(server))
+			continue;
 		__atomic_store_n(&self->reading, true, __ATOMIC_RELAXED);
 		r = fuse_session_receive_buf(server->se, &self->buf);
 		__atomic_store_n(&self->reading, false, __ATOMIC_RELAXED);
@@ -303,10 +334,8 @@ void server_free(struct server *server)
 	pthread_mutex_unlock(&server->lock);
 	for (int i = 0; i < server->n_threads; i++)
 		pthread_join(server->threads[i].id, NULL);
-	for (struct request *held = server_take_held(server), *next; held; held = next) {
-		next = held->next;
-		free(held);
-	}
+	free_requests(server->held);
+	free_requests(server->given);
 	free(server->init);
 	pthread_mutex_destroy(&server->lock);
 	pthread_cond_destroy(&server->wake);
@@ -339,13 +368,24 @@ const struct request *server_init(const struct server *server)
 	return server->init;
 }
 
-void server_process(struct server *server, const struct request *request, bool mute)
+int server_replay_init(struct server *server, const struct request *init)
 {
-	struct fuse_buf buf = {.mem = (void *)request->bytes, .size = request->size};
+	struct fuse_buf buf = {0};
 
-	if (mute && !server->init)
-		server->init = request_new(request->bytes, request->size);
-	muted = mute;
+	server->init = request_new(init->bytes, init->size);
+	if (!server->init)
+		return -ENOMEM;
+	buf.mem = server->init->bytes;
+	buf.size = init->size;
+	muted = true;
 	fuse_session_process_buf(server->se, &buf);
 	muted = false;
+	return 0;
+}
+
+void server_give(struct server *server, struct request *requests)
+{
+	pthread_mutex_lock(&server->lock);
+	__atomic_store_n(&server->given, requests, __ATOMIC_RELAXED);
+	pthread_mutex_unlock(&server->lock);
 }

@@ -41,11 +41,13 @@ void server_hold(struct server *server, bool (*hold)(void *data, const void *req
 		 void *data);
 /* Those that were kept, in order, oldest first; the caller's to free. While it is paused. */
 struct request *server_take_held(struct server *server);
+/* Requests to serve before others are read, the server's to free. While it is paused. */
+void server_give(struct server *server, struct request *requests);
 /* The first request of all, FUSE_INIT; borrowed. NULL: it did not come yet. While it is paused. */
 const struct request *server_init(const struct server *server);
 
-/* Serves one request on the calling thread as if it had been read now. mute: its answer is not sent (the kernel has one). */
-void server_process(struct server *server, const struct request *request, bool mute);
+/* Lets the session see another's FUSE_INIT: its answer is not sent, for the kernel has one. Before the first start. */
+int server_replay_init(struct server *server, const struct request *init);
 /* A copy; NULL: no memory. */
 struct request *request_new(const void *bytes, size_t size);
 

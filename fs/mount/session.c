@@ -7,29 +7,23 @@
 
 #include "engine/base/log.h"
 #include "engine/base/slice.h"
-#include "fs/mount/private.h"
-#include "fs/mount/serve.h"
+#include "fs/mount/mounted.h"
+#include "fs/mount/takeover.h"
 #include "fs/state.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Chosen: what one request takes; with the kernel's 3 ms a thread that wakes waits as long for a worker to end its. */
 #define SLICE_NS 100000
-
-struct mounted {
-	struct fuse_session *se;
-	struct server *server;
-	struct served served;
-	const struct mount_options *options;
-	pthread_t main;
-};
 
 /* The kernel has nothing more to ask. */
 static void ended(void *data)
@@ -37,16 +31,26 @@ static void ended(void *data)
 	pthread_kill(((struct mounted *)data)->main, SIGUSR2);
 }
 
-static int make_session(struct mounted *m, const char *state_dir, const char *mnt, struct err *err)
+static int mount_new(struct mounted *m, int fuse_fd)
+{
+	char path[32];
+
+	if (fuse_fd < 0)
+		return fuse_session_mount(m->se, m->mnt);
+	snprintf(path, sizeof(path), "/dev/fd/%d", fuse_fd);
+	return fuse_session_mount(m->se, path);
+}
+
+int mounted_new_session(struct mounted *m, int fuse_fd, struct err *err)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	char *opts = NULL, name[4200];
 	int r = -ENOMEM;
 
-	snprintf(name, sizeof(name), "fsname=%s", state_dir);
+	snprintf(name, sizeof(name), "fsname=%s", m->state_dir);
 	if (fuse_opt_add_opt(&opts, "subtype=inferfs,default_permissions") < 0 ||
 	    fuse_opt_add_opt_escaped(&opts, name) < 0 ||
-	    (m->options->allow_other && fuse_opt_add_opt(&opts, "allow_other") < 0) ||
+	    (m->options.allow_other && fuse_opt_add_opt(&opts, "allow_other") < 0) ||
 	    fuse_opt_add_arg(&args, "inferfs") < 0 || fuse_opt_add_arg(&args, "-o") < 0 ||
 	    fuse_opt_add_arg(&args, opts) < 0) {
 		err_set(err, ERR_NO_MEMORY, "mounting");
@@ -58,63 +62,157 @@ static int make_session(struct mounted *m, const char *state_dir, const char *mn
 		goto out;
 	}
 	m->served.se = m->se;
-	if (fuse_session_mount(m->se, mnt) != 0) {
+	if (mount_new(m, fuse_fd) != 0) {
 		r = err_set(err, ERR_IO, "mounting on %s: the kernel or fusermount3 refuses (said above)",
-			    mnt);
+			    m->mnt);
 		goto out;
 	}
-	r = 0;
+	m->taken = fuse_fd >= 0;
+	fuse_fd = -1;
+	r = server_new(&m->server, m->se, &m->options, ended, m);
+	if (r < 0)
+		err_set(err, ERR_NO_MEMORY, "mounting");
 out:
+	if (fuse_fd >= 0)
+		close(fuse_fd);
 	free(opts);
 	fuse_opt_free_args(&args);
 	return r;
 }
 
-/* Until something ends the mount. */
-static void wait_for_end(const sigset_t *signals)
+int mounted_new_glue(struct mounted *m, struct err *err)
 {
-	int sig;
+	const struct sched_options options = {.settle_ns = m->options.settle_ns,
+					      .settle_batch_ns = m->options.settle_batch_ns,
+					      .worker_threads = m->options.worker_threads,
+					      .null_backend = m->options.null_backend};
 
-	for (;;) {
-		if (sigwait(signals, &sig) != 0)
-			continue;
-		if (sig == SIGUSR1) {
-			unsigned mask = __atomic_load_n(&log_trace_mask, __ATOMIC_RELAXED);
+	int r = glue_new(&m->glue, m->vol, m->state_dir, &options, err);
 
-			log_trace_set(mask ? 0 : ~0u);
-			log_info("trace is %s", mask ? "off" : "on");
-			continue;
-		}
-		if (sig == SIGUSR2)
-			log_info("unmounted");
-		else
-			log_info("%s: unmounting", strsignal(sig));
-		return;
-	}
+	if (r == 0)
+		publisher_on_append(glue_publisher(m->glue), poll_wake, NULL);
+	return r;
 }
 
-int mount_run(const char *state_dir, const char *mnt, const struct mount_options *options,
-	      void (*ready)(void *data), void *data, struct err *err)
+/* Files that are still being written are not what recovery takes them for. */
+static int tell_writing(struct mounted *m, const struct tree_handles *handles)
 {
-	const struct sched_options sched_options = {.settle_ns = options->settle_ns,
-						    .settle_batch_ns = options->settle_batch_ns,
-						    .worker_threads = options->worker_threads,
-						    .null_backend = options->null_backend};
-	struct mounted m = {.options = options, .main = pthread_self()};
-	struct volume *vol = NULL;
-	struct glue *glue = NULL;
-	struct rlimit files;
-	sigset_t signals;
+	uint64_t *inos = calloc(handles->n_writing + 1, sizeof(*inos));
+	size_t n = 0;
 	int r;
 
+	if (!inos)
+		return -ENOMEM;
+	for (size_t i = 0; i < handles->n_writing; i++)
+		if (handles->writing[i].changed)
+			inos[n++] = handles->writing[i].ino;
+	r = glue_expect(m->glue, inos, n);
+	free(inos);
+	if (r == 0)
+		tree_tell_writing(m->served.tree);
+	return r;
+}
+
+/* Answering the tree takes little, and workers that keep all cores busy wait for it; only root may. Not so
+ * RocksDB's threads, which exist by now: they work ahead. */
+static void set_up_thread(void)
+{
+	if (getpriority(PRIO_PROCESS, 0) == 0 && setpriority(PRIO_PROCESS, 0, -5) < 0 && errno != EACCES &&
+	    errno != EPERM)
+		log_warn("setpriority: %s", strerror(errno));
+	slice_set(SLICE_NS);
+}
+
+int mounted_open(struct mounted *m, const struct tree_handles *handles, struct err *err)
+{
+	int r;
+
+	r = volume_open(&m->vol, m->state_dir, handles ? VOLUME_TAKEN_OVER : 0, err);
+	if (r < 0)
+		return r;
+	if (m->options.max_bytes)
+		volume_limit(m->vol, (uint64_t)m->options.max_bytes);
+	set_up_thread();
+	r = mounted_new_glue(m, err);
+	if (r == 0)
+		r = tree_new(&m->served.tree, m->vol, m->glue, err);
+	if (r == 0 && handles) {
+		r = tree_take_over(m->served.tree, handles);
+		if (r == 0)
+			r = tell_writing(m, handles);
+		if (r < 0)
+			err_set(err, ERR_TAKEOVER, "the open files: %s", strerror(-r));
+	}
+	if (r < 0)
+		mounted_close(m);
+	return r;
+}
+
+void mounted_close(struct mounted *m)
+{
+	tree_free(m->served.tree);
+	glue_free(m->glue);
+	if (m->owner)
+		volume_close(m->vol);
+	else
+		volume_hand_over(m->vol);
+	m->served.tree = NULL;
+	m->glue = NULL;
+	m->vol = NULL;
+}
+
+static bool is_end(unsigned sig)
+{
+	unsigned mask = __atomic_load_n(&log_trace_mask, __ATOMIC_RELAXED);
+
+	if (sig == SIGUSR1) {
+		log_trace_set(mask ? 0 : ~0u);
+		log_info("trace is %s", mask ? "off" : "on");
+	} else if (sig == SIGUSR2) {
+		log_info("unmounted");
+	} else {
+		log_info("%s: unmounting", strsignal((int)sig));
+	}
+	return sig != SIGUSR1;
+}
+
+/* 0: the mount ends; 1: it is another daemon's now; below 0: it can't go on. */
+static int wait_for_end(struct mounted *m)
+{
+	struct pollfd polls[2] = {{.fd = signalfd(-1, &m->signals, SFD_CLOEXEC), .events = POLLIN},
+				  {.fd = m->listen_fd, .events = POLLIN}};
+	struct signalfd_siginfo info;
+	int r = polls[0].fd < 0 ? -errno : 0;
+	bool over = r < 0;
+
+	while (!over) {
+		if (poll(polls, 2, -1) < 0)
+			continue;
+		if (polls[0].revents) {
+			over = read(polls[0].fd, &info, sizeof(info)) == sizeof(info) &&
+			       is_end(info.ssi_signo);
+		} else if (polls[1].revents) {
+			r = upgrade_give(m);
+			over = r != 0;
+		}
+	}
+	if (polls[0].fd >= 0)
+		close(polls[0].fd);
+	return r;
+}
+
+static void set_up_process(struct mounted *m)
+{
+	struct rlimit files;
+
 	/* Before any thread exists, so that all inherit it and only this one ever sees them. */
-	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGHUP);
-	sigaddset(&signals, SIGUSR1);
-	sigaddset(&signals, SIGUSR2);
-	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	sigemptyset(&m->signals);
+	sigaddset(&m->signals, SIGTERM);
+	sigaddset(&m->signals, SIGINT);
+	sigaddset(&m->signals, SIGHUP);
+	sigaddset(&m->signals, SIGUSR1);
+	sigaddset(&m->signals, SIGUSR2);
+	pthread_sigmask(SIG_BLOCK, &m->signals, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);                    /* a write beyond RLIMIT_FSIZE fails like any other */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) { /* each file that users have open may need one */
@@ -122,59 +220,78 @@ int mount_run(const char *state_dir, const char *mnt, const struct mount_options
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
 	umask(0); /* modes of new files come with the kernel's requests, masked there */
-	log_trace_set(options->trace ? ~0u : 0);
+	log_trace_set(m->options.trace ? ~0u : 0);
+}
 
-	r = volume_open(&vol, state_dir, 0, err);
+static int start_new(struct mounted *m, struct err *err)
+{
+	int r = mounted_open(m, NULL, err);
+
 	if (r < 0)
-		goto out;
-	if (options->max_bytes)
-		volume_limit(vol, (uint64_t)options->max_bytes);
-	/* Answering the tree takes little, and workers that keep all cores busy wait for it; only root may. Not so
-	 * RocksDB's threads, which exist by now: they work ahead. */
-	if (getpriority(PRIO_PROCESS, 0) == 0 && setpriority(PRIO_PROCESS, 0, -5) < 0 && errno != EACCES &&
-	    errno != EPERM)
-		log_warn("setpriority: %s", strerror(errno));
-	slice_set(SLICE_NS);
-	r = state_write_pid(state_dir, err);
-	if (r < 0)
-		goto out;
-	r = glue_new(&glue, vol, state_dir, &sched_options, err);
-	if (r < 0)
-		goto out;
-	publisher_on_append(glue_publisher(glue), poll_wake, NULL);
-	r = tree_new(&m.served.tree, vol, glue, err);
-	if (r < 0)
-		goto out;
-	r = make_session(&m, state_dir, mnt, err);
-	if (r < 0)
-		goto out;
-	r = server_new(&m.server, m.se, options, ended, &m);
-	if (r == 0)
-		r = server_start(m.server);
-	if (r < 0) {
-		err_set(err, ERR_NO_MEMORY, "starting a thread");
-		goto out;
+		return r;
+	m->owner = true;
+	r = mounted_new_session(m, -1, err);
+	if (r == 0 && server_start(m->server) < 0)
+		r = err_set(err, ERR_NO_MEMORY, "starting a thread");
+	return r;
+}
+
+static void end_session(struct mounted *m)
+{
+	static struct fuse_session
+		*given_away; /* libfuse has no way to let go of a mount: kept, so that nothing leaks */
+	char state_dir[PATH_MAX];
+	bool taken = m->taken;
+
+	server_free(m->server);
+	if (!m->se)
+		return;
+	if (!m->owner && !taken) {
+		close(fuse_session_fd(m->se));
+		given_away = m->se;
+		(void)given_away;
+		return;
 	}
-	r = glue_start(glue, mnt);
-	if (r < 0) {
-		err_set(err, ERR_IO, "starting the scheduler: %s", strerror(-r));
-	} else {
+	fuse_session_unmount(m->se);
+	fuse_session_destroy(m->se);
+	if (m->owner && taken && mount_find(m->mnt, state_dir) && strcmp(state_dir, m->state_dir) == 0)
+		mount_detach(m->mnt);
+}
+
+int mount_run(const char *state_dir, const char *mnt, const struct mount_options *options, bool takeover,
+	      void (*ready)(void *data), void *data, struct err *err)
+{
+	struct mounted m = {.state_dir = state_dir,
+			    .mnt = mnt,
+			    .options = *options,
+			    .main = pthread_self(),
+			    .listen_fd = -1};
+	int r;
+
+	set_up_process(&m);
+	r = takeover ? upgrade_take(&m, err) : start_new(&m, err);
+	if (r == 0)
+		r = state_write_pid(state_dir, err);
+	if (r == 0)
+		r = takeover_listen(state_dir, &m.listen_fd, err);
+	if (r == 0 && glue_start(m.glue, mnt) < 0)
+		r = err_set(err, ERR_NO_MEMORY, "starting the scheduler");
+	if (r == 0) {
 		log_info("%s is mounted on %s", state_dir, mnt);
 		ready(data);
-		wait_for_end(&signals);
-		glue_stop(glue);
+		r = wait_for_end(&m);
+		if (r < 0)
+			err_set(err, ERR_IO, "%s", strerror(-r));
 	}
-out:
-	server_free(m.server);
-	if (m.se) {
-		fuse_session_unmount(m.se);
-		fuse_session_destroy(m.se);
-	}
-	tree_free(m.served.tree);
-	glue_free(glue);
-	if (vol) {
+	if (m.owner)
+		glue_stop(m.glue);
+	end_session(&m);
+	if (m.listen_fd >= 0)
+		close(m.listen_fd);
+	if (m.owner) {
+		takeover_unlisten(state_dir);
 		state_remove_pid(state_dir);
-		volume_close(vol);
 	}
-	return r;
+	mounted_close(&m);
+	return r < 0 ? r : 0;
 }

@@ -15,35 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct open_node {
-	struct open_node *next;
-	uint64_t ino;
-	unsigned writers; /* handles */
-	bool changed; /* content changed since the first of them was opened, or since `synced`; atomic read */
-	bool synced;  /* `synced` was told of it */
-	bool gone;    /* the last name was unlinked */
-	uint8_t kind; /* atomic read */
-	struct place *dir; /* NULL: not known */
-	char name[256];
-	pthread_mutex_t text_lock;
-};
-
-struct tree_file {
-	struct tree *tree;
-	uint64_t number;
-	struct vol_file *vf;
-	struct open_node *open; /* NULL: read-only */
-	uint8_t kind;           /* when it was opened */
-	bool truncated;         /* by its opening */
-	uint64_t grown;         /* of tree_grew; atomic */
-};
-
 static uint64_t appended(const struct tree *tree)
 {
 	return tree->glue ? publisher_appended(glue_publisher(tree->glue)) : 0;
 }
 
-static struct open_node **bucket(struct tree *tree, uint64_t ino)
+struct open_node **open_find(struct tree *tree, uint64_t ino)
 {
 	struct open_node **at = &tree->open_nodes[ino % OPEN_BUCKETS];
 
@@ -153,7 +130,7 @@ static int open_get(struct tree *tree, const struct vol_attr *attr, struct open_
 	new->kind = attr->kind;
 	pthread_mutex_init(&new->text_lock, NULL);
 	pthread_mutex_lock(&tree->open_lock);
-	at = bucket(tree, attr->ino);
+	at = open_find(tree, attr->ino);
 	open = *at;
 	if (!open) {
 		*at = open = new;
@@ -179,7 +156,7 @@ static void open_put(struct tree *tree, struct open_node *open, bool complete)
 	struct node node;
 
 	pthread_mutex_lock(&tree->open_lock);
-	at = bucket(tree, open->ino);
+	at = open_find(tree, open->ino);
 	if (--open->writers) {
 		pthread_mutex_unlock(&tree->open_lock);
 		return;
@@ -206,7 +183,7 @@ bool handles_moved(const struct node *node)
 	struct open_node *open;
 
 	pthread_mutex_lock(&tree->open_lock);
-	open = *bucket(tree, node->ino);
+	open = *open_find(tree, node->ino);
 	if (open) {
 		old = open->dir;
 		open->dir = place_ref(node->dir);
@@ -229,7 +206,7 @@ void handles_unlinked(struct tree *tree, uint64_t ino, bool last)
 	struct open_node *open;
 
 	pthread_mutex_lock(&tree->open_lock);
-	open = *bucket(tree, ino);
+	open = *open_find(tree, ino);
 	if (open) {
 		open->gone = last;
 		old = open->dir; /* another link's name is looked for when it is needed */
@@ -244,7 +221,7 @@ bool handles_changed(struct tree *tree, uint64_t ino)
 	struct open_node *open;
 
 	pthread_mutex_lock(&tree->open_lock);
-	open = *bucket(tree, ino);
+	open = *open_find(tree, ino);
 	if (open)
 		__atomic_store_n(&open->changed, true, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&tree->open_lock);
@@ -274,6 +251,7 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 			mode = O_RDWR;
 	}
 	/* The kernel works out the offsets of O_APPEND and has done what the other flags ask for. */
+	file->mode = (uint8_t)mode;
 	r = vol_file_open(tree->vol, ino, mode | (writable ? flags & O_TRUNC : 0), &file->vf);
 	if (r < 0)
 		goto fail;
@@ -491,7 +469,7 @@ int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only)
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&tree->open_lock);
-	open = *bucket(tree, ino); /* sync(1) has a handle of its own, for reading */
+	open = *open_find(tree, ino); /* sync(1) has a handle of its own, for reading */
 	if (open && open->changed && node_type(open->kind)->synced) {
 		__atomic_store_n(&open->changed, false, __ATOMIC_RELAXED); /* a further change tells again */
 		open->synced = true;

@@ -143,6 +143,7 @@ bool handles_moved(const struct node *node);
 void handles_unlinked(struct tree *tree, uint64_t ino, bool last); /* a name of it went, or the last one */
 /* Truncated by name: true if it is open for writing, so that `complete` follows. */
 bool handles_changed(struct tree *tree, uint64_t ino);
+void handles_abandon(struct tree *tree); /* at the end: handover.c */
 /* A name of the inode, for hooks that are called for the inode; name: 256 bytes; place_unref(ret->dir). */
 int node_find(struct tree *tree, const struct vol_attr *attr, struct node *ret, char *name);
 
@@ -203,9 +204,36 @@ void instance_complete(const struct node *);
 void instance_synced(const struct node *, bool);
 int instance_check_xattr(const struct node *, const char *, const char *, size_t);
 
+/* An inode that is open for writing (handles.c and handover.c only). */
+struct open_node {
+	struct open_node *next;
+	uint64_t ino;
+	unsigned writers; /* handles */
+	bool changed; /* content changed since the first of them was opened, or since `synced`; atomic read */
+	bool synced;  /* `synced` was told of it */
+	bool gone;    /* the last name was unlinked */
+	uint8_t kind; /* atomic read */
+	struct place *dir; /* NULL: not known */
+	char name[256];
+	pthread_mutex_t text_lock;
+};
+
+struct tree_file {
+	struct tree *tree;
+	uint64_t number;
+	struct vol_file *vf;
+	struct open_node *open; /* NULL: read-only */
+	uint8_t kind;           /* when it was opened */
+	bool truncated;         /* by its opening */
+	uint64_t grown;         /* of tree_grew; atomic */
+	uint8_t mode;           /* O_RDONLY … that vf was opened with */
+};
+
+/* In its bucket, or where it would be put. Under open_lock. */
+struct open_node **open_find(struct tree *tree, uint64_t ino);
+
 /* A slot of the table of names (place.c). */
 struct name_slot;
-struct open_node;
 
 struct tree {
 	struct volume *vol;

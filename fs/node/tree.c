@@ -31,10 +31,17 @@ int tree_new(struct tree **ret, struct volume *vol, struct glue *glue, struct er
 	return 0;
 }
 
+void tree_join(struct tree *tree, struct glue *glue)
+{
+	tree->glue = glue;
+}
+
 void tree_free(struct tree *tree)
 {
 	if (!tree)
 		return;
+	if (tree->numbers && tree->open_nodes)
+		handles_abandon(tree);
 	for (size_t i = 0; tree->dirs && i < DIR_SLOTS; i++)
 		place_unref(tree->dirs[i]);
 	for (size_t i = 0; tree->names && i < NAME_SLOTS; i++)

@@ -33,6 +33,8 @@ struct tree_caller {
 
 /* glue NULL: no events, no `error` files (unit tests). The glue must outlive the tree. */
 int tree_new(struct tree **ret, struct volume *vol, struct glue *glue, struct err *err);
+void tree_join(struct tree *tree,
+	       struct glue *glue); /* another one from now on; while nothing is called here */
 void tree_free(struct tree *tree); /* NULL is allowed */
 struct volume *tree_volume(struct tree *tree);
 /* Whether thread `tid` is the publisher's, and the core it stays on. */
@@ -84,5 +86,37 @@ int tree_fallocate(struct tree_file *file, int mode, uint64_t offset, uint64_t l
 
 /* A batch directory to be put into an endpoint's in/, owned and readable as the file `like`, its archive. */
 int tree_bulk_new(struct volume *vol, uint64_t like, struct vol_bulk **ret);
+
+/*
+ * --- open files that pass from one process to another (fs/mount/takeover.h); while no request is served ---
+ */
+
+struct tree_handle {
+	uint64_t number, ino;
+	uint8_t kind, mode; /* mode: O_RDONLY, O_WRONLY, O_RDWR */
+	bool writer;
+};
+/* One for each inode that any of them writes to. */
+struct tree_writing {
+	uint64_t ino, dir; /* dir 0: not known where it is */
+	uint8_t kind;
+	bool changed, synced, gone;
+	char name[256];
+};
+struct tree_handles {
+	struct tree_handle *files;
+	size_t n_files;
+	struct tree_writing *writing;
+	size_t n_writing;
+};
+void tree_handles_release(struct tree_handles *handles);
+/* All that are open, flushed. On failure nothing has changed. */
+int tree_hand_over(struct tree *tree, struct tree_handles *ret);
+/* Opens the same in a fresh tree, with their numbers. After a failure it is only good for tree_free. */
+int tree_take_over(struct tree *tree, const struct tree_handles *handles);
+/* Tells the scheduler of the files among them that are being changed, as their first write did. */
+void tree_tell_writing(struct tree *tree);
+/* Whether a write through it, or an xattr, may mean something that only an event tells, not the tree as it is. */
+bool tree_is_event(const struct tree_file *file);
 
 #endif

@@ -73,6 +73,11 @@ static int make_root(struct volume *vol)
 	return r;
 }
 
+uint32_t volume_format(void)
+{
+	return VOLUME_FORMAT;
+}
+
 static int read_number(struct volume *vol, const char *key, uint64_t *ret)
 {
 	char value[8];
@@ -172,7 +177,9 @@ int volume_open(struct volume **ret, const char *state_dir, unsigned flags, stru
 
 	if (r < 0)
 		return r;
-	if (!vol->read_only) {
+	if (flags & VOLUME_TAKEN_OVER)
+		vol->purged = true; /* by who opened it first */
+	else if (!vol->read_only) {
 		r = purge_crashed(vol);
 		if (r < 0) {
 			err_set(err, ERR_IO, "%s: %s", state_dir, strerror(-r));
@@ -227,5 +234,13 @@ void volume_close(struct volume *vol)
 	r = sync_all(vol, true);
 	if (r < 0)
 		log_error("volume: sync at close: %s", strerror(-r));
+	release(vol);
+}
+
+void volume_hand_over(struct volume *vol)
+{
+	if (!vol)
+		return;
+	room_stop(vol);
 	release(vol);
 }

@@ -46,13 +46,22 @@ struct vol_attr {
 	uint8_t kind; /* the caller's */
 };
 
-enum volume_flags { VOLUME_READ_ONLY = 1 };
+enum volume_flags {
+	VOLUME_READ_ONLY = 1,
+	/* Another process closed it by volume_hand_over, and its open files are opened here. Nothing is purged. */
+	VOLUME_TAKEN_OVER = 2,
+};
 
 /* Makes an empty volume (root directory 0755 of the caller, kind 0) where there is none. -EBUSY: another
  * process has it open. Also removes what open-unlinked files of a crashed run left. */
 int volume_open(struct volume **ret, const char *state_dir, unsigned flags, struct err *err);
+uint32_t volume_format(void); /* the version of what lies in the state directory that this program knows */
 void volume_close(struct volume *vol); /* flushes; NULL is allowed */
-int volume_sync(struct volume *vol);   /* all so far survives power loss */
+/* Closes it for another process (handover.c). No file is open any more: all were flushed and abandoned. */
+void volume_hand_over(struct volume *vol);
+/* Writes RocksDB's log into its tables, so that the next one to open it has less to read. While it is in use. */
+int volume_settle(struct volume *vol);
+int volume_sync(struct volume *vol); /* all so far survives power loss */
 int volume_statvfs(struct volume *vol, struct statvfs *ret);
 /* A limit on all that lies in the state directory: beyond it what needs room is -EDQUOT. Before other threads use it. */
 void volume_limit(struct volume *vol, uint64_t max_bytes);
@@ -149,6 +158,8 @@ int vol_mark(struct volume *vol, uint64_t ino, const char *name, const char *tex
  * file stays readable after its last unlink. */
 int vol_file_open(struct volume *vol, uint64_t ino, int flags, struct vol_file **ret);
 void vol_file_close(struct vol_file *f); /* flushes; NULL is allowed. Frees the inode of an unlinked file */
+/* As if the process were killed: what was not flushed is lost, and the inode of an unlinked file stays. NULL is allowed */
+void vol_file_abandon(struct vol_file *f);
 uint64_t vol_file_ino(const struct vol_file *f);
 ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset);
 /* What was written survives kill -9. */
