@@ -158,7 +158,8 @@ static struct host_entry entry_of(const char *path, const struct vol_attr *attr)
 				   .ino = attr->ino,
 				   .size = attr->size,
 				   .mtime = attr->mtime,
-				   .is_dir = S_ISDIR(attr->mode)};
+				   .is_dir = S_ISDIR(attr->mode),
+				   .is_other = !S_ISDIR(attr->mode) && !S_ISREG(attr->mode)};
 }
 
 static int host_lookup(void *host, const char *path, struct host_entry *ret)
@@ -203,8 +204,6 @@ static int walk_entry(void *data, const char *name, uint64_t cookie, const struc
 	size_t len = strlen(name);
 
 	(void)cookie;
-	if (!S_ISREG(attr->mode) && !S_ISDIR(attr->mode))
-		return 0;
 	if (walk->len + len + 2 > sizeof(walk->path)) {
 		walk->r = -ENAMETOOLONG;
 		return 1;

@@ -164,6 +164,9 @@ static void answer_unread(struct instance *inst, int r)
 		v.err.code = ERR_REMOVED;
 	} else if (r == -EFBIG) {
 		err_set(&v.err, ERR_IMAGE_SIZE, "more than %u MiB in the file", MAX_INSTANCE >> 20);
+	} else if (r == -ELOOP || r == -EINVAL) {
+		err_set(&v.err, ERR_NO_FILE, "%s",
+			r == -ELOOP ? "it is a symbolic link" : "it is a device, pipe or socket");
 	} else {
 		err_set(&v.err, ERR_IO, "reading it: %s", strerror(-r));
 	}

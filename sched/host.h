@@ -79,7 +79,7 @@ struct host_entry {
 	uint64_t ino;
 	uint64_t size;
 	struct timespec mtime;
-	bool is_dir;
+	bool is_dir, is_other; /* other: neither a directory nor a regular file; of a walk only */
 };
 
 struct host_ops {

@@ -467,7 +467,7 @@ static int on_path(void *data, const struct host_entry *e)
 	struct recovery *rec = data;
 	const char *slash = strchr(e->path, '/');
 
-	if (!e->is_dir && slash && strcmp(slash, "/spec.json") == 0)
+	if (!e->is_dir && !e->is_other && slash && strcmp(slash, "/spec.json") == 0)
 		return add_name(rec, e->path, (size_t)(slash - e->path), e->ino);
 	return 0;
 }

@@ -153,7 +153,7 @@ static int on_file(void *data, const struct host_entry *e)
 	struct dataset_walk *walk = data;
 	uint64_t h = 0;
 
-	if (e->is_dir || !counts(e->path))
+	if (e->is_dir || e->is_other || !counts(e->path))
 		return 0;
 	for (const char *p = e->path; *p; p++)
 		h = mix(h, (uint8_t)*p);

@@ -54,8 +54,9 @@ int instance_came(const struct node *node, enum node_event event, bool open_for_
 {
 	if (event == NODE_MOVED)
 		instance_forget_answer(node->tree, node->ino);
-	/* A new one is open, or (mknod, as an NFS server does) will be: that open's end tells. */
-	if (event == NODE_MOVED)
+	/* A new one is open, or (mknod, as an NFS server does) will be: that open's end tells. One that is no regular file
+	 * is answered too: with what is wrong with it. */
+	if (event == NODE_MOVED || node->is_whole)
 		post(node, open_for_writing ? INSTANCE_WRITING : INSTANCE_COMPLETE);
 	return 0;
 }

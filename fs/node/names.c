@@ -114,6 +114,7 @@ int tree_create(struct tree *tree, const struct tree_caller *caller, uint64_t pa
 		remember(tree, &attr, parent, name);
 	node = (struct node){
 		.tree = tree, .dir = dir, .name = name, .ino = attr.ino, .kind = new.kind, .is_dir = is_dir};
+	node.is_whole = !is_dir && !S_ISREG(new.mode);
 	if (node_type(new.kind)->came) {
 		r = node_type(new.kind)->came(&node, NODE_CREATED, false);
 		if (r == 0 && is_dir) /* it may have been filled */

@@ -63,6 +63,7 @@ struct node {
 	uint64_t ino;
 	uint8_t kind;
 	bool is_dir;
+	bool is_whole; /* of NODE_CREATED: a symlink or the like, which nobody writes to */
 };
 
 /* Why a name is leaving, or came. */

@@ -270,8 +270,22 @@ mkdir in/c3
 cp "$one" in/c3/file.png
 ln in/c3/file.png in/c3/hard.png
 ln -s file.png in/c3/soft.png
+ln -s /etc/passwd in/c3/away.png
+mkfifo in/c3/pipe.png
 setfattr -n user.deadline -v 60s in/c3
-done_with c3 2
+done_with c3 5
+for f in soft away pipe; do
+	grep -q '"status":.*"failed"' out/c3/$f.png.json || fail "$f: $(cat out/c3/$f.png.json)"
+	grep -q "regular file.*cp -L" out/c3/$f.png.json || fail "$f: $(cat out/c3/$f.png.json)"
+done
+ln -s c3/file.png in/soft-loose.png
+"$INFERFS" wait out/soft-loose.png.json --timeout 10s
+grep -q failed out/soft-loose.png.json
+mkdir "$MNT/datasets/links"
+ln -s x "$MNT/datasets/links/a.png"
+mv "$MNT/datasets/links" in/links
+"$INFERFS" wait out/links/task.json --timeout 10s
+grep -q failed out/links/a.png.json
 
 echo "whose answer it is"
 if [[ $(id -u) -eq 0 ]]; then
@@ -300,7 +314,7 @@ def text(p):
 for p in ("README", "status", "infer/app/state", "jobs/small/progress", "jobs/small/log"):
     text(p)
 stats = json.loads(text("infer/app/stats.json"))
-assert stats["ok"] > 300 and stats["failed"] == 3 and stats["queued"] == 0, stats
+assert stats["ok"] > 300 and stats["failed"] == 8 and stats["queued"] == 0, stats
 rows = list(csv.DictReader(text("infer/app/schedule.csv").splitlines()))
 assert rows and all(None not in r and None not in r.values() for r in rows), rows[:1]
 assert len(text("events").encode()) < 1 << 20
