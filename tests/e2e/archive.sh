@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../support/manifest.sh"
 need python3 zip 7zz zstd xz bzip2 setfattr getfattr
 
-HERE=$PWD/$(dirname "$0")
+HERE=$(cd "$(dirname "$0")" && pwd)
 SRC=$DIR/src
 start -o null_backend
 manifest_tree
