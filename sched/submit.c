@@ -329,6 +329,8 @@ static void instance_writing(struct endpoint *ep, struct instance *inst, const c
 	if (inst) {
 		inst->ino = ino;
 		cancel_synced(inst);
+		if (unpack_wants(inst))
+			unpack_expect(inst);
 	}
 	batch->last_event = loop_now(ep->s->loop);
 }

@@ -16,6 +16,7 @@
 
 #define MAX_DEATHS  3
 #define PATIENCE_NS (60 * NS_PER_S)  /* chosen: for a pack, at most ARCHIVE_PACK + ARCHIVE_ONE bytes */
+#define SPARE_NS    (30 * NS_PER_S)  /* chosen */
 #define LIMIT_NS    (600 * NS_PER_S) /* chosen: for an archive; ARCHIVE_TOTAL of xz takes a minute */
 #define MAX_PACK    (ARCHIVE_PACK + ARCHIVE_ONE)
 
@@ -208,7 +209,7 @@ static int on_message(void *data, struct wire_message *m)
 	struct err err = ERR_INIT;
 
 	if (!job)
-		return 0; /* what it sent before it was told to end */
+		return -EPROTO; /* nobody asked it */
 	switch (m->type) {
 	case WIRE_ENTRIES:
 		return on_entries(s, m);
@@ -241,6 +242,7 @@ static void on_gone(void *data, const char *reason)
 	int pid = peer_pid(u->peer);
 
 	u->reading = NULL;
+	u->spare = false;
 	cancel_timers(s);
 	peer_free(u->peer, &u->reaper);
 	u->peer = NULL;
@@ -261,6 +263,40 @@ static void on_gone(void *data, const char *reason)
 
 static const struct peer_events events = {.message = on_message, .gone = on_gone};
 
+static void not_needed(void *data)
+{
+	struct sched *s = data;
+
+	s->unpacker.patience = NULL;
+	peer_kill(s->unpacker.peer, "is not needed");
+}
+
+static int start_worker(struct sched *s)
+{
+	struct unpacker *u = &s->unpacker;
+	int r = peer_new(&u->peer, s->loop, s->ops, s->host, "unpack", &events, s);
+
+	if (r < 0)
+		return r;
+	r = peer_send(u->peer, &(struct wire_message){.type = WIRE_SETUP, .setup = {1}});
+	if (r < 0) {
+		peer_free(u->peer, &u->reaper);
+		u->peer = NULL;
+	}
+	return r;
+}
+
+void unpack_expect(struct instance *inst)
+{
+	struct sched *s = inst->batch->ep->s;
+	struct unpacker *u = &s->unpacker;
+
+	if (u->peer || s->stopping || !s->ops->tree_new || start_worker(s) < 0)
+		return;
+	u->spare = true;
+	u->patience = loop_timer_at(s->loop, loop_now(s->loop) + SPARE_NS, not_needed, s);
+}
+
 static int launch(struct sched *s, struct archive_job *job)
 {
 	struct wire_message m = {.type = WIRE_UNPACK, .n_fds = 1, .unpack = {.ahead = ARCHIVE_AHEAD}};
@@ -274,14 +310,14 @@ static int launch(struct sched *s, struct archive_job *job)
 		return r;
 	job->limits = archive_limits(job->len);
 	r = s->ops->tree_new(s->host, job->ino, &job->tree);
-	if (r == 0)
-		r = peer_new(&u->peer, s->loop, s->ops, s->host, "unpack", &events, s);
-	if (r == 0)
-		r = peer_send(u->peer, &(struct wire_message){.type = WIRE_SETUP, .setup = {1}});
+	if (r == 0 && !u->peer)
+		r = start_worker(s);
+	u->spare = false;
 	if (r == 0)
 		r = peer_send(u->peer, &m);
 	close(m.fds[0]);
 	if (r < 0) {
+		cancel_timers(s);
 		drop_tree(job);
 		peer_free(u->peer, &u->reaper);
 		u->peer = NULL;
@@ -298,7 +334,7 @@ static void read_next(struct sched *s)
 {
 	struct unpacker *u = &s->unpacker;
 
-	while (!u->peer && !s->stopping && !list_empty(&u->waiting)) {
+	while ((!u->peer || u->spare) && !s->stopping && !list_empty(&u->waiting)) {
 		struct archive_job *job = list_entry(u->waiting.next, struct archive_job, link);
 		struct err err = ERR_INIT;
 		int r;

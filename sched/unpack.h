@@ -59,12 +59,15 @@ struct unpacker {
 	struct peer *peer;
 	struct reaper reaper;
 	struct loop_timer *patience, *limit;
+	bool spare; /* the peer is there before its archive is complete */
 	bool hung;
 };
 
 void unpack_init(struct sched *s);
-void unpack_release(struct sched *s);           /* forgets all; no worker is left */
-void unpack_forget(struct endpoint *ep);        /* it is removed, or freed */
+void unpack_release(struct sched *s);    /* forgets all; no worker is left */
+void unpack_forget(struct endpoint *ep); /* it is removed, or freed */
+void unpack_expect(
+	struct instance *inst); /* it is written: a worker that is started now is ready when it is complete */
 bool unpack_wants(const struct instance *inst); /* it is an archive, and loose */
 void unpack_take(struct instance *inst);        /* complete, in the state UNPACKING */
 void unpack_cancel(struct instance *inst);      /* its file was removed or is written anew */

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define READ_BYTES 262144 /* chosen */
+#define OUT_BYTES  262144
 #define TAR_BLOCK  512
 
 struct unpacking {
@@ -36,6 +37,10 @@ struct unpacking {
 	/* the pack at hand */
 	int fd;
 	uint64_t bytes;
+	/* what is to be written to it next: a system call for each small file would be half of the work */
+	uint64_t out_at;
+	size_t out_len;
+	char *out;                                 /* (OUT_BYTES) */
 	struct wire_file file[ARCHIVE_PACK_FILES]; /* (n); path is an offset into names until it is sent */
 	uint32_t n;
 	struct buf names;
@@ -47,6 +52,29 @@ static int failed(struct unpacking *u, struct err *err, const char *path)
 
 	return err_set(err, archive_errno(u->a) == ENOMEM ? ERR_NO_MEMORY : ERR_BAD_ARCHIVE, "%s%s%s", path,
 		       *path ? ": " : "", said ? said : "unknown cause");
+}
+
+static int flush(struct unpacking *u)
+{
+	int r = u->out_len ? io_pwrite(u->fd, u->out, u->out_len, u->out_at, NULL) : 0;
+
+	u->out_len = 0;
+	return r;
+}
+
+static int put(struct unpacking *u, const void *data, size_t len, uint64_t at)
+{
+	int r = 0;
+
+	if (at != u->out_at + u->out_len || len > OUT_BYTES - u->out_len) {
+		r = flush(u);
+		u->out_at = at;
+	}
+	if (r < 0 || len > OUT_BYTES)
+		return r < 0 ? r : io_pwrite(u->fd, data, len, at, NULL);
+	memcpy(u->out + u->out_len, data, len);
+	u->out_len += len;
+	return 0;
 }
 
 static int wait_for_window(struct unpacking *u)
@@ -78,6 +106,8 @@ static int send_pack(struct unpacking *u)
 		return 0;
 	for (uint32_t i = 0; r == 0 && i < u->n; i++)
 		u->file[i].path = u->names.data + (uintptr_t)u->file[i].path;
+	if (r == 0)
+		r = flush(u);
 	if (r == 0)
 		r = wait_for_window(u);
 	if (r == 0 && ftruncate(u->fd, (off_t)u->bytes) < 0) /* the last file may end in a hole */
@@ -124,7 +154,7 @@ static int read_content(struct unpacking *u, const char *path, uint64_t stated, 
 		}
 		if ((uint64_t)offset + len > end)
 			end = (uint64_t)offset + len;
-		r = io_pwrite(u->fd, data, len, u->bytes + (uint64_t)offset, NULL);
+		r = put(u, data, len, u->bytes + (uint64_t)offset);
 		if (r < 0)
 			return r;
 	} while (true);
@@ -266,7 +296,8 @@ int unpack_worker(struct worker *w)
 	u->fd = -1;
 	setlocale(LC_CTYPE, "C.UTF-8"); /* names of zip and 7z; built into glibc, no file is read */
 	u->a = archive_read_new();
-	r = u->a ? readers(u->a) : -ENOMEM;
+	u->out = malloc(OUT_BYTES);
+	r = u->a && u->out ? readers(u->a) : -ENOMEM;
 	if (r == 0 && m.type != WIRE_UNPACK)
 		r = -EPROTO;
 	if (r == 0) {
@@ -283,6 +314,7 @@ int unpack_worker(struct worker *w)
 		close(u->fd);
 	archive_read_free(u->a);
 	buf_release(&u->names);
+	free(u->out);
 	wire_clear(&m);
 out:
 	free(u);

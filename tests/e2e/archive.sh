@@ -162,6 +162,10 @@ for i in range(600):
 EOF
 tar cjf "$SRC/many.tar.bz2" -C "$SRC/many" .
 worker() { pgrep -P "$(daemon_pid)" -f 'inferfs worker unpack'; }
+begun() # NAME: the archive is complete
+{
+	until [[ $(state "$IN/$1.tar.bz2") == unpacking ]]; do :; done
+}
 whole() # NAME: every instance is answered, once
 {
 	W "$OUT/$1/task.json"
@@ -173,6 +177,7 @@ whole() # NAME: every instance is answered, once
 	same unpacked "$(state "$IN/$1.tar.bz2")"
 }
 cp many.tar.bz2 "$IN/once.tar.bz2"
+begun once
 for _ in 1 2; do
 	until pid=$(worker); do [[ $(state "$IN/once.tar.bz2") == unpacking ]] || fail "too quick to be killed"; done
 	[[ ! -e $IN/once ]] || fail "half of it is there"
@@ -182,6 +187,7 @@ for _ in 1 2; do
 done
 whole once
 cp many.tar.bz2 "$IN/thrice.tar.bz2"
+begun thrice
 for _ in 1 2 3; do
 	until pid=$(worker); do [[ $(state "$IN/thrice.tar.bz2") == unpacking ]] || fail "too quick to be killed"; done
 	kill -9 "$pid"
@@ -191,7 +197,7 @@ W "$OUT/thrice.tar.bz2.json"
 same failed "$(state "$IN/thrice.tar.bz2")"
 # removed while it is unpacked: as if it had never been
 cp many.tar.bz2 "$IN/gone.tar.bz2"
-until worker >/dev/null; do :; done
+begun gone
 rm "$IN/gone.tar.bz2"
 none() { [[ -z $(worker) ]]; }
 eventually 5 none
