@@ -66,6 +66,8 @@ static int put(struct unpacking *u, const void *data, size_t len, uint64_t at)
 {
 	int r = 0;
 
+	if (len == 0) /* data may be NULL */
+		return 0;
 	if (at != u->out_at + u->out_len || len > OUT_BYTES - u->out_len) {
 		r = flush(u);
 		u->out_at = at;

@@ -38,6 +38,7 @@ struct fake_publication {
 	struct list link;
 	char *path, *content;
 	size_t len;
+	struct host_tree *tree;
 	bool is_result, appends, empties, refused, expired;
 	struct host_op *ops;
 	size_t n_ops;
@@ -333,6 +334,64 @@ size_t fake_count_keys(struct fake_host *h, const char *prefix)
 	return scan.n;
 }
 
+/* --- trees: until they are published their nodes are in a place that no path leads to --- */
+
+struct host_tree {
+	char path[32];
+};
+
+static int fake_tree_new(void *host, uint64_t like, struct host_tree **ret)
+{
+	struct fake_host *h = host;
+
+	if (!node_of(h, like))
+		return -ESTALE;
+	*ret = calloc(1, sizeof(**ret));
+	snprintf((*ret)->path, sizeof((*ret)->path), "trees/%u", h->n_trees++);
+	make_node(h, (*ret)->path, true);
+	return 0;
+}
+
+static int fake_tree_add(void *host, struct host_tree *tree, struct host_file *files, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct fake_node *node;
+		char *path;
+
+		if (asprintf(&path, "%s/%s", tree->path, files[i].path) < 0)
+			abort();
+		node = find_node(host, path) ? NULL : make_node(host, path, false);
+		free(path);
+		if (!node)
+			return -EEXIST;
+		free(node->content);
+		node->content = copy_of(files[i].data, files[i].len);
+		node->len = files[i].len;
+		files[i].ino = node->ino;
+	}
+	return 0;
+}
+
+static int fake_tree_xattr(void *host, struct host_tree *tree, const char *name, const char *value)
+{
+	set_xattr(find_node(host, tree->path), name, value, strlen(value));
+	return 0;
+}
+
+static void fake_tree_free(void *host, struct host_tree *tree)
+{
+	fake_remove(host, tree->path);
+	free(tree);
+}
+
+static int fake_spawn(void *host, const char *kind, int *ret_fd, int *ret_pid)
+{
+	struct fake_host *h = host;
+
+	*ret_pid = 0;
+	return h->spawn ? h->spawn(h, kind, ret_fd) : -ENOSYS;
+}
+
 /* --- publications --- */
 
 static void publication_free(struct fake_publication *p)
@@ -352,8 +411,14 @@ static void start_first(struct fake_host *h);
 
 static void make_visible(struct fake_host *h, struct fake_publication *p)
 {
-	struct fake_node *node = make_node(h, p->path, false);
+	struct fake_node *node = p->tree ? NULL : make_node(h, p->path, false);
 
+	if (p->tree) {
+		fake_move(h, p->tree->path, p->path);
+		for (size_t i = 0; i < p->n_ops; i++)
+			apply(h, &p->ops[i]);
+		return;
+	}
 	if (p->appends && !p->empties && node->content) {
 		node->content = realloc(node->content, node->len + p->len + 1);
 		memcpy(node->content + node->len, p->content, p->len + 1);
@@ -382,6 +447,8 @@ static void first_ends(void *data)
 		return;
 	if (r == 0 && p->expired)
 		r = -ETIME;
+	if (r == 0 && p->tree && find_node(h, p->path))
+		r = -EEXIST;
 	if (r == 0 && !p->content) /* an unpublication */
 		fake_remove(h, p->path);
 	else if (r == 0)
@@ -436,6 +503,7 @@ static int fake_publish(void *host, const struct host_publication *from)
 	p = calloc(1, sizeof(*p));
 	list_init(&p->link);
 	p->is_result = from->flags & HOST_RESULT;
+	p->tree = from->tree;
 	p->appends = from->flags & HOST_APPEND;
 	p->empties = from->flags & HOST_EMPTY;
 	p->path = strdup(from->path);
@@ -605,6 +673,11 @@ const struct host_ops fake_host_ops = {
 	.state_open = fake_state_open,
 	.state_put = fake_state_put,
 	.state_remove = fake_state_remove,
+	.tree_new = fake_tree_new,
+	.tree_add = fake_tree_add,
+	.tree_xattr = fake_tree_xattr,
+	.tree_free = fake_tree_free,
+	.spawn = fake_spawn,
 };
 
 /* --- the host --- */
@@ -620,6 +693,7 @@ void fake_host_crash(struct fake_host *h)
 	loop_timer_cancel(h->loop, h->timer);
 	h->timer = NULL;
 	list_each(link, &h->queue) publication_free(list_entry(link, struct fake_publication, link));
+	fake_remove(h, "trees");
 	for (uint64_t i = 0; i < h->n_inos; i++)
 		h->by_ino[i]->mark = NULL;
 	h->dead = false;

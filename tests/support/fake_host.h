@@ -42,6 +42,9 @@ struct fake_host {
 	int key_faults;     /* keys put or deleted twice, or deleted and never put */
 	int publish_error;  /* the next publications are answered with it; 0: none */
 	int commit_error;
+	/* Starts a worker: the daemon's end of its socket in *ret_fd. NULL: there are none. */
+	int (*spawn)(struct fake_host *h, const char *kind, int *ret_fd);
+	unsigned n_trees; /* made so far */
 };
 
 extern const struct host_ops fake_host_ops;

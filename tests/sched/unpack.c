@@ -1,0 +1,566 @@
+/*
+ * Archives, from the file in in/ to the task: with workers that do well, die, hang or talk nonsense, and with crashes of the
+ * daemon between any two of its calls. A worker is a socket into which its whole script was written when it was started.
+ */
+#include "engine/base/io.h"
+#include "sched/wire.h"
+#include "tests/support/fake_host.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define MODEL "{\"classes\":10,\"submodels\":[{\"slice\":1,\"accuracy\":0.9,\"ms\":4,\"one_ms\":2}]}"
+#define SPEC  "{\"model\":\"m\",\"batch\":4,\"deadline\":\"20s\"}"
+#define FILES 7 /* of a good archive: two packs */
+
+enum script {
+	WELL,
+	DIE,      /* before a word */
+	DIE_LATE, /* after a pack */
+	HANG,
+	SAY_BAD,
+	EMPTY,
+	TWICE,    /* first of those whose archive is refused at once, see what */
+	NONSENSE, /* first of those that no honest worker sends */
+	NO_MESSAGE = NONSENSE,
+	WRONG_TYPE,
+	UP,
+	ABSOLUTE,
+	NOT_NORMAL,
+	HIDDEN,
+	NO_NAME,
+	TOO_LONG,
+	MORE_THAN_SENT,
+	LESS_THAN_SENT,
+	NO_FILES,
+	UNSEALED,
+	NOT_MEMORY,
+	TOO_MUCH,
+	WRONG_COUNT,
+	UNKNOWN_ERROR,
+	NO_ERROR,
+	SCRIPTS
+};
+
+static enum script script[8]; /* of the first worker, the second, …; beyond: WELL */
+static unsigned started;
+static int ends[64];
+
+static const char *const names[FILES] = {"1.png", "2.png", "a/3.png", "a/b/4.png",
+					 "5.png", "6.png", "bad.png"};
+static const char *const contents[FILES] = {"1", "2", "33", "4", "5", "", "bad"};
+
+static void say(struct wire_channel *ch, struct wire_message m)
+{
+	assert_int_equal(wire_send(ch, &m, MSG_DONTWAIT), 0);
+}
+
+/* One pack: files [from, to), told as `told` bytes more than they are. */
+static void say_pack(struct wire_channel *ch, size_t from, size_t to, const char *rename, int more)
+{
+	struct wire_file files[FILES];
+	struct wire_message m = {.type = WIRE_ENTRIES, .n_fds = 1, .entries = {files, (uint32_t)(to - from)}};
+	char data[64] = "";
+
+	for (size_t i = from; i < to; i++) {
+		strcat(data, contents[i]);
+		files[i - from] = (struct wire_file){.path = names[i], .len = strlen(contents[i])};
+	}
+	if (rename)
+		files[0].path = rename;
+	if (to > from)
+		files[0].len += (uint64_t)more;
+	assert_int_equal(io_memfd("pack", data, strlen(data), &m.fds[0]), 0);
+	say(ch, m);
+	close(m.fds[0]);
+}
+
+static void say_large(struct wire_channel *ch, uint64_t len)
+{
+	struct wire_file file = {.path = "1.png", .len = len};
+	struct wire_message m = {.type = WIRE_ENTRIES, .n_fds = 1, .entries = {&file, 1}};
+
+	assert_int_equal(io_memfd_new("pack", &m.fds[0]), 0);
+	assert_int_equal(ftruncate(m.fds[0], (off_t)len), 0);
+	assert_int_equal(io_memfd_seal(m.fds[0]), 0);
+	say(ch, m);
+	close(m.fds[0]);
+}
+
+static void say_fd(struct wire_channel *ch, bool memory)
+{
+	struct wire_file file = {.path = "1.png", .len = 0};
+	struct wire_message m = {.type = WIRE_ENTRIES, .n_fds = 1, .entries = {&file, 1}};
+	int p[2];
+
+	if (memory) {
+		assert_int_equal(io_memfd_new("pack", &m.fds[0]), 0);
+	} else {
+		assert_int_equal(pipe(p), 0);
+		m.fds[0] = p[0];
+		close(p[1]);
+	}
+	say(ch, m);
+	close(m.fds[0]);
+}
+
+static void say_well(struct wire_channel *ch)
+{
+	say_pack(ch, 0, 3, NULL, 0);
+	say_pack(ch, 3, FILES, NULL, 0);
+	say(ch, (struct wire_message){.type = WIRE_UNPACKED, .unpacked = {FILES}});
+}
+
+static void say_failed(struct wire_channel *ch, uint16_t code)
+{
+	say(ch, (struct wire_message){.type = WIRE_FAILED, .failed = {code, "it is a teapot"}});
+}
+
+static void play(struct wire_channel *ch, enum script what)
+{
+	static char long_name[300];
+
+	memset(long_name, 'n', sizeof(long_name) - 1);
+	switch (what) {
+	case WELL:
+		say_well(ch);
+		break;
+	case DIE_LATE:
+		say_pack(ch, 0, 3, NULL, 0);
+		break;
+	case SAY_BAD:
+		say_failed(ch, ERR_BAD_ARCHIVE);
+		break;
+	case EMPTY:
+		say(ch, (struct wire_message){.type = WIRE_UNPACKED});
+		break;
+	case TWICE:
+		say_pack(ch, 0, 3, NULL, 0);
+		say_pack(ch, 2, 4, NULL, 0);
+		say(ch, (struct wire_message){.type = WIRE_UNPACKED, .unpacked = {5}});
+		break;
+	case NO_MESSAGE:
+		assert_int_equal(send(ch->fd, "hello", 5, 0), 5);
+		break;
+	case WRONG_TYPE:
+		say(ch, (struct wire_message){.type = WIRE_TAKEN});
+		break;
+	case UP:
+		say_pack(ch, 0, 3, "../1.png", 0);
+		break;
+	case ABSOLUTE:
+		say_pack(ch, 0, 3, "/1.png", 0);
+		break;
+	case NOT_NORMAL:
+		say_pack(ch, 0, 3, "a//1.png", 0);
+		break;
+	case HIDDEN:
+		say_pack(ch, 0, 3, "a/.1.png", 0);
+		break;
+	case NO_NAME:
+		say_pack(ch, 0, 3, "", 0);
+		break;
+	case TOO_LONG:
+		say_pack(ch, 0, 3, long_name, 0);
+		break;
+	case MORE_THAN_SENT:
+		say_pack(ch, 0, 3, NULL, 1);
+		break;
+	case LESS_THAN_SENT:
+		say_pack(ch, 0, 3, NULL, -1);
+		break;
+	case NO_FILES:
+		say_pack(ch, 0, 0, NULL, 0);
+		break;
+	case UNSEALED:
+		say_fd(ch, true);
+		break;
+	case NOT_MEMORY:
+		say_fd(ch, false);
+		break;
+	case TOO_MUCH: /* of an archive of 3 bytes */
+		say_large(ch, ARCHIVE_GRACE + 3 * ARCHIVE_RATIO + 1);
+		break;
+	case WRONG_COUNT:
+		say_pack(ch, 0, 3, NULL, 0);
+		say(ch, (struct wire_message){.type = WIRE_UNPACKED, .unpacked = {4}});
+		break;
+	case UNKNOWN_ERROR:
+		say_failed(ch, ERR_COUNT);
+		break;
+	case NO_ERROR:
+		say_failed(ch, ERR_NONE);
+		break;
+	default:
+		break;
+	}
+}
+
+static int spawn(struct fake_host *h, const char *kind, int *ret_fd)
+{
+	enum script what = started < 8 ? script[started] : WELL;
+	struct wire_channel ch;
+	int pair[2];
+
+	(void)h;
+	assert_string_equal(kind, "unpack");
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(wire_init(&ch, pair[1], WIRE_TO_DAEMON), 0);
+	play(&ch, what);
+	if (what == DIE ||
+	    what == DIE_LATE) /* what is sent to it goes nowhere, as when it dies a little later */
+		assert_int_equal(shutdown(ch.fd, SHUT_WR), 0);
+	ends[started % 64] = ch.fd;
+	free(ch.packet);
+	started++;
+	*ret_fd = pair[0];
+	return 0;
+}
+
+static void begin(struct world *w)
+{
+	for (size_t i = 0; i < 64; i++)
+		ends[i] = -1;
+	started = 0;
+	world_init(w, MODEL, SPEC);
+	w->host.spawn = spawn;
+}
+
+static void end(struct world *w)
+{
+	assert_int_equal(w->host.key_faults, 0);
+	world_release(w);
+	for (size_t i = 0; i < 64; i++)
+		if (ends[i] >= 0)
+			close(ends[i]);
+	memset(script, 0, sizeof(script));
+}
+
+static void stop(void *loop)
+{
+	loop_stop(loop);
+}
+
+/* Sockets are looked at by loop_run only. */
+static void run(struct world *w, int64_t ms)
+{
+	assert_non_null(loop_timer_at(w->loop, loop_now(w->loop) + ms * NS_PER_MS, stop, w->loop));
+	loop_run(w->loop);
+}
+
+static const char *state(struct world *w, const char *name)
+{
+	char path[64];
+	const char *got;
+
+	snprintf(path, sizeof(path), "infer/app/in/%s", name);
+	got = fake_xattr(&w->host, path, "user.state");
+	return got ? got : "";
+}
+
+/* in/x.tar became in/x, all of which is answered, once, in one task. */
+static void whole(struct world *w)
+{
+	assert_string_equal(state(w, "x.tar"), "unpacked");
+	for (size_t i = 0; i < FILES; i++) {
+		char path[64];
+
+		snprintf(path, sizeof(path), "x/%s", names[i]);
+		assert_true(world_answered_once(w, path));
+	}
+	assert_string_equal(world_status(w, "x/a/b/4.png"), "ok");
+	assert_string_equal(world_status(w, "x/bad.png"), "failed");
+	assert_true(world_number(w, "out/x/task.json", "instances") == FILES);
+	assert_null(world_status(w, "x.tar"));
+	assert_int_equal(fake_count_keys(&w->host, "t/"), 0);
+	assert_int_equal(fake_count_keys(&w->host, "p/"), 0);
+	assert_int_equal(fake_count_keys(&w->host, "r/"), 0);
+	assert_int_equal(fake_ino(&w->host, "trees/0/1.png"), 0);
+}
+
+static void refused(struct world *w, const char *said)
+{
+	assert_string_equal(state(w, "x.tar"), "failed");
+	assert_string_equal(world_status(w, "x.tar"), "failed");
+	assert_non_null(strstr(world_text(w, "out/x.tar.json", "error"), said));
+	assert_int_equal(fake_times(&w->host, "infer/app/out/x.tar.json"), 1);
+	assert_int_equal(fake_ino(&w->host, "infer/app/in/x/1.png"), 0);
+	assert_int_equal(fake_count_keys(&w->host, "t/"), 0);
+	assert_int_equal(fake_count_keys(&w->host, "p/"), 0);
+}
+
+static void test_well(void **data)
+{
+	struct world w;
+
+	(void)data;
+	begin(&w);
+	world_put(&w, "x.tar", "tar");
+	assert_string_equal(state(&w, "x.tar"), "unpacking");
+	run(&w, 1000);
+	whole(&w);
+	assert_int_equal(started, 1);
+	assert_true(world_number(&w, "out/x/task.json", "deadline_ms") == 20000);
+	/* what is added to it later is one more task of it */
+	world_put(&w, "x/8.png", "8");
+	run(&w, 3000);
+	assert_string_equal(world_status(&w, "x/8.png"), "ok");
+	assert_true(world_stat(&w, "failed") == 2); /* the empty one too */
+	/* another of this name is refused as long as it is there */
+	world_put(&w, "x.tar", "tar");
+	run(&w, 1000);
+	assert_string_equal(state(&w, "x.tar"), "failed");
+	assert_non_null(strstr(world_text(&w, "out/x.tar.json", "error"), "a batch of this name"));
+	fake_remove(&w.host, "infer/app/in/x");
+	sched_post_batch(w.s, "app", BATCH_REMOVED, "x", 1);
+	world_put(&w, "x.tar", "tar");
+	run(&w, 1000);
+	assert_string_equal(state(&w, "x.tar"), "unpacked");
+	assert_null(world_status(&w, "x.tar"));
+	end(&w);
+}
+
+static void test_deadline(void **data)
+{
+	struct world w;
+
+	(void)data;
+	begin(&w);
+	w.host.publish_ns = 10 * NS_PER_MS;
+	world_open(&w, "x.tar", "tar");
+	fake_setxattr(&w.host, "infer/app/in/x.tar", "user.deadline", "7s"); /* cp --preserve=xattr */
+	world_close(&w, "x.tar");
+	run(&w, 15); /* the directory is being made, or just was */
+	world_deadline(&w, "x.tar", "9s");
+	run(&w, 1000);
+	assert_true(world_number(&w, "out/x/task.json", "deadline_ms") == 9000);
+	assert_string_equal(fake_xattr(&w.host, "infer/app/in/x", "user.deadline"), "9s");
+	/* before anything of it was read */
+	script[1] = HANG;
+	world_put(&w, "y.tar", "tar");
+	world_deadline(&w, "y.tar", "3s");
+	run(&w, 61000);
+	assert_string_equal(world_status(&w, "y.tar"), "failed");
+	/* no time is left when it is unpacked: all is dropped, and says so */
+	world_open(&w, "z.tar", "tar");
+	fake_setxattr(&w.host, "infer/app/in/z.tar", "user.deadline", "1ms");
+	world_close(&w, "z.tar");
+	run(&w, 2000);
+	assert_string_equal(world_status(&w, "z/1.png"), "dropped");
+	assert_true(world_number(&w, "out/z/task.json", "dropped") == FILES);
+	end(&w);
+}
+
+static void test_deaths(void **data)
+{
+	struct world w;
+
+	(void)data;
+	script[0] = DIE;
+	script[1] = DIE_LATE;
+	begin(&w);
+	world_put(&w, "x.tar", "tar");
+	run(&w, 1000);
+	whole(&w);
+	assert_int_equal(started, 3);
+	end(&w);
+
+	script[0] = script[1] = script[2] = DIE_LATE;
+	begin(&w);
+	world_put(&w, "x.tar", "tar");
+	run(&w, 1000);
+	refused(&w, "the worker process died");
+	assert_int_equal(started, 3);
+	end(&w);
+
+	script[0] = HANG;
+	begin(&w);
+	world_put(&w, "x.tar", "tar");
+	run(&w, 70000);
+	refused(&w, "did not answer in time");
+	assert_int_equal(started, 1);
+	end(&w);
+}
+
+static void test_refused(void **data)
+{
+	static const struct {
+		enum script script;
+		const char *said;
+	} all[] = {{SAY_BAD, "it is a teapot"},
+		   {EMPTY, "there is no file in it"},
+		   {TWICE, "a/3.png is there twice"}};
+
+	(void)data;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		struct world w;
+
+		script[0] = all[i].script;
+		begin(&w);
+		world_put(&w, "x.tar", "tar");
+		run(&w, 1000);
+		refused(&w, all[i].said);
+		assert_int_equal(started, 1);
+		world_crash(&w); /* and it stays so */
+		world_restart(&w);
+		run(&w, 1000);
+		refused(&w, all[i].said);
+		assert_int_equal(started, 1);
+		end(&w);
+	}
+}
+
+static void test_nonsense(void **data)
+{
+	(void)data;
+	for (int what = NONSENSE; what < SCRIPTS; what++) {
+		struct world w;
+
+		script[0] = script[1] = script[2] = (enum script)what;
+		begin(&w);
+		world_put(&w, "x.tar", "tar");
+		run(&w, 1000);
+		if (started != 3)
+			print_message("script %d: %u workers\n", what, started);
+		assert_int_equal(started, 3);
+		refused(&w, "the worker process died");
+		world_put(&w, "y.tar", "tar"); /* the next one does well */
+		run(&w, 1000);
+		assert_string_equal(state(&w, "y.tar"), "unpacked");
+		end(&w);
+	}
+}
+
+/* Calls of the scheduler up to the crash: one more each time, until it has done all before. */
+static void test_crash(void **data)
+{
+	bool done = false;
+	int n = 0;
+
+	(void)data;
+	for (int64_t calls = 1; !done; calls++, n++) {
+		struct world w;
+
+		begin(&w);
+		run(&w, 100);
+		w.host.publish_ns = NS_PER_MS;
+		w.host.calls_left = calls;
+		world_put(&w, "x.tar", "tar");
+		run(&w, 500);
+		done = !w.host.dead;
+		world_crash(&w);
+		world_restart(&w);
+		run(&w, 3000);
+		whole(&w);
+		end(&w);
+	}
+	assert_in_range(n, 20, 200);
+}
+
+static void test_changed(void **data)
+{
+	struct world w;
+
+	(void)data;
+	/* removed while it is read: as if it had not been */
+	script[0] = HANG;
+	begin(&w);
+	world_put(&w, "x.tar", "tar");
+	run(&w, 100);
+	world_remove(&w, "x.tar");
+	run(&w, 70000);
+	assert_null(world_status(&w, "x.tar"));
+	assert_int_equal(fake_ino(&w.host, "infer/app/in/x"), 0);
+	end(&w);
+	/* written anew while it is read: the new one counts */
+	script[0] = HANG;
+	begin(&w);
+	world_put(&w, "x.tar", "tar");
+	run(&w, 100);
+	world_open(&w, "x.tar", "another");
+	run(&w, 100);
+	world_close(&w, "x.tar");
+	run(&w, 1000);
+	whole(&w);
+	assert_int_equal(started, 2);
+	end(&w);
+	/* its endpoint goes, while it is read and while it is published */
+	for (int late = 0; late < 2; late++) {
+		script[0] = late ? WELL : HANG;
+		begin(&w);
+		w.host.publish_ns = late ? 50 * NS_PER_MS : 0;
+		world_put(&w, "x.tar", "tar");
+		world_put(&w, "y.tar", "tar"); /* waits, or is next */
+		run(&w, 10);
+		fake_host_refuse(&w.host, "infer/app");
+		fake_remove(&w.host, "infer/app");
+		sched_post_endpoint_gone(w.s, "app");
+		run(&w, 1000);
+		assert_int_equal(fake_ino(&w.host, "infer/app/in/x/1.png"), 0);
+		end(&w);
+	}
+	/* the directory comes to be just before ours, and no room */
+	begin(&w);
+	w.host.publish_ns = 50 * NS_PER_MS;
+	world_put(&w, "x.tar", "tar");
+	run(&w, 10);
+	world_mkdir(&w, "x");
+	run(&w, 1000);
+	refused(&w, "a batch of this name");
+	w.host.publish_error = -ENOSPC;
+	world_put(&w, "y.tar", "tar");
+	run(&w, 1000);
+	w.host.publish_error = 0;
+	run(&w, 10000);
+	assert_non_null(strstr(world_text(&w, "out/y.tar.json", "error"), "there is no room"));
+	end(&w);
+}
+
+/* One after the other, beside loose files; a name that waits is no archive yet. */
+static void test_several(void **data)
+{
+	struct world w;
+
+	(void)data;
+	script[0] = HANG;
+	begin(&w);
+	w.options.patience_ns = 0;
+	world_put(&w, "x.tar", "tar");
+	world_put(&w, "y.zip", "tar");
+	world_put(&w, "z.png", "7");
+	world_put(&w, "b/in.tar", "no image");
+	run(&w, 2000);
+	assert_string_equal(world_status(&w, "z.png"), "ok");
+	assert_non_null(world_status(&w, "b/in.tar")); /* not directly in in/: an instance */
+	assert_string_equal(state(&w, "y.zip"), "unpacking");
+	run(&w, 60000);
+	assert_string_equal(state(&w, "x.tar"), "failed");
+	assert_string_equal(state(&w, "y.zip"), "unpacked");
+	assert_true(world_number(&w, "out/y/task.json", "instances") == FILES);
+	world_put(&w, "x.tmp.tar", "tar");
+	run(&w, 1000);
+	assert_non_null(strstr(world_text(&w, "out/x.tmp.tar.json", "error"), "can't be a batch's name"));
+	end(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_well),     cmocka_unit_test(test_deadline),
+		cmocka_unit_test(test_deaths),   cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_nonsense), cmocka_unit_test(test_crash),
+		cmocka_unit_test(test_changed),  cmocka_unit_test(test_several),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
