@@ -334,12 +334,15 @@ static void read_next(struct sched *s)
 {
 	struct unpacker *u = &s->unpacker;
 
-	while ((!u->peer || u->spare) && !s->stopping && !list_empty(&u->waiting)) {
-		struct archive_job *job = list_entry(u->waiting.next, struct archive_job, link);
+	list_each(link, &u->waiting)
+	{
+		struct archive_job *job = list_entry(link, struct archive_job, link);
 		struct err err = ERR_INIT;
 		int r;
 
-		list_remove(&job->link);
+		if ((u->peer && !u->spare) || s->stopping)
+			return;
+		list_remove(link);
 		if (unpack_check(job, &err) < 0) {
 			unpack_fail(job, &err);
 			continue;

@@ -364,7 +364,7 @@ int vol_bulk_put(struct vol_bulk *bulk, uint64_t parent, const char *name, const
 		r = -errno;
 	if (r == 0)
 		r = node_get_dir(vol, parent, &dir);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	r = dentry_find(vol, parent, name, &old);
 	r = r == 0 ? -EEXIST : r == -ENOENT ? 0 : r;
