@@ -11,7 +11,8 @@
 #include <unistd.h>
 
 #define SERIAL 16 /* requests in a row of one thread until it counts as serial; chosen */
-#define AGAIN  64 /* requests until we look again where it runs; chosen: looking costs as much as one */
+#define AGAIN \
+	16 /* requests until we look again where it runs; chosen: looking costs as much as one, being elsewhere five times that */
 
 /* Who asked last, how often in a row, and where it runs. Threads race for it; any mix of what they write is harmless. */
 static struct {
@@ -77,7 +78,7 @@ static int serial_core(pid_t tid)
 	streak = __atomic_add_fetch(&last.streak, 1, __ATOMIC_RELAXED);
 	if (streak < SERIAL)
 		return -1;
-	if (streak % AGAIN == SERIAL)
+	if (streak % AGAIN == 0)
 		__atomic_store_n(&last.core, core_of(tid), __ATOMIC_RELAXED);
 	return __atomic_load_n(&last.core, __ATOMIC_RELAXED);
 }

@@ -5,6 +5,12 @@
  * hence again.
  *
  * There is one thread more than are busy, up to the option's number; none ends before the server does.
+ *
+ * Only one thread at a time waits for a request: it has the turn. Most requests take less time than waking another
+ * thread, so whoever takes one keeps the others asleep, and serves the next one too, unless there is more to
+ * read already, or the request is of those that take long: then the turn is passed on first. One that takes
+ * unexpectedly long is noticed by the watch. (With all threads in read(2) the kernel wakes them in rotation, each
+ * on a core of its own.)
  */
 #include "fs/mount/serve.h"
 
@@ -14,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -24,7 +31,10 @@
 #include <unistd.h>
 
 #define WAKE_SIGNAL SIGRTMIN
-#define AGAIN_NS    500000 /* chosen: between two signals to a thread that does not rest yet */
+#define AGAIN_NS    500000     /* chosen: between two signals to a thread that does not rest yet */
+#define WATCH_NS    5000000    /* chosen: a request that takes so long must not keep others waiting */
+#define WATCH_IDLE  10         /* looks without a request until the watch sleeps; chosen */
+#define LARGE_SIZE  (64 << 10) /* bytes of a request to read or write that takes long */
 
 enum want { REST, RUN, END };
 
@@ -46,11 +56,17 @@ struct server {
 	enum want want;                        /* atomic; changed under lock */
 	bool over;                             /* under lock: the mount is gone */
 	int n_threads, n_resting, max_threads; /* under lock */
-	int n_idle;                            /* atomic: threads that have no request */
+	pthread_cond_t turn;                   /* of threads that wait for it */
+	bool turn_taken;                       /* under lock, as all to n_taken: somebody reads */
+	int n_waiting;                         /* for the turn */
+	unsigned n_taken;                      /* requests */
+	pthread_t watch;
+	pthread_cond_t watch_wake; /* CLOCK_MONOTONIC's */
+	bool watch_started, watch_sleeps, watch_ends;
 	bool (*hold)(void *data, const void *request, size_t size); /* atomic */
 	void *hold_data;
 	struct request *held, **held_tail; /* under lock */
-	struct request *given;             /* atomic read; under lock */
+	struct request *given;             /* under lock */
 	struct request *init;              /* written once, before any other request comes */
 	struct thread threads[];
 };
@@ -140,72 +156,179 @@ static void serve(struct server *server, const struct fuse_buf *buf)
 		return;
 	if (in->opcode == FUSE_INIT && !server->init)
 		server->init = request_new(buf->mem, buf->size);
-	if (__atomic_sub_fetch(&server->n_idle, 1, __ATOMIC_RELAXED) == 0) {
-		pthread_mutex_lock(&server->lock);
-		if (server->n_threads < server->max_threads)
-			add_thread(server); /* without it, the others have more to do */
-		pthread_mutex_unlock(&server->lock);
-	}
 	fuse_session_process_buf(server->se, buf);
-	__atomic_add_fetch(&server->n_idle, 1, __ATOMIC_RELAXED);
 }
 
-/* One that was given, if there is any. */
-static bool serve_given(struct server *server)
+static void deadline_in(struct timespec *ts, long ns)
 {
-	struct fuse_buf buf = {0};
-	struct request *given;
+	clock_gettime(CLOCK_MONOTONIC, ts);
+	ts->tv_nsec += ns;
+	if (ts->tv_nsec >= 1000000000) {
+		ts->tv_sec++;
+		ts->tv_nsec -= 1000000000;
+	}
+}
+
+static bool takes_long(const struct fuse_buf *buf)
+{
+	const struct fuse_in_header *in = buf->mem;
+	const struct fuse_read_in *read = (const void *)(in + 1);
+
+	switch (in->opcode) {
+	case FUSE_FSYNC:
+	case FUSE_FSYNCDIR:
+	case FUSE_FALLOCATE:
+	case FUSE_SETATTR: /* may cut a large file */
+	case FUSE_UNLINK:  /* may remove one */
+	case FUSE_RENAME:
+	case FUSE_RENAME2:
+	case FUSE_RMDIR:
+	case FUSE_READDIR:
+	case FUSE_READDIRPLUS:
+		return true;
+	case FUSE_READ:
+		return buf->size < sizeof(*in) + sizeof(*read) || read->size >= LARGE_SIZE;
+	default:
+		return buf->size >= LARGE_SIZE;
+	}
+}
+
+static bool more_to_read(const struct server *server)
+{
+	struct pollfd p = {.fd = own_fd >= 0 ? own_fd : fuse_session_fd(server->se), .events = POLLIN};
+
+	return poll(&p, 1, 0) == 1;
+}
+
+/* The caller has just read, and serves next. */
+static void pass_turn(struct server *server, const struct fuse_buf *buf)
+{
+	bool wake;
 
 	pthread_mutex_lock(&server->lock);
-	given = server->given;
-	if (given)
-		__atomic_store_n(&server->given, given->next, __ATOMIC_RELAXED);
+	server->turn_taken = false;
+	server->n_taken++;
+	if (server->n_waiting == 0 && server->n_threads < server->max_threads)
+		add_thread(server); /* without it, the others have more to do */
+	if (server->watch_sleeps) {
+		server->watch_sleeps = false;
+		pthread_cond_signal(&server->watch_wake);
+	}
+	wake = server->n_waiting > 0;
 	pthread_mutex_unlock(&server->lock);
-	if (!given)
-		return false;
+	if (wake && (takes_long(buf) || more_to_read(server)))
+		pthread_cond_signal(&server->turn);
+}
+
+/* Passes the turn on for a thread that has been serving one request for too long. */
+static void *watch_main(void *data)
+{
+	struct server *server = data;
+	unsigned seen = 0, idle = 0;
+	struct timespec ts;
+
+	pthread_setname_np(pthread_self(), "inferfs/watch");
+	pthread_mutex_lock(&server->lock);
+	while (!server->watch_ends) {
+		if (idle >= WATCH_IDLE) {
+			server->watch_sleeps = true;
+			while (server->watch_sleeps && !server->watch_ends)
+				pthread_cond_wait(&server->watch_wake, &server->lock);
+			idle = 0;
+		}
+		deadline_in(&ts, WATCH_NS);
+		pthread_cond_timedwait(&server->watch_wake, &server->lock, &ts);
+		idle = server->n_taken == seen ? idle + 1 : 0;
+		if (server->n_taken == seen && !server->turn_taken)
+			pthread_cond_signal(&server->turn);
+		seen = server->n_taken;
+	}
+	pthread_mutex_unlock(&server->lock);
+	return NULL;
+}
+
+/* lock held */
+static void rest(struct server *server)
+{
+	server->n_resting++;
+	pthread_cond_signal(&server->rest);
+	while (server->want == REST)
+		pthread_cond_wait(&server->wake, &server->lock);
+	server->n_resting--;
+}
+
+/* False: the end. *ret_given: to be served and freed; NULL: none is left, and the turn is the caller's. */
+static bool take_turn(struct server *server, struct request **ret_given)
+{
+	bool run;
+
+	pthread_mutex_lock(&server->lock);
+	while (server->want == REST || (server->want == RUN && server->turn_taken && !server->given)) {
+		if (server->want == REST) {
+			rest(server);
+			continue;
+		}
+		server->n_waiting++;
+		pthread_cond_wait(&server->turn, &server->lock);
+		server->n_waiting--;
+	}
+	run = server->want == RUN;
+	*ret_given = run ? server->given : NULL;
+	if (*ret_given)
+		server->given = server->given->next;
+	else
+		server->turn_taken |= run;
+	pthread_mutex_unlock(&server->lock);
+	return run;
+}
+
+static void serve_given(struct server *server, struct request *given)
+{
+	struct fuse_buf buf = {0};
+
 	buf.mem = given->bytes;
 	buf.size = given->size;
 	serve(server, &buf);
 	free(given);
-	return true;
 }
 
-/* False: the end. */
-static bool rest(struct server *server)
+/* Without having read a request. */
+static void give_turn_up(struct server *server)
 {
-	enum want want;
-
 	pthread_mutex_lock(&server->lock);
-	server->n_resting++;
-	pthread_cond_signal(&server->rest);
-	while ((want = server->want) == REST)
-		pthread_cond_wait(&server->wake, &server->lock);
-	server->n_resting--;
+	server->turn_taken = false;
+	pthread_cond_signal(&server->turn);
 	pthread_mutex_unlock(&server->lock);
-	return want == RUN;
 }
 
 static void *thread_main(void *data)
 {
 	struct thread *self = data;
 	struct server *server = self->server;
+	struct request *given;
 	bool gone = false;
 	int r;
 
 	pthread_setname_np(pthread_self(), "inferfs/fuse");
 	if (server->clone_fd)
 		own_fd = clone_fd(server->se);
-	for (;;) {
-		if (__atomic_load_n(&server->want, __ATOMIC_RELAXED) != RUN && !rest(server))
-			break;
-		if (__atomic_load_n(&server->given, __ATOMIC_RELAXED) && serve_given(server))
+	while (take_turn(server, &given)) {
+		if (given) {
+			serve_given(server, given);
 			continue;
+		}
 		__atomic_store_n(&self->reading, true, __ATOMIC_RELAXED);
-		r = fuse_session_receive_buf(server->se, &self->buf);
+		r = __atomic_load_n(&server->want, __ATOMIC_RELAXED) == RUN
+			    ? fuse_session_receive_buf(server->se, &self->buf)
+			    : -EINTR;
 		__atomic_store_n(&self->reading, false, __ATOMIC_RELAXED);
 		if (r > 0) {
+			pass_turn(server, &self->buf);
 			serve(server, &self->buf);
-		} else if (r != -EINTR) {
+			continue;
+		}
+		give_turn_up(server);
+		if (r != -EINTR) {
 			if (r < 0)
 				log_error("reading requests: %s", strerror(-r));
 			gone = true;
@@ -221,6 +344,7 @@ static void *thread_main(void *data)
 		server->over = true;
 		__atomic_store_n(&server->want, END, __ATOMIC_RELAXED);
 		pthread_cond_broadcast(&server->wake);
+		pthread_cond_broadcast(&server->turn);
 	}
 	server->n_resting++; /* for good */
 	pthread_cond_signal(&server->rest);
@@ -238,10 +362,7 @@ static int add_thread(struct server *server)
 
 	*thread = (struct thread){.server = server};
 	r = -pthread_create(&thread->id, NULL, thread_main, thread);
-	if (r == 0) {
-		server->n_threads++;
-		__atomic_add_fetch(&server->n_idle, 1, __ATOMIC_RELAXED);
-	}
+	server->n_threads += r == 0;
 	return r;
 }
 
@@ -275,6 +396,8 @@ int server_new(struct server **ret, struct fuse_session *se, const struct mount_
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&server->wake, &attr);
 	pthread_cond_init(&server->rest, &attr);
+	pthread_cond_init(&server->turn, &attr);
+	pthread_cond_init(&server->watch_wake, &attr);
 	pthread_condattr_destroy(&attr);
 	*ret = server;
 	return 0;
@@ -288,8 +411,10 @@ int server_start(struct server *server)
 	if (!server->over) {
 		__atomic_store_n(&server->want, RUN, __ATOMIC_RELAXED);
 		pthread_cond_broadcast(&server->wake);
+		if (!server->watch_started)
+			server->watch_started = pthread_create(&server->watch, NULL, watch_main, server) == 0;
 		if (server->n_threads == 0)
-			r = add_thread(server);
+			r = server->watch_started ? add_thread(server) : -EAGAIN;
 	}
 	pthread_mutex_unlock(&server->lock);
 	return r;
@@ -304,12 +429,8 @@ static void wait_until_all_rest(struct server *server)
 		for (int i = 0; i < server->n_threads; i++)
 			if (__atomic_load_n(&server->threads[i].reading, __ATOMIC_RELAXED))
 				pthread_kill(server->threads[i].id, WAKE_SIGNAL);
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-		ts.tv_nsec += AGAIN_NS;
-		if (ts.tv_nsec >= 1000000000) {
-			ts.tv_sec++;
-			ts.tv_nsec -= 1000000000;
-		}
+		pthread_cond_broadcast(&server->turn);
+		deadline_in(&ts, AGAIN_NS);
 		pthread_cond_timedwait(&server->rest, &server->lock, &ts);
 	}
 }
@@ -331,15 +452,22 @@ void server_free(struct server *server)
 	pthread_mutex_lock(&server->lock);
 	__atomic_store_n(&server->want, END, __ATOMIC_RELAXED);
 	pthread_cond_broadcast(&server->wake);
+	pthread_cond_broadcast(&server->turn);
+	server->watch_ends = true;
+	pthread_cond_signal(&server->watch_wake);
 	pthread_mutex_unlock(&server->lock);
 	for (int i = 0; i < server->n_threads; i++)
 		pthread_join(server->threads[i].id, NULL);
+	if (server->watch_started)
+		pthread_join(server->watch, NULL);
 	free_requests(server->held);
 	free_requests(server->given);
 	free(server->init);
 	pthread_mutex_destroy(&server->lock);
 	pthread_cond_destroy(&server->wake);
 	pthread_cond_destroy(&server->rest);
+	pthread_cond_destroy(&server->turn);
+	pthread_cond_destroy(&server->watch_wake);
 	free(server);
 }
 
@@ -386,6 +514,6 @@ int server_replay_init(struct server *server, const struct request *init)
 void server_give(struct server *server, struct request *requests)
 {
 	pthread_mutex_lock(&server->lock);
-	__atomic_store_n(&server->given, requests, __ATOMIC_RELAXED);
+	server->given = requests;
 	pthread_mutex_unlock(&server->lock);
 }
