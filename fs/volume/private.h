@@ -142,6 +142,7 @@ int volume_open_unpurged(struct volume **ret, const char *state_dir, unsigned fl
 
 /* --- db.c: RocksDB --- */
 
+extern struct db db_left_open; /* db.c only */
 int db_open(struct db *db, const char *path, bool read_only, bool create, struct err *err);
 void db_close(struct db *db);
 /* The value is copied to `value` (room for `max` bytes; more is -EIO); -ENOENT when there is none. */
