@@ -45,4 +45,12 @@ int archive_path(char ret[ARCHIVE_PATH], const char *name);
 /* Hidden and waiting names (.x, x~, x.tmp, x.part) are no instances, and stay in the archive. */
 bool archive_leaves_out(const char *path);
 
+/*
+ * Whether an honest worker may have sent these, with so many bytes beside them, of an archive of which so much came before: paths as
+ * archive_path makes them, none that is left out, lengths that add up, all within the limits. -EPROTO: no.
+ */
+struct wire_entries;
+int archive_check_entries(const struct wire_entries *m, uint64_t len, const struct archive_limits *limits,
+			  uint32_t files, uint64_t bytes);
+
 #endif

@@ -126,26 +126,6 @@ static void store_error(struct err *err, int r, const struct host_file *files, s
 	}
 }
 
-/* -EPROTO: no honest worker sends this. */
-static int check_files(const struct archive_job *job, const struct wire_entries *m, uint64_t len)
-{
-	uint64_t left = len;
-
-	if (!m->n_files || m->n_files > ARCHIVE_PACK_FILES || m->n_files > job->limits.files - job->files ||
-	    len > job->limits.total - job->bytes)
-		return -EPROTO;
-	for (uint32_t i = 0; i < m->n_files; i++) {
-		const struct wire_file *f = &m->files[i];
-		char path[ARCHIVE_PATH];
-
-		if (f->len > left || f->len > job->limits.one || archive_path(path, f->path) < 0 ||
-		    strcmp(path, f->path) != 0 || archive_leaves_out(path))
-			return -EPROTO;
-		left -= f->len;
-	}
-	return left ? -EPROTO : 0;
-}
-
 static int store_files(struct archive_job *job, const struct wire_entries *m, const char *data,
 		       struct err *err)
 {
@@ -181,7 +161,7 @@ static int on_entries(struct sched *s, const struct wire_message *m)
 	int r = wire_check_memfd(m->fds[0], MAX_PACK, &len);
 
 	if (r == 0)
-		r = check_files(job, &m->entries, len);
+		r = archive_check_entries(&m->entries, len, &job->limits, job->files, job->bytes);
 	if (r < 0)
 		return r;
 	if (len) { /* sealed: it can't shrink under us */

@@ -1,0 +1,67 @@
+/*
+ * ENTRIES of a corrupted unpack worker: the packet, and how many bytes came beside it (the first 4 of the input). What is let through
+ * must be names that stay in their directory and lengths that stay in the bytes. The packet's names are normalised too.
+ */
+#include "tests/fuzz/fuzz.h"
+
+#include "sched/archive.h"
+#include "sched/wire.h"
+
+#include <string.h>
+
+static void check_path(const char *path)
+{
+	char again[ARCHIVE_PATH];
+
+	MUST(*path && *path != '/' && strlen(path) < ARCHIVE_PATH);
+	MUST(archive_path(again, path) == 0 && strcmp(again, path) == 0);
+	for (const char *part = path; *part;) {
+		size_t len = strcspn(part, "/");
+
+		MUST(len > 0 && len <= 255 && strncmp(part, "..", len == 1 ? 2 : len) != 0);
+		MUST(!(len == 1 && *part == '.'));
+		MUST(!part[len] || part[len + 1]); /* no slash at the end */
+		part += len + (part[len] == '/');
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static uint8_t packet[WIRE_MAX];
+	const struct archive_limits limits = archive_limits(1000);
+	struct wire_message m;
+	uint32_t beside;
+	size_t len = size - sizeof(beside);
+
+	if (size < sizeof(beside) || len > WIRE_MAX - WIRE_HEADER)
+		return 0;
+	memcpy(&beside, data, sizeof(beside));
+	memset(packet, 0, WIRE_HEADER); /* the fuzzer need not guess it */
+	packet[0] = WIRE_ENTRIES;
+	packet[2] = 1;
+	memcpy(packet + 4, &(uint32_t){(uint32_t)len}, sizeof(uint32_t));
+	memcpy(packet + WIRE_HEADER, data + sizeof(beside), len);
+	if (wire_decode(WIRE_TO_DAEMON, 0, packet, WIRE_HEADER + len, 1, &m) < 0)
+		return 0;
+	for (uint32_t i = 0; i < m.entries.n_files; i++) {
+		char path[ARCHIVE_PATH];
+
+		if (archive_path(path, m.entries.files[i].path) == 0)
+			check_path(path);
+		archive_stem(m.entries.files[i].path);
+	}
+	if (archive_check_entries(&m.entries, beside, &limits, 10, 1000) == 0) {
+		uint64_t sum = 0;
+
+		MUST(m.entries.n_files > 0 && m.entries.n_files <= limits.files - 10);
+		for (uint32_t i = 0; i < m.entries.n_files; i++) {
+			check_path(m.entries.files[i].path);
+			MUST(!archive_leaves_out(m.entries.files[i].path));
+			MUST(m.entries.files[i].len <= limits.one);
+			sum += m.entries.files[i].len;
+		}
+		MUST(sum == beside && sum + 1000 <= limits.total);
+	}
+	wire_clear(&m);
+	return 0;
+}
