@@ -193,6 +193,14 @@ static bool takes_long(const struct fuse_buf *buf)
 	}
 }
 
+/* Nobody waits for its answer, and whoever made it mostly goes on with something that waits here by now. */
+static bool is_aside(const struct fuse_buf *buf)
+{
+	uint32_t opcode = ((const struct fuse_in_header *)buf->mem)->opcode;
+
+	return opcode == FUSE_RELEASE || opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET;
+}
+
 static bool more_to_read(const struct server *server)
 {
 	struct pollfd p = {.fd = own_fd >= 0 ? own_fd : fuse_session_fd(server->se), .events = POLLIN};
@@ -216,7 +224,7 @@ static void pass_turn(struct server *server, const struct fuse_buf *buf)
 	}
 	wake = server->n_waiting > 0;
 	pthread_mutex_unlock(&server->lock);
-	if (wake && (takes_long(buf) || more_to_read(server)))
+	if (wake && (takes_long(buf) || (!is_aside(buf) && more_to_read(server))))
 		pthread_cond_signal(&server->turn);
 }
 
