@@ -220,3 +220,30 @@ start -o null_backend
 whole last
 stop
 "$INFERFS" fsck "$STATE" || fail "fsck"
+
+# --- no room ---
+rm -rf "$STATE"
+start -o null_backend,max_bytes=100M # of which 25M are kept
+manifest_tree
+mkdir "$SRC/much"
+python3 - "$SRC/much" <<'EOF'
+import os, sys
+for i in range(500):
+    open(f"{sys.argv[1]}/{i:03}.png", "wb").write((b"%d" % i + os.urandom(6000)) * (40 if i % 5 == 0 else 10))
+EOF
+tar cJf "$DIR/much.tar.xz" -C "$SRC/much" . # 48 MB, small when packed
+for name in much again; do
+	cp "$DIR/much.tar.xz" "$IN/$name.tar.xz"
+done
+W "$OUT/much/task.json"
+W "$OUT/again.tar.xz.json"
+[[ $(status "$OUT/again.tar.xz.json" error) == *"there is no room"* ]] || fail "$(cat "$OUT/again.tar.xz.json")"
+same failed "$(state "$IN/again.tar.xz")"
+[[ ! -e $IN/again ]] || fail "half of it is there"
+rm -r "$IN/much"
+small() { # room comes back by and by
+	cp "$SRC/plain.tar" "$IN/small.tar" && "$INFERFS" wait "$OUT/small/task.json" --timeout 1s || { rm "$IN/small.tar"; false; }
+}
+eventually 20 small
+stop
+"$INFERFS" fsck "$STATE" || fail "fsck"
