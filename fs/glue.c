@@ -172,6 +172,11 @@ static int host_lookup(void *host, const char *path, struct host_entry *ret)
 	return r;
 }
 
+static void host_forgotten(void *host, const char *path)
+{
+	publisher_reopen(((struct glue *)host)->pub, path);
+}
+
 static int host_access(void *host, uint64_t ino, struct host_access *ret)
 {
 	struct vol_attr attr;
@@ -412,6 +417,7 @@ static const struct host_ops host_ops = {
 	.state_open = host_state_open,
 	.state_put = host_state_put,
 	.state_remove = host_state_remove,
+	.forgotten = host_forgotten,
 	.trouble = host_trouble,
 	.spawn = host_spawn,
 	.tree_new = host_tree_new,

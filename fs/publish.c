@@ -50,6 +50,7 @@ struct item {
 	void (*done)(void *data, int r, int64_t visible);
 	void *data;
 	char hidden[40];
+	bool refused; /* under lock: its place was closed while it was `moving` */
 	int r;
 	int64_t visible;
 };
@@ -63,6 +64,13 @@ struct slot {
 	char path[];
 };
 
+/* See publisher_close. */
+struct closed {
+	struct closed *next;
+	unsigned times;
+	char path[];
+};
+
 struct publisher {
 	struct volume *vol;
 	char *mountpoint;
@@ -70,7 +78,8 @@ struct publisher {
 	pthread_cond_t wake_clerk, wake_mover;
 	pthread_t clerk, mover;
 	struct item *head, **tail; /* under lock: to be moved */
-	struct item *moving;       /* under lock: its rename is under way */
+	struct item *moving;       /* under lock: taken out of the queue, its rename may be under way */
+	struct closed *closed;     /* under lock */
 	unsigned n_served;         /* under lock: handlers between publisher_moving and publisher_served */
 	pthread_cond_t served;
 	struct item *moved, **moved_tail; /* under lock: to be ended */
@@ -129,7 +138,7 @@ struct publishing *publisher_moving(struct publisher *pub, const char *name)
 	struct publishing *ret = NULL;
 
 	pthread_mutex_lock(&pub->lock);
-	if (pub->moving && strcmp(name, pub->moving->hidden) == 0) {
+	if (pub->moving && !pub->moving->refused && strcmp(name, pub->moving->hidden) == 0) {
 		ret = &pub->moving->shown;
 		pub->n_served++;
 	}
@@ -270,6 +279,117 @@ static void queue_replace(struct publisher *pub, struct item *item, struct item 
 		pub->tail = with ? &with->next : at;
 }
 
+/* --- places that are closed; lock held --- */
+
+static bool is_below(const char *path, const char *dir)
+{
+	size_t len = strlen(dir);
+
+	return strncmp(path, dir, len) == 0 && path[len] == '/';
+}
+
+static struct closed **closed_find(struct publisher *pub, const char *path)
+{
+	struct closed **at = &pub->closed;
+
+	while (*at && strcmp((*at)->path, path) != 0)
+		at = &(*at)->next;
+	return at;
+}
+
+static bool is_closed(const struct publisher *pub, const char *path)
+{
+	const struct closed *c = pub->closed;
+
+	while (c && !is_below(path, c->path))
+		c = c->next;
+	return c;
+}
+
+static void refuse(struct publisher *pub, struct item *item)
+{
+	item->slot = NULL;
+	item->r = -ENOENT;
+	item->next = NULL;
+	*pub->moved_tail = item;
+	pub->moved_tail = &item->next;
+}
+
+static void refuse_below(struct publisher *pub, const char *path)
+{
+	for (int i = 0; i < SLOT_BUCKETS; i++) {
+		for (struct slot *slot = pub->slots[i]; slot; slot = slot->next) {
+			if (!slot->waiting || !is_below(slot->path, path))
+				continue;
+			if (slot->queued)
+				queue_replace(pub, slot->waiting, NULL);
+			refuse(pub, slot->waiting);
+			slot->waiting = NULL;
+			slot->queued = false;
+		}
+	}
+	for (struct item **at = &pub->head, *item; (item = *at);) {
+		if (is_below(item->path, path)) {
+			*at = item->next;
+			refuse(pub, item);
+		} else {
+			at = &item->next;
+		}
+	}
+	pub->tail = &pub->head;
+	while (*pub->tail)
+		pub->tail = &(*pub->tail)->next;
+	if (pub->moving && is_below(pub->moving->path, path))
+		pub->moving->refused = true;
+	pthread_cond_signal(&pub->wake_clerk);
+}
+
+int publisher_close(struct publisher *pub, const char *path)
+{
+	struct closed *new = malloc(sizeof(*new) + strlen(path) + 1), **at;
+
+	if (!new)
+		return -ENOMEM;
+	new->times = 0;
+	new->next = NULL;
+	strcpy(new->path, path);
+	pthread_mutex_lock(&pub->lock);
+	at = closed_find(pub, path);
+	if (!*at) {
+		*at = new;
+		new = NULL;
+	}
+	(*at)->times++;
+	refuse_below(pub, path);
+	pthread_mutex_unlock(&pub->lock);
+	free(new);
+	return 0;
+}
+
+void publisher_reopen(struct publisher *pub, const char *path)
+{
+	struct closed **at, *old = NULL;
+
+	pthread_mutex_lock(&pub->lock);
+	at = closed_find(pub, path);
+	if (*at && --(*at)->times == 0) {
+		old = *at;
+		*at = old->next;
+	}
+	pthread_mutex_unlock(&pub->lock);
+	free(old);
+}
+
+bool publisher_refused(struct publisher *pub)
+{
+	bool refused;
+
+	pthread_mutex_lock(&pub->lock);
+	refused = pub->moving && pub->moving->refused;
+	pthread_mutex_unlock(&pub->lock);
+	return refused;
+}
+
 int publisher_put(struct publisher *pub, const struct publication *p)
 {
 	bool status = p->type == PUBLISH_FILE && !(p->file.flags & (HOST_RESULT | HOST_APPEND)) &&
@@ -283,6 +403,10 @@ int publisher_put(struct publisher *pub, const struct publication *p)
 	pthread_mutex_lock(&pub->lock);
 	if (pub->stopping) {
 		r = -ESHUTDOWN;
+		goto out;
+	}
+	if (is_closed(pub, p->file.path)) {
+		r = -ENOENT;
 		goto out;
 	}
 	at = slot_find(pub, p->file.path);
@@ -395,15 +519,14 @@ static int move(struct publisher *pub, struct mover *m, struct item *item)
 	if (item->flags & HOST_APPEND)
 		return mover_append(m, item->path, item->shown.what.content, item->shown.what.content_len,
 				    item->flags & HOST_EMPTY);
+	pthread_mutex_lock(&pub->lock);
 	snprintf(item->hidden, sizeof(item->hidden), HIDDEN_PREFIX "%016llx",
 		 (unsigned long long)pub->serial++);
-	pthread_mutex_lock(&pub->lock);
-	pub->moving = item;
 	pthread_mutex_unlock(&pub->lock);
 	r = mover_rename(m, item->hidden, item->path);
 	item->visible = clock_monotonic_ns();
 	pthread_mutex_lock(&pub->lock);
-	pub->moving = NULL;
+	pub->moving = NULL; /* no handler finds it any more */
 	/* When the connection is cut, the rename returns while a handler is still at it, and may succeed. */
 	while (pub->n_served)
 		pthread_cond_wait(&pub->served, &pub->lock);
@@ -424,9 +547,11 @@ static void *mover_thread(void *arg)
 		if (pub->head) {
 			struct item *item = take(pub);
 
+			pub->moving = item;
 			pthread_mutex_unlock(&pub->lock);
 			item->r = move(pub, &m, item);
 			pthread_mutex_lock(&pub->lock);
+			pub->moving = NULL;
 			item->next = NULL;
 			*pub->moved_tail = item;
 			pub->moved_tail = &item->next;
@@ -634,6 +759,10 @@ void publisher_free(struct publisher *pub)
 			pub->slots[i] = slot->next;
 			free(slot);
 		}
+	}
+	for (struct closed *c; (c = pub->closed);) {
+		pub->closed = c->next;
+		free(c);
 	}
 	pthread_mutex_destroy(&pub->lock);
 	pthread_cond_destroy(&pub->wake_clerk);

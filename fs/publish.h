@@ -46,6 +46,15 @@ void publisher_free(struct publisher *pub);
 /* Any thread; copies everything; never blocks on the tree. -ENOMEM, or -ESHUTDOWN after publisher_stop. */
 int publisher_put(struct publisher *pub, const struct publication *p);
 
+/*
+ * The thing at `path` (a job, an endpoint) is being removed: what waits for a place below it ends with -ENOENT, and so does what comes
+ * until publisher_reopen, which is called once the scheduler has forgotten the thing: nothing of it appears in a new one of that
+ * name. Each close has its reopen. Any thread; -ENOMEM: nothing was closed.
+ */
+int publisher_close(struct publisher *pub, const char *path);
+void publisher_reopen(struct publisher *pub, const char *path);
+/* In MKDIR by the publisher: what it is made for goes to a closed place. */
+bool publisher_refused(struct publisher *pub);
 /* `grew` is called on the publisher's thread each time a HOST_APPEND has ended, and the kernel knows of it, and how many did. Before
  * publisher_start. */
 void publisher_on_append(struct publisher *pub, void (*grew)(void *data), void *data);

@@ -133,6 +133,10 @@ struct host_ops {
 	int (*state_put)(void *host, const char *name, int fd, uint64_t len);
 	int (*state_remove)(void *host, const char *name);
 
+	/* The job or endpoint ("infer/app") that was removed is forgotten: what is published below its path from now on is of a new one
+	 * of that name. May be NULL. */
+	void (*forgotten)(void *host, const char *path);
+
 	/* One line without a newline on what is wrong with the volume (full, read-only) and since when; false: nothing. May be
 	 * NULL. */
 	bool (*trouble)(void *host, char *ret, size_t size);

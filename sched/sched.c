@@ -8,6 +8,7 @@
 #include "engine/base/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -97,12 +98,22 @@ static void on_endpoint_ctl(struct sched *s, const struct message *m)
 		endpoint_word(ep, word);
 }
 
+static void forgotten(struct sched *s, const char *top, const char *name)
+{
+	char path[MAX_NAME + 16];
+
+	snprintf(path, sizeof(path), "%s/%s", top, name);
+	if (s->ops->forgotten)
+		s->ops->forgotten(s->host, path);
+}
+
 static void on_endpoint_gone(struct sched *s, const struct message *m)
 {
 	struct endpoint *ep = endpoint_get(s, m->name, false);
 
 	if (ep)
 		endpoint_gone(ep);
+	forgotten(s, "infer", m->name);
 }
 
 static void on_instance(struct sched *s, const struct message *m)
@@ -142,6 +153,7 @@ static void on_job_ctl(struct sched *s, const struct message *m)
 static void on_job_gone(struct sched *s, const struct message *m)
 {
 	jobs_gone(s->jobs, m->name);
+	forgotten(s, "jobs", m->name);
 }
 
 static void on_dataset_changed(struct sched *s, const struct message *m)

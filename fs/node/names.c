@@ -96,6 +96,8 @@ int tree_create(struct tree *tree, const struct tree_caller *caller, uint64_t pa
 	if (r < 0)
 		return r;
 	r = may_change(tree, caller, dir, name, is_dir);
+	if (r == 0 && is_dir && is_publisher(tree, caller) && publisher_refused(glue_publisher(tree->glue)))
+		r = -ENOENT;
 	if (r < 0)
 		goto out;
 	new.uid = caller->uid;

@@ -155,13 +155,25 @@ int app_came(const struct node *node, enum node_event event, bool open_for_writi
 	return r < 0 ? r : make(node, "ctl", S_IFREG | 0644);
 }
 
+/* What is on its way to it must not come to a new one of its name. */
+static void close_place(const struct node *node, const char *top)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", top, node->name);
+	if (publisher_close(glue_publisher(node->tree->glue), path) < 0)
+		log_error("%s: out of memory: a new one of this name may show what was of the old", path);
+}
+
 void job_went(const struct node *node, enum node_event event)
 {
 	struct sched *sched = node_sched(node);
 
 	(void)event;
-	if (sched)
-		sched_post_job_gone(sched, node->name);
+	if (!sched)
+		return;
+	close_place(node, "jobs");
+	sched_post_job_gone(sched, node->name);
 }
 
 void app_went(const struct node *node, enum node_event event)
@@ -169,6 +181,8 @@ void app_went(const struct node *node, enum node_event event)
 	struct sched *sched = node_sched(node);
 
 	(void)event;
-	if (sched)
-		sched_post_endpoint_gone(sched, node->name);
+	if (!sched)
+		return;
+	close_place(node, "infer");
+	sched_post_endpoint_gone(sched, node->name);
 }
