@@ -1,5 +1,5 @@
 /*
- * One queue, two threads. The mover renames each item through the mount, in order (fs/mover.h). The clerk says
+ * One queue, two threads (publish_threads.c). The mover renames each item through the mount, in order (fs/mover.h). The clerk says
  * that an item ended, which the mover must not do (it has no descriptors of the daemon), and queues status texts whose
  * time has come.
  *
@@ -13,89 +13,19 @@
  *
  * Locks: pub->lock guards what is marked so; it is never held over a call into the volume or the mount.
  */
-#include "fs/publish.h"
+#include "fs/publish_private.h"
 
 #include "engine/base/clock.h"
-#include "engine/base/log.h"
-#include "fs/mover.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define HIDDEN_PREFIX      ".inferfs-pub."
 #define STATUS_INTERVAL_NS INT64_C(200000000) /* DESIGN section 1: at most 5 updates a second */
-#define IDLE_NS            INT64_C(100000000) /* chosen: when directories are closed, without work */
-#define RENAME_NS          INT64_C(150000) /* measured: what an idle machine takes from here to a visible name */
-#define TOLD_TOGETHER      8 /* chosen: while there is more to move; waking the clerk costs as much as a lookup */
-#define SLOT_BUCKETS       256
-
-struct item {
-	struct item *next; /* in the queue */
-	struct slot *slot; /* of a status file */
-	enum publication_type type;
-	unsigned flags; /* enum host_publish_flags */
-	char *path;     /* in the same allocation, as is what `shown` points to */
-	struct publishing shown;
-	int64_t due;
-	void (*done)(void *data, int r, int64_t visible);
-	void *data;
-	char hidden[40];
-	bool refused; /* under lock: its place was closed while it was `moving` */
-	int r;
-	int64_t visible;
-};
-
-/* A status file's place: at most one text waits for it, either in the queue or, until `due`, only here. */
-struct slot {
-	struct slot *next;
-	struct item *waiting; /* NULL: none */
-	bool queued;          /* waiting is in the queue */
-	int64_t due;          /* CLOCK_MONOTONIC from which on it may be renewed */
-	char path[];
-};
-
-/* See publisher_close. */
-struct closed {
-	struct closed *next;
-	unsigned times;
-	char path[];
-};
-
-struct publisher {
-	struct volume *vol;
-	char *mountpoint;
-	pthread_mutex_t lock;
-	pthread_cond_t wake_clerk, wake_mover;
-	pthread_t clerk, mover;
-	struct item *head, **tail; /* under lock: to be moved */
-	struct item *moving;       /* under lock: taken out of the queue, its rename may be under way */
-	struct closed *closed;     /* under lock */
-	unsigned n_served;         /* under lock: handlers between publisher_moving and publisher_served */
-	pthread_cond_t served;
-	struct item *moved, **moved_tail; /* under lock: to be ended */
-	unsigned n_moved;                 /* under lock */
-	struct slot *slots[SLOT_BUCKETS]; /* under lock */
-	bool started, stopping;           /* under lock */
-	bool all_queued, all_moved;       /* under lock: at the end, by the clerk and then the mover */
-	void (*grew)(void *data);         /* NULL: nobody asks; set before the threads */
-	void *grew_data;
-	uint64_t n_appended; /* atomic */
-	pid_t mover_tid;     /* atomic */
-	int core;            /* atomic: where the mover stays; -1: at rest */
-	cpu_set_t cores;     /* that this process may use */
-	uint64_t
-		serial; /* mover only: of hidden names; starts at random, so that the kernel knows none of them */
-};
 
 bool publisher_owns_name(const char *name)
 {
@@ -105,16 +35,6 @@ bool publisher_owns_name(const char *name)
 bool publisher_is_caller(const struct publisher *pub, pid_t tid)
 {
 	return tid == __atomic_load_n(&pub->mover_tid, __ATOMIC_RELAXED);
-}
-
-static void stay_on(const struct publisher *pub, int core)
-{
-	cpu_set_t one;
-
-	CPU_ZERO(&one);
-	if (core >= 0)
-		CPU_SET(core, &one);
-	sched_setaffinity(0, sizeof(one), core >= 0 ? &one : &pub->cores); /* of this thread; a wish */
 }
 
 void publisher_on_append(struct publisher *pub, void (*grew)(void *data), void *data)
@@ -235,7 +155,7 @@ static struct item *item_new(const struct publication *from)
 	return item;
 }
 
-static void item_end(struct item *item, int r)
+void publish_end(struct item *item, int r)
 {
 	if (item->done)
 		item->done(item->data, r, item->visible ? item->visible : clock_monotonic_ns());
@@ -450,13 +370,13 @@ out:
 	if (r < 0)
 		free(item);
 	if (superseded)
-		item_end(superseded, 0);
+		publish_end(superseded, 0);
 	return r;
 }
 
 /* lock held. Queues status texts whose time has come (all of them when `all`); the time of the next one, or
  * INT64_MAX. Also forgets slots that have nothing to say. */
-static int64_t slots_due(struct publisher *pub, bool all)
+int64_t publish_due(struct publisher *pub, bool all)
 {
 	int64_t now = clock_monotonic_ns(), next = INT64_MAX;
 
@@ -482,7 +402,7 @@ static int64_t slots_due(struct publisher *pub, bool all)
 }
 
 /* lock held; the next of the queue. Its slot is free from here on. */
-static struct item *take(struct publisher *pub)
+struct item *publish_take(struct publisher *pub)
 {
 	struct item *item = pub->head;
 
@@ -496,189 +416,6 @@ static struct item *take(struct publisher *pub)
 		item->slot = NULL;
 	}
 	return item;
-}
-
-/* --- the mover's thread --- */
-
-static void settle(struct publisher *pub, int core)
-{
-	__atomic_store_n(&pub->core, core, __ATOMIC_RELAXED);
-	stay_on(pub, core);
-}
-
-static int move(struct publisher *pub, struct mover *m, struct item *item)
-{
-	int r;
-
-	if (mover_rests(m))
-		settle(pub, sched_getcpu());
-	if (item->due && clock_monotonic_ns() + RENAME_NS > item->due)
-		return -ETIME;
-	if (item->type == PUBLISH_REMOVE)
-		return mover_remove(m, item->path);
-	if (item->flags & HOST_APPEND)
-		return mover_append(m, item->path, item->shown.what.content, item->shown.what.content_len,
-				    item->flags & HOST_EMPTY);
-	pthread_mutex_lock(&pub->lock);
-	snprintf(item->hidden, sizeof(item->hidden), HIDDEN_PREFIX "%016llx",
-		 (unsigned long long)pub->serial++);
-	pthread_mutex_unlock(&pub->lock);
-	r = mover_rename(m, item->hidden, item->path);
-	item->visible = clock_monotonic_ns();
-	pthread_mutex_lock(&pub->lock);
-	pub->moving = NULL; /* no handler finds it any more */
-	/* When the connection is cut, the rename returns while a handler is still at it, and may succeed. */
-	while (pub->n_served)
-		pthread_cond_wait(&pub->served, &pub->lock);
-	pthread_mutex_unlock(&pub->lock);
-	return item->shown.stored ? 0 : r;
-}
-
-static void *mover_thread(void *arg)
-{
-	struct publisher *pub = arg;
-	struct mover m;
-
-	pthread_setname_np(pthread_self(), "inferfs/mover");
-	mover_init(&m, pub->mountpoint);
-	__atomic_store_n(&pub->mover_tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELAXED);
-	pthread_mutex_lock(&pub->lock);
-	for (;;) {
-		if (pub->head) {
-			struct item *item = take(pub);
-
-			pub->moving = item;
-			pthread_mutex_unlock(&pub->lock);
-			item->r = move(pub, &m, item);
-			pthread_mutex_lock(&pub->lock);
-			pub->moving = NULL;
-			item->next = NULL;
-			*pub->moved_tail = item;
-			pub->moved_tail = &item->next;
-			if (++pub->n_moved >= TOLD_TOGETHER || !pub->head)
-				pthread_cond_signal(&pub->wake_clerk);
-		} else if (pub->all_queued) {
-			break;
-		} else if (mover_rests(&m)) {
-			pthread_cond_wait(&pub->wake_mover, &pub->lock);
-		} else {
-			int64_t end = clock_monotonic_ns() + IDLE_NS;
-			struct timespec ts = {.tv_sec = end / 1000000000, .tv_nsec = end % 1000000000};
-
-			if (pthread_cond_timedwait(&pub->wake_mover, &pub->lock, &ts) == ETIMEDOUT &&
-			    !pub->head) {
-				pthread_mutex_unlock(&pub->lock);
-				mover_rest(&m);
-				settle(pub, -1);
-				pthread_mutex_lock(&pub->lock);
-			}
-		}
-	}
-	pub->all_moved = true;
-	pthread_cond_signal(&pub->wake_clerk);
-	pthread_mutex_unlock(&pub->lock);
-	mover_rest(&m);
-	return NULL;
-}
-
-/* --- the clerk's --- */
-
-/* The mount went away beneath us: the answer still counts, and the next mount shows it. */
-static int put_unseen(struct publisher *pub, struct item *item)
-{
-	const char *slash = strrchr(item->path, '/');
-	char *parent = slash ? strndup(item->path, (size_t)(slash - item->path)) : strdup("");
-	struct publishing *p = &item->shown;
-	struct vol_attr dir;
-	int r = parent ? vol_resolve(pub->vol, VOL_ROOT, parent, &dir) : -ENOMEM;
-
-	free(parent);
-	if (r == 0 && p->bulk)
-		return vol_bulk_put(p->bulk, dir.ino, slash ? slash + 1 : item->path, p->put.ops,
-				    p->put.n_ops);
-	if (r == 0)
-		r = vol_reserve(pub->vol, &p->put.ino);
-	if (r < 0)
-		return r;
-	publishing_owned(p, pub->vol,
-			 &(struct host_access){.mode = dir.mode, .uid = dir.uid, .gid = dir.gid});
-	return vol_put(pub->vol, dir.ino, slash ? slash + 1 : item->path, &p->what, &p->put, NULL);
-}
-
-static int append_unseen(struct publisher *pub, const struct item *item)
-{
-	const struct vol_new *what = &item->shown.what;
-	struct vol_attr attr;
-	struct vol_file *f = NULL;
-	ssize_t n;
-	int r = vol_resolve(pub->vol, VOL_ROOT, item->path, &attr);
-
-	if (r == 0)
-		r = vol_file_open(pub->vol, attr.ino, O_WRONLY | (item->flags & HOST_EMPTY ? O_TRUNC : 0),
-				  &f);
-	if (!f)
-		return r;
-	n = vol_write(f, what->content, what->content_len, item->flags & HOST_EMPTY ? 0 : attr.size);
-	vol_file_close(f);
-	return n < 0 ? (int)n : 0;
-}
-
-static void end(struct publisher *pub, struct item *item)
-{
-	int r = item->r;
-
-	if (item->type != PUBLISH_REMOVE && (r == -ENOTCONN || r == -ECONNABORTED || r == -ENODEV)) {
-		r = item->flags & HOST_APPEND ? append_unseen(pub, item) : put_unseen(pub, item);
-		item->visible = clock_monotonic_ns();
-	}
-	if (r < 0)
-		log_trace(LOG_FS, "publish %s: %s", item->path, strerror(-r));
-	if (item->flags & HOST_APPEND && r >= 0) {
-		__atomic_add_fetch(&pub->n_appended, 1, __ATOMIC_SEQ_CST);
-		if (pub->grew)
-			pub->grew(pub->grew_data);
-	}
-	item_end(item, r);
-}
-
-static void *clerk_thread(void *arg)
-{
-	struct publisher *pub = arg;
-
-	pthread_setname_np(pthread_self(), "inferfs/clerk");
-	pthread_mutex_lock(&pub->lock);
-	for (;;) {
-		struct item *item = pub->moved;
-		int64_t due;
-
-		pub->moved = NULL;
-		pub->moved_tail = &pub->moved;
-		pub->n_moved = 0;
-		if (item) {
-			pthread_mutex_unlock(&pub->lock);
-			for (struct item *next; item; item = next) {
-				next = item->next;
-				end(pub, item);
-			}
-			pthread_mutex_lock(&pub->lock);
-			continue;
-		}
-		due = slots_due(pub, pub->stopping);
-		pub->all_queued = pub->stopping;
-		if (pub->head || pub->all_queued)
-			pthread_cond_signal(&pub->wake_mover);
-		if (pub->all_moved)
-			break;
-		if (due == INT64_MAX) {
-			pthread_cond_wait(&pub->wake_clerk, &pub->lock);
-		} else {
-			struct timespec ts = {.tv_sec = due / 1000000000, .tv_nsec = due % 1000000000};
-
-			pthread_cond_timedwait(&pub->wake_clerk, &pub->lock, &ts);
-		}
-	}
-	pthread_mutex_unlock(&pub->lock);
-	return NULL;
 }
 
 int publisher_new(struct publisher **ret, struct volume *vol)
@@ -713,10 +450,10 @@ int publisher_start(struct publisher *pub, const char *mountpoint)
 	pub->mountpoint = strdup(mountpoint);
 	if (!pub->mountpoint)
 		return -ENOMEM;
-	r = pthread_create(&pub->mover, NULL, mover_thread, pub);
+	r = pthread_create(&pub->mover, NULL, publish_mover, pub);
 	if (r != 0)
 		return -r;
-	r = pthread_create(&pub->clerk, NULL, clerk_thread, pub);
+	r = pthread_create(&pub->clerk, NULL, publish_clerk, pub);
 	if (r != 0) {
 		pthread_mutex_lock(&pub->lock);
 		pub->all_queued = true;
@@ -747,12 +484,12 @@ void publisher_free(struct publisher *pub)
 	if (!pub)
 		return;
 	publisher_stop(pub);
-	slots_due(pub, true);
+	publish_due(pub, true);
 	while (pub->head) {
 		struct item *item = pub->head;
 
 		pub->head = item->next;
-		item_end(item, -ECANCELED);
+		publish_end(item, -ECANCELED);
 	}
 	for (int i = 0; i < SLOT_BUCKETS; i++) {
 		for (struct slot *slot; (slot = pub->slots[i]);) {

@@ -65,7 +65,7 @@ if [ "$mode" = all ]; then
 	step "the volume's and the mount's under the thread sanitizer"
 	# volume_bulk and volume_content crash in a child on purpose
 	TSAN_OPTIONS="suppressions=$PWD/tests/support/tsan.supp die_after_fork=0" run_tests build/thread \
-		-R '^(unit-volume_(bulk|content|fsck|model|names|xattr)|e2e-(exercise_|events|users|limits|watchers))'
+		-R '^(unit-volume_(bulk|content|fsck|model|names|xattr)|e2e-(anew|exercise_|events|users|limits|watchers))'
 fi
 step "tests"
 run_tests build/test
