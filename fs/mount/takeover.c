@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -22,6 +23,7 @@
 #define HELLO_S   2     /* chosen: to say hello; the daemon hears no signals meanwhile */
 #define STATE_S   120   /* chosen: to stop and flush everything */
 #define READY_MS  60000 /* chosen: to open the volume */
+#define ENDED_MS  1000  /* chosen: to print a line */
 #define KILLED_MS 10000
 
 enum type { HELLO = 1, REFUSED, STATE, FAILED, READY };
@@ -136,7 +138,8 @@ static int receive(int sock, struct message *m, int *fds)
 	}
 	if (n == 0)
 		return -EPIPE;
-	if (n < (ssize_t)offsetof(struct message, text) || memcmp(m->magic, MAGIC, sizeof(m->magic)) != 0)
+	if (n < (ssize_t)offsetof(struct message, text) || msg.msg_flags & MSG_TRUNC ||
+	    memcmp(m->magic, MAGIC, sizeof(m->magic)) != 0)
 		return -EPROTO;
 	if (m->protocol != HANDOVER_PROTOCOL)
 		return -EPROTONOSUPPORT;
@@ -248,10 +251,13 @@ int takeover_send(struct takeover *t, int fuse_fd, int state_fd)
 	return send_message(t->sock, STATE, NULL, (int[2]){fuse_fd, state_fd}, 2);
 }
 
-static void kill_it(struct takeover *t)
+/* kindly: it said that it gives up, and has something to say to its user before it ends. */
+static void kill_it(struct takeover *t, bool kindly)
 {
 	struct pollfd pfd = {.fd = t->pidfd, .events = POLLIN};
 
+	if (kindly && poll(&pfd, 1, ENDED_MS) > 0)
+		return;
 	pidfd_send_signal(t->pidfd, SIGKILL, NULL, 0); /* it may be dead */
 	if (poll(&pfd, 1, KILLED_MS) <= 0)
 		log_error("process %d, which was to take over, can't be killed", (int)t->pid);
@@ -271,7 +277,7 @@ int takeover_wait(struct takeover *t)
 		  : r == -EPIPE              ? "it ended"
 		  : r < 0                    ? strerror(-r)
 					     : "it answered nonsense");
-	kill_it(t);
+	kill_it(t, r == 0 && m.type == FAILED);
 	/* Should its READY have crossed our patience, it may have read requests that nobody can answer any more. */
 	return recv(t->sock, &m, sizeof(m), MSG_DONTWAIT) > 0 && m.type == READY ? -EOWNERDEAD
 	       : r < 0                                                           ? r
