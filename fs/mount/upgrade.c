@@ -217,11 +217,13 @@ int upgrade_take(struct mounted *m, struct err *err)
 	struct takeover t = TAKEOVER_NONE;
 	int fuse_fd = -1, state_fd = -1, r;
 	struct handover h = {0};
+	int64_t received;
 	char text[640];
 
 	r = takeover_ask(m->state_dir, m->mnt, &t, &fuse_fd, &state_fd, err);
 	if (r < 0)
 		return r;
+	received = clock_monotonic_ns();
 	r = read_state(state_fd, &h, err);
 	close(state_fd);
 	if (r == 0)
@@ -242,8 +244,10 @@ int upgrade_take(struct mounted *m, struct err *err)
 	r = server_start(m->server);
 	if (r < 0)
 		err_set(err, ERR_NO_MEMORY, "starting a thread");
-	log_info("took over %zu open files from process %d; for %lld ms no request was served",
-		 h.handles.n_files, (int)t.pid, (long long)(clock_monotonic_ns() - h.paused_ns) / 1000000);
+	log_info("took over %zu open files from process %d; for %lld ms no request was served, %lld of them "
+		 "until it was closed there",
+		 h.handles.n_files, (int)t.pid, (long long)(clock_monotonic_ns() - h.paused_ns) / 1000000,
+		 (long long)(received - h.paused_ns) / 1000000);
 	/* Made anew in the volume when its text has changed with the version. */
 	fuse_lowlevel_notify_inval_entry(m->se, FUSE_ROOT_ID, "README", strlen("README"));
 	takeover_close(&t);
