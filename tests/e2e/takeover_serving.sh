@@ -1,6 +1,7 @@
 #!/bin/bash
 # The daemon is replaced in the middle of tasks: every submitted instance is answered exactly once and seen once, deadlines are
 # kept, files that are still being written are not taken for whole, no word to a ctl and no deadline is lost.
+#	takeover_serving.sh [BATCHES]
 . "$(dirname "$0")/lib.sh"
 need setfattr getfattr python3 inotifywait
 fashion=/usr/share/datasets/fashion-mnist
@@ -41,11 +42,11 @@ P
 }
 
 echo "in the middle of a batch"
-for i in 1 2 3 4; do
+for ((i = 1; i <= ${1:-2}; i++)); do
 	mkdir "$A/in/b$i"
 	cp "$DIR"/test/*.png "$A/in/b$i/"
 	setfattr -n user.deadline -v 50s "$A/in/b$i"
-	sleep "0.0$((i * 2 - 1))"
+	sleep "0.0$((i * 3 % 10))"
 	takeover
 	answered "b$i" 50000
 	for f in "$DIR"/test/*.png; do
@@ -103,7 +104,7 @@ same "" "$(grep "png.json$" "$DIR/moved" | sort | uniq -d | head -3)" "seen twic
 echo "words and deadlines that come meanwhile"
 mkdir "$A/in/late"
 cp "$DIR"/test/0000*.png "$A/in/late/"
-for i in {1..8}; do
+for i in {1..4}; do
 	takeover &
 	sleep "0.00$i"
 	if ((i % 2)); then word=stop state=stopped; else word=start state=running; fi

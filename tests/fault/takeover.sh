@@ -136,7 +136,7 @@ served()
 	stat -f "$MNT" >/dev/null 2>&1
 }
 old=0 new=0 dead=0 n=0
-for ((i = 1; i <= ${1:-24}; i++)); do
+for ((i = 1; i <= ${1:-9}; i++)); do
 	exec 8>"$D/k$i"
 	echo "before" >&8
 	before=$(daemon_pid)
