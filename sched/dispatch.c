@@ -240,18 +240,16 @@ static struct minibatch *minibatch_new(struct sched *s, struct endpoint *ep, int
 
 static void count_minibatch(struct minibatch *mb)
 {
-	const struct task *last = NULL;
-
 	for (int i = 0; i < mb->n; i++) {
 		struct task *task = mb->inst[i]->task;
 
 		mb->inst[i]->started = mb->handed;
-		if (task != last)
-			task->n_real[mb->submodel]++;
+		if (i > 0 && task == mb->inst[i - 1]->task)
+			continue;
+		task->n_real[mb->submodel]++;
 		if (!task->begun)
 			status_event(task->ep->s, "started", task->ep->name, task->id, task->total);
 		task->begun = true;
-		last = task;
 	}
 }
 
