@@ -57,6 +57,7 @@ void fake_host_crash(struct fake_host *h);
 /* What is on its way to below dir is answered with -ENOENT. */
 void fake_host_refuse(struct fake_host *h, const char *dir);
 
+void fake_mkdir(struct fake_host *h, const char *path);                        /* and what is missing above */
 uint64_t fake_put(struct fake_host *h, const char *path, const char *content); /* also over an older one */
 void fake_remove(struct fake_host *h, const char *path);                       /* and all below it */
 void fake_move(struct fake_host *h, const char *from, const char *to);         /* a directory or a file */
