@@ -22,8 +22,8 @@
 #define ARCHIVE_MEMORY (UINT64_C(512) << 20) /* of the worker: RLIMIT_DATA; xz -9 wants 65 MiB */
 
 /* One ENTRIES message: writing it down takes the scheduler's thread some ms. */
-#define ARCHIVE_PACK       (UINT64_C(1) << 20)
-#define ARCHIVE_PACK_FILES 512
+#define ARCHIVE_PACK       (UINT64_C(1) << 18)
+#define ARCHIVE_PACK_FILES 256
 #define ARCHIVE_PACK_NAMES (48 * 1024)
 #define ARCHIVE_AHEAD      3
 
