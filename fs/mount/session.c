@@ -238,8 +238,8 @@ static int start_new(struct mounted *m, struct err *err)
 
 static void end_session(struct mounted *m)
 {
-	static struct fuse_session
-		*given_away; /* libfuse has no way to let go of a mount: kept, so that nothing leaks */
+	/* libfuse can't let go of a mount without unmounting it: kept, so that nothing leaks. */
+	static struct fuse_session *volatile given_away;
 	char state_dir[PATH_MAX];
 	bool taken = m->taken;
 

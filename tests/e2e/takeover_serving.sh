@@ -105,17 +105,25 @@ echo "words and deadlines that come meanwhile"
 mkdir "$A/in/late"
 cp "$DIR"/test/0000*.png "$A/in/late/"
 for i in {1..4}; do
+	# With answers on their way the old daemon takes its time to stop.
+	mkdir "$A/in/w$i"
+	cp "$DIR"/test/*.png "$A/in/w$i/"
+	[[ -e $A/state && $(cat "$A/state") == running ]] || echo start >"$A/ctl"
+	eventually 10 grep -qx running "$A/state"
+	setfattr -n user.deadline -v 60s "$A/in/w$i"
+	sleep 0.02
+	asked=$(grep -c "asks for the mount" "$STATE/log")
 	takeover &
-	sleep "0.00$i"
-	if ((i % 2)); then word=stop state=stopped; else word=start state=running; fi
-	echo $word >"$A/ctl"
+	while (($(grep -c "asks for the mount" "$STATE/log") == asked)); do :; done
+	echo stop >"$A/ctl"
 	setfattr -n user.deadline -v "3${i}s" "$A/in/late"
 	echo "4${i}s" >"$A/in/.deadline"
 	wait $!
-	eventually 10 grep -qx "$state" "$A/state"
+	eventually 10 grep -qx stopped "$A/state"
 	same "3${i}s" "$(getfattr --absolute-names --only-values -n user.deadline "$A/in/late")"
 	same "4${i}s" "$(getfattr --absolute-names --only-values -n user.deadline "$A/in")"
 done
+echo start >"$A/ctl"
 "$INFERFS" wait "$A/out/late/task.json" --timeout 20s
 kill $watcher
 
