@@ -129,10 +129,10 @@ kill $watcher
 
 echo "a job goes on"
 mkdir "$MNT/jobs/again"
-echo '{"dataset":"small","net":{"arch":"mlp"},"epochs":200,"batch":32,"model":"again"}' >"$MNT/jobs/again/spec.json"
+echo '{"dataset":"small","net":{"arch":"mlp"},"epochs":60,"batch":32,"model":"again"}' >"$MNT/jobs/again/spec.json"
 eventually 30 grep -q '^[0-9]' "$MNT/jobs/again/progress"
 takeover
-"$INFERFS" wait "$MNT/models/again/latest" --timeout 60s || fail "$(cat "$MNT/jobs/again/error")"
+"$INFERFS" wait "$MNT/models/again/latest" --timeout 150s || fail "$(cat "$MNT/jobs/again/error")"
 eventually 10 grep -qx done "$MNT/jobs/again/state"
 stop
 "$INFERFS" fsck "$STATE"
