@@ -201,36 +201,9 @@ static int send_text(struct endpoint *ep, struct parcel *p, const char *batch, c
 	return 0;
 }
 
-static void readers_add(struct readers *all, const struct host_access *one)
-{
-	if ((one->mode & 0044) == 0044)
-		return;
-	if (!all->restricted) {
-		*all = (struct readers){.restricted = true, .access = *one};
-		all->access.mode &= 0440;
-		return;
-	}
-	all->many_owners |= one->uid != all->access.uid;
-	if (!(one->mode & 0040) || one->gid != all->access.gid)
-		all->access.mode &= ~0040u;
-}
-
-static void readers_join(struct readers *all, const struct readers *some)
-{
-	if (some->restricted)
-		readers_add(all, &some->access);
-	all->many_owners |= some->many_owners;
-}
-
-/* A file of the directory's that tells of all its instances. */
 static void keep_from_others(struct parcel *p, const struct readers *readers)
 {
-	p->has_access = readers->restricted;
-	p->access = readers->access;
-	if (readers->many_owners) { /* nobody may read all but who may read everything */
-		p->access.uid = geteuid();
-		p->access.gid = p->access.mode & 0040 ? p->access.gid : getegid();
-	}
+	p->has_access = readers_access(readers, &p->access);
 }
 
 /* All tasks of a directory have ended: results.csv, then task.json, with which their keys go. */

@@ -25,9 +25,9 @@
 
 #include "engine/base/buf.h"
 #include "sched/executor.h"
-#include "sched/host.h"
 #include "sched/list.h"
 #include "sched/plan/plan.h"
+#include "sched/readers.h"
 #include "sched/sched.h"
 #include "sched/spec.h"
 #include "sched/table.h"
@@ -84,13 +84,6 @@ struct batch {
 };
 
 enum deadline_source { DEADLINE_NONE, DEADLINE_SPEC, DEADLINE_IN, DEADLINE_BATCH, DEADLINE_FILE };
-
-/* Who may read what tells of several instances: who may read each of them. Those that all may read count for nothing;
- * zero: there are no others. */
-struct readers {
-	bool restricted, many_owners;
-	struct host_access access;
-};
 
 struct row { /* of results.csv, with its newline, in task->rows */
 	uint32_t no;
