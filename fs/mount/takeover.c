@@ -216,8 +216,8 @@ void takeover_refuse(struct takeover *t, const char *why)
 int takeover_accept(int listen_fd, const char *mnt, struct takeover *ret)
 {
 	struct takeover t = TAKEOVER_NONE;
-	struct message m;
-	uid_t uid;
+	struct message m = {0};
+	uid_t uid = (uid_t)-1;
 	int r;
 
 	t.sock = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
