@@ -119,7 +119,7 @@ done
 expect "Too many open files" bash -c "ulimit -n 14; exec '$INFERFS' mount --takeover '$STATE' '$MNT'"
 went_on "too few descriptors"
 same "$pid" "$(daemon_pid)"
-hostile hangs &
+python3 "$DIR/hostile.py" "$STATE" "$MNT" hangs &
 hostile=$!
 sleep 0.5
 kill -9 $hostile
