@@ -161,7 +161,7 @@ stop
 
 echo "a user's own mount"
 command -v fusermount3 >/dev/null || skip "no fusermount3 here (all above passed)"
-[[ -u $(command -v fusermount3) && -w /dev/fuse ]] || skip "fusermount3 has no setuid bit here (all above passed)"
+[[ -u $(command -v fusermount3) && -w /dev/fuse && -e /etc/mtab ]] || skip "fusermount3 has no setuid bit here, or there is no /etc/mtab (all above passed)"
 nobody=$(id -u nobody):$(id -g nobody) # fusermount3 wants a user with a name
 own=$DIR/own
 mkdir -p "$own/mnt"
