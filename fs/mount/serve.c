@@ -173,19 +173,18 @@ static bool takes_long(const struct fuse_buf *buf)
 {
 	const struct fuse_in_header *in = buf->mem;
 	const struct fuse_read_in *read = (const void *)(in + 1);
+	const struct fuse_setattr_in *set = (const void *)(in + 1);
 
+	/* Not UNLINK, RENAME and the like, though the file may be large: mostly it is not, and the watch is there. */
 	switch (in->opcode) {
 	case FUSE_FSYNC:
 	case FUSE_FSYNCDIR:
 	case FUSE_FALLOCATE:
-	case FUSE_SETATTR: /* may cut a large file */
-	case FUSE_UNLINK:  /* may remove one */
-	case FUSE_RENAME:
-	case FUSE_RENAME2:
-	case FUSE_RMDIR:
 	case FUSE_READDIR:
 	case FUSE_READDIRPLUS:
 		return true;
+	case FUSE_SETATTR:
+		return buf->size < sizeof(*in) + sizeof(*set) || set->valid & FATTR_SIZE;
 	case FUSE_READ:
 		return buf->size < sizeof(*in) + sizeof(*read) || read->size >= LARGE_SIZE;
 	default:

@@ -217,7 +217,7 @@ ssize_t content_write(struct volume *vol, struct node *node, const void *data, s
 	return (ssize_t)done;
 }
 
-int content_commit(struct volume *vol, struct node *node, const struct inode_rec *before)
+int content_commit(struct volume *vol, struct node *node, const struct inode_rec *before, bool dirty)
 {
 	struct inode_rec rec = node->rec;
 	int r;
@@ -233,8 +233,9 @@ int content_commit(struct volume *vol, struct node *node, const struct inode_rec
 		return 0;
 	}
 	node->rec = *before;
-	node->dirty = node->data_dirty = false;
-	if (before->storage == STORAGE_INLINE) { /* read anew; nobody has seen a blob */
+	node->dirty = dirty;
+	node->data_dirty = dirty && before->size == 0; /* an open truncated it */
+	if (before->storage == STORAGE_INLINE) {       /* read anew; nobody has seen a blob */
 		content_drop(node);
 		if (rec.storage == STORAGE_BLOB)
 			blob_remove(vol, node->ino);

@@ -156,6 +156,7 @@ ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset)
 ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t offset)
 {
 	struct inode_rec before;
+	bool dirty;
 	int committed;
 	ssize_t r;
 
@@ -165,9 +166,10 @@ ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t of
 		return -EROFS;
 	pthread_mutex_lock(&f->node->lock);
 	before = f->node->rec;
+	dirty = f->node->dirty;
 	r = content_write(f->vol, f->node, data, size, offset);
 	if (r > 0) {
-		committed = content_commit(f->vol, f->node, &before);
+		committed = content_commit(f->vol, f->node, &before, dirty);
 		r = committed < 0 ? committed : r;
 	}
 	pthread_mutex_unlock(&f->node->lock);
@@ -254,6 +256,7 @@ int vol_fsync_dir(struct volume *vol, uint64_t dir)
 int vol_fallocate(struct vol_file *f, int mode, uint64_t offset, uint64_t length)
 {
 	struct inode_rec before;
+	bool dirty;
 	int r;
 
 	if (!writable(f->flags))
@@ -262,9 +265,10 @@ int vol_fallocate(struct vol_file *f, int mode, uint64_t offset, uint64_t length
 		return -EROFS;
 	pthread_mutex_lock(&f->node->lock);
 	before = f->node->rec;
+	dirty = f->node->dirty;
 	r = content_fallocate(f->vol, f->node, mode, offset, length);
 	if (r == 0)
-		r = content_commit(f->vol, f->node, &before);
+		r = content_commit(f->vol, f->node, &before, dirty);
 	pthread_mutex_unlock(&f->node->lock);
 	return r;
 }
