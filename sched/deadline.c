@@ -1,4 +1,4 @@
-#include "sched/sched.h"
+#include "sched/internal.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -40,4 +40,12 @@ int deadline_parse(struct deadline *ret, const char *text, size_t len, struct er
 		return err_set(err, ERR_BAD_DEADLINE, "\"%s\"", copy);
 	*ret = (struct deadline){.set = true, .absolute = absolute, .ns = llround(seconds * 1e9)};
 	return 0;
+}
+
+bool deadline_read(struct sched *s, uint64_t ino, struct deadline *ret)
+{
+	char text[80];
+	int len = s->ops->getxattr(s->host, ino, "user.deadline", text, sizeof(text));
+
+	return len > 0 && deadline_parse(ret, text, strlen(text), NULL) == 0;
 }

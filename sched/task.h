@@ -21,7 +21,10 @@
 #ifndef SCHED_TASK_H
 #define SCHED_TASK_H
 
-/* Files: submit.c (what happened in the tree → tasks), task.c (tasks, answers, their end). */
+/*
+ * Files: instance.c and batch_events.c (what happened in the tree), batch.c (deadlines, quiet), submit.c (what is complete → tasks),
+ * task.c (tasks, answers, their end).
+ */
 
 #include "engine/base/buf.h"
 #include "sched/executor.h"
@@ -34,6 +37,7 @@
 
 struct endpoint;
 struct loop_timer;
+struct sched;
 
 enum instance_state {
 	INSTANCE_IS_WRITING,
@@ -141,12 +145,23 @@ void task_instance_event(struct endpoint *ep, enum instance_event event, const c
 void task_deadline_event(struct endpoint *ep, const char *path, uint64_t ino, const char *text);
 void task_batch_event(struct endpoint *ep, enum batch_event event, const char *path, uint64_t ino);
 
-/* --- for recovery, and between task.c and submit.c --- */
+/* --- for recovery, and between those files --- */
 struct batch *batch_get(struct endpoint *ep, const char *path, bool create); /* of an instance's path */
 void batch_release_unused(struct batch *batch); /* frees it when it is removed and has nothing left */
 bool batch_is_loose(const struct batch *batch); /* in/ itself */
 /* The deadline that a task of this batch has now, read where needed: batch, in/, spec. */
 enum deadline_source batch_deadline(struct batch *batch, struct deadline *ret);
+struct batch *batch_named(struct endpoint *ep, const char *name, bool create); /* a directory's, or "" */
+/* Something happened in it: a directory is quiet from here on, a window of loose files may open. */
+void batch_touch(struct batch *batch);
+void batch_settle_at(struct batch *batch,
+		     int64_t at); /* looks then whether it is quiet; it has no settle timer */
+/* The user said that it is whole: submitted now, or when what is still open is closed, but soon in any case. */
+void batch_ask_submission(struct batch *batch);
+/* What is complete becomes tasks that count from `at` (loop_now). If they can't be recorded it is tried again. */
+void batch_submit(struct batch *batch, int64_t at);
+void batch_cancel_timers(struct batch *batch);
+bool deadline_read(struct sched *s, uint64_t ino, struct deadline *ret); /* the xattr; false: none */
 /* It has a KEY_INSTANCES from `first` on, to be deleted at its end. */
 int task_note_instances(struct task *task, uint32_t first);
 /* After all rows were recovered: in the order of their keys they come sorted. */
@@ -156,6 +171,7 @@ void task_set_deadline(struct task *task, const struct deadline *deadline, enum 
 /* Moves a submitted task's deadline; or one instance's, which then goes to a task of its own. */
 void task_move_deadline(struct task *task, const struct deadline *deadline, enum deadline_source source);
 void task_move_instance(struct instance *inst, const struct deadline *deadline, enum deadline_source source);
+struct instance *instance_find(struct endpoint *ep, const char *path);              /* NULL: none */
 struct instance *instance_new(struct batch *batch, const char *path, uint64_t ino); /* WRITING, named */
 void instance_queue(struct instance *inst, struct task *task); /* numbers it when it has no task yet */
 bool instance_name_waits(const char *path);                    /* .hidden, ~, .tmp, .part: some part of it */
