@@ -18,6 +18,7 @@
  */
 #include "sched/choose.h"
 #include "sched/internal.h"
+#include "sched/minibatch.h"
 
 int64_t executor_free_at(struct sched *s)
 {

@@ -10,22 +10,10 @@
 #include <stdint.h>
 
 struct endpoint;
-struct instance;
-struct picture;
 struct sched;
 struct task;
 
 #define LOOK_AHEAD 256 /* tasks; bounds the work of one choice */
-
-struct minibatch {
-	uint64_t id;
-	struct endpoint *ep;
-	int submodel, n;
-	bool explains;
-	int64_t handed, expected; /* loop_now; ns */
-	struct instance **inst;   /* (n) */
-	struct picture **picture; /* (n), when it explains */
-};
 
 /* What is planned for together: instances of one endpoint with about the same deadline. */
 struct group {

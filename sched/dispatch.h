@@ -13,7 +13,9 @@ struct endpoint;
 struct minibatch;
 struct loop_timer;
 
-#define PIPELINE 2 /* executor.h: one runs, one waits so that the device never idles */
+#define RUN_AGAIN_NS \
+	(10 * NS_PER_MS) /* until an executor that did not take what it was given is asked again */
+#define PIPELINE 2       /* executor.h: one runs, one waits so that the device never idles */
 
 struct picture { /* to be made */
 	struct list link;
@@ -44,14 +46,19 @@ void dispatch_init(struct dispatch *d);
 void dispatch_release(struct sched *s); /* frees mini-batches and pictures; the executor is gone already */
 /* The task has queued instances, or its due changed. */
 void dispatch_task(struct sched *s, struct task *task);
-void dispatch_task_gone(struct task *task);                      /* out of the lists */
-void dispatch_picture(struct sched *s, struct picture *picture); /* takes it */
+void dispatch_task_gone(struct task *task); /* out of the lists */
+/* Looks again at that time (loop_now) at the latest. */
+void dispatch_look_again(struct sched *s, int64_t at);
 /* Something changed: looks again, soon, from the loop. */
 void dispatch_kick(struct sched *s);
-void dispatch_forget(struct endpoint *ep);                  /* its pictures */
 void dispatch_done(void *s, const struct batch_done *done); /* executor_events */
 
 /* Whether the instance is in the mini-batch that runs now. */
 bool dispatch_runs(const struct sched *s, const char *path);
+
+/* --- pictures.c --- */
+
+void pictures_add(struct sched *s, struct picture *picture); /* takes it */
+void pictures_forget(struct endpoint *ep);
 
 #endif

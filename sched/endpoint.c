@@ -125,7 +125,7 @@ void endpoint_free(struct endpoint *ep)
 	if (!ep)
 		return;
 	task_forget_all(ep);
-	dispatch_forget(ep);
+	pictures_forget(ep);
 	loop_timer_cancel(ep->s->loop, ep->stats_timer);
 	loop_timer_cancel(ep->s->loop, ep->reload_timer);
 	free_labels(ep);
@@ -422,7 +422,7 @@ void endpoint_gone(struct endpoint *ep)
 	ep->gone = true;
 	table_remove(&s->endpoints, &ep->node);
 	s->by_number[ep->number] = NULL;
-	dispatch_forget(ep);
+	pictures_forget(ep);
 	task_forget_all(ep);
 	if (store_forget(s, ep->name) < 0)
 		log_error("infer/%s: its records could not be removed", ep->name);

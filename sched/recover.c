@@ -245,7 +245,7 @@ static int recover_picture(struct recovery *rec, const struct found *f, const ch
 	picture->label = label;
 	picture->score = score;
 	strcpy(picture->path, f->value + at + 1);
-	dispatch_picture(rec->s, picture);
+	pictures_add(rec->s, picture);
 	return 0;
 }
 

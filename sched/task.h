@@ -23,7 +23,7 @@
 
 /*
  * Files: instance.c and batch_events.c (what happened in the tree), batch.c (deadlines, quiet), submit.c (what is complete → tasks),
- * task.c (tasks, answers, their end).
+ * task.c (tasks and their end), answer.c (their answers).
  */
 
 #include "engine/base/buf.h"
@@ -166,6 +166,9 @@ bool deadline_read(struct sched *s, uint64_t ino, struct deadline *ret); /* the 
 int task_note_instances(struct task *task, uint32_t first);
 /* After all rows were recovered: in the order of their keys they come sorted. */
 bool task_has_row(const struct task *task, uint32_t no);
+/* A row of results.csv, in place of row *ret, or (SIZE_MAX) a new one. */
+int task_add_row(struct task *task, uint32_t no, bool renewed, const char *text, size_t *ret);
+void task_end_if_done(struct task *task); /* may free the task and its batch */
 int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submitted_wall);
 void task_set_deadline(struct task *task, const struct deadline *deadline, enum deadline_source source);
 /* Moves a submitted task's deadline; or one instance's, which then goes to a task of its own. */

@@ -1,0 +1,212 @@
+/*
+ * One mini-batch: which instances go into it, and what becomes of them with its answer or without.
+ *
+ * A mini-batch that the worker died with runs again, up to three times in all; then its instances run in
+ * halves, until the one that kills the worker is alone and failed. Only the first of two outstanding ones
+ * is suspected: the other did not run yet.
+ */
+#include "sched/minibatch.h"
+
+#include "sched/choose.h"
+#include "sched/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_BYTES (128u << 20) /* of one mini-batch's files; chosen */
+
+struct minibatch *minibatch_new(struct sched *s, struct endpoint *ep, int k)
+{
+	struct minibatch *mb = calloc(1, sizeof(*mb));
+
+	if (!mb)
+		return NULL;
+	mb->id = ++s->dispatch.next_id;
+	mb->inst = calloc(k, sizeof(struct instance *));
+	mb->picture = calloc(k, sizeof(struct picture *));
+	if (!mb->inst || !mb->picture) {
+		minibatch_free(mb);
+		return NULL;
+	}
+	mb->ep = ep;
+	ep->refs++;
+	return mb;
+}
+
+void minibatch_free(struct minibatch *mb)
+{
+	if (!mb)
+		return;
+	if (mb->ep)
+		endpoint_unref(mb->ep);
+	free(mb->inst);
+	free(mb->picture);
+	free(mb);
+}
+
+void minibatch_abandon(struct minibatch *mb)
+{
+	for (int i = 0; i < mb->n; i++) {
+		if (mb->explains)
+			free(mb->picture[i]);
+		else if (mb->ep->gone)
+			free(mb->inst[i]);
+		else
+			instance_free(mb->inst[i]);
+	}
+}
+
+static void take(struct instance *inst)
+{
+	struct task *task = inst->task;
+
+	list_remove(&inst->link);
+	task->n_queued--;
+	task->ep->s->dispatch.n_queued--;
+	task->n_running++;
+	inst->state = INSTANCE_IS_RUNNING;
+	if (!task->n_queued)
+		dispatch_task_gone(task);
+}
+
+static void put_back(struct instance *inst)
+{
+	struct task *task = inst->task;
+
+	task->n_running--;
+	task->n_queued++;
+	task->ep->s->dispatch.n_queued++;
+	inst->state = INSTANCE_IS_QUEUED;
+	list_prepend(&task->queue, &inst->link);
+	if (task->n_queued == 1)
+		dispatch_task(task->ep->s, task);
+}
+
+void minibatch_put_back(struct minibatch *mb)
+{
+	for (int i = mb->n; i-- > 0;)
+		put_back(mb->inst[i]);
+}
+
+static void answer_unread(struct instance *inst, int r)
+{
+	struct instance_verdict v = {0};
+
+	inst->task->n_running--;
+	if (r == -ENOENT || r == -ESTALE) {
+		v.dropped = true;
+		v.err.code = ERR_REMOVED;
+	} else if (r == -EFBIG) {
+		err_set(&v.err, ERR_IMAGE_SIZE, "more than %u MiB in the file", MAX_INSTANCE >> 20);
+	} else if (r == -ELOOP || r == -EINVAL) {
+		err_set(&v.err, ERR_NO_FILE, "%s",
+			r == -ELOOP ? "it is a symbolic link" : "it is a device, pipe or socket");
+	} else {
+		err_set(&v.err, ERR_IO, "reading it: %s", strerror(-r));
+	}
+	instance_answer(inst, &v);
+}
+
+void inputs_free(struct instance_input *in, int n)
+{
+	for (int i = 0; i < n; i++)
+		free((void *)in[i].data);
+	free(in);
+}
+
+void minibatch_fill(struct sched *s, struct list *list, const struct group *group,
+		    const struct choice *choice, struct minibatch *mb, struct instance_input *in)
+{
+	struct list *at = &group->first->link;
+	uint16_t limit = list_entry(group->first->queue.next, struct instance, link)->limit;
+	size_t bytes = 0;
+	int seen = 0, k = choice->k;
+
+	if (limit && k > limit)
+		k = limit;
+	while (mb->n < k && at != list && seen++ < LOOK_AHEAD && bytes < MAX_BYTES) {
+		struct task *task = list_entry(at, struct task, link);
+
+		if (task->due > group->until && !choice->shared)
+			break;
+		at = at->next; /* the task leaves the list with its last instance */
+		if (task->ep != mb->ep)
+			continue;
+		while (mb->n < k && !list_empty(&task->queue) && bytes < MAX_BYTES) {
+			struct instance *inst = list_entry(task->queue.next, struct instance, link);
+			void *data = NULL;
+			size_t len = 0;
+			int r;
+
+			if (inst->limit != limit)
+				return; /* suspects run among themselves */
+			take(inst);
+			r = s->ops->read(s->host, inst->ino, MAX_INSTANCE, &data, &len);
+			if (r < 0) {
+				answer_unread(inst, r);
+				continue;
+			}
+			bytes += len;
+			in[mb->n] = (struct instance_input){.id = (uint64_t)mb->n, .data = data, .len = len};
+			mb->inst[mb->n++] = inst;
+		}
+	}
+}
+
+void minibatch_count(struct minibatch *mb)
+{
+	for (int i = 0; i < mb->n; i++) {
+		struct task *task = mb->inst[i]->task;
+
+		mb->inst[i]->started = mb->handed;
+		if (i > 0 && task == mb->inst[i - 1]->task)
+			continue;
+		task->n_real[mb->submodel]++;
+		if (!task->begun)
+			status_event(task->ep->s, "started", task->ep->name, task->id, task->total);
+		task->begun = true;
+	}
+}
+
+void minibatch_blame(struct minibatch *mb, bool suspected)
+{
+	for (int i = mb->n; i-- > 0;) {
+		struct instance *inst = mb->inst[i];
+
+		if (suspected && ++inst->tries >= MAX_TRIES)
+			inst->limit = (uint16_t)((mb->n + 1) / 2);
+		if (suspected && inst->tries >= MAX_TRIES && mb->n == 1) {
+			struct instance_verdict v = {0};
+
+			err_set(&v.err, ERR_WORKER_DIED, "%d times with this instance", inst->tries);
+			inst->task->n_running--;
+			instance_answer(inst, &v);
+			continue;
+		}
+		put_back(inst);
+	}
+}
+
+void minibatch_answer(struct minibatch *mb, const struct batch_done *done)
+{
+	const struct instance_answer **answers = calloc(mb->n, sizeof(*answers));
+
+	for (int i = 0; answers && i < done->n; i++)
+		if (done->answers[i].id < (uint64_t)mb->n)
+			answers[done->answers[i].id] = &done->answers[i];
+	for (int i = 0; i < mb->n; i++) {
+		struct instance *inst = mb->inst[i];
+		struct instance_verdict v = {.answer = answers ? answers[i] : NULL,
+					     .submodel = mb->submodel,
+					     .compute_ns = done->compute_ns};
+
+		if (!v.answer)
+			err_set(&v.err, ERR_PROTOCOL, "the worker gave no answer for it");
+		else if (!v.answer->failed)
+			inst->task->expected += mb->ep->submodels[mb->submodel].accuracy;
+		inst->task->n_running--;
+		instance_answer(inst, &v);
+	}
+	free(answers);
+}

@@ -1,0 +1,51 @@
+/*
+ * Private to the dispatcher: a mini-batch on its way (minibatch.c), or one of pictures (pictures.c).
+ */
+#ifndef SCHED_MINIBATCH_H
+#define SCHED_MINIBATCH_H
+
+#include "sched/executor.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct choice;
+struct endpoint;
+struct group;
+struct instance;
+struct list;
+struct picture;
+struct sched;
+
+#define MAX_INSTANCE (64u << 20) /* bytes of one file; chosen */
+#define MAX_TRIES    3
+
+struct minibatch {
+	uint64_t id;
+	struct endpoint *ep; /* counted in its refs */
+	int submodel, n;
+	bool explains;
+	int64_t handed, expected; /* loop_now; ns */
+	struct instance **inst;   /* (n) */
+	struct picture **picture; /* (n), when it explains */
+};
+
+/* Room for k; NULL: out of memory. */
+struct minibatch *minibatch_new(struct sched *s, struct endpoint *ep, int k);
+void minibatch_free(struct minibatch *mb); /* not what it holds */
+/* Frees the instances and pictures it holds; the endpoint's tables went before when it is gone. */
+void minibatch_abandon(struct minibatch *mb);
+/* Takes up to choice->k instances of the group into mb, with their contents into in (k). What can't be read is answered. */
+void minibatch_fill(struct sched *s, struct list *list, const struct group *group,
+		    const struct choice *choice, struct minibatch *mb, struct instance_input *in);
+void inputs_free(struct instance_input *in, int n);
+void minibatch_put_back(struct minibatch *mb); /* its instances are queued as before */
+void minibatch_count(struct minibatch *mb);    /* it is handed over: in its tasks' figures */
+void minibatch_answer(struct minibatch *mb, const struct batch_done *done);
+/* The worker died: its instances run again. suspected: it ran, so one of them may be the cause. */
+void minibatch_blame(struct minibatch *mb, bool suspected);
+
+void pictures_next(struct sched *s); /* hands some over, if any can be made */
+void pictures_done(struct sched *s, struct minibatch *mb, const struct batch_done *done);
+
+#endif
