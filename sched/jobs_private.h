@@ -1,7 +1,7 @@
 /*
- * Private to sched/jobs*.c: jobs.c has the table of jobs, their states and records; jobs_train.c the training
- * worker; jobs_dataset.c data sets and their caches; jobs_scan.c the scan worker; jobs_files.c what is published; jobs_check.c the checks
- * at the user's system call.
+ * Private to sched/jobs*.c: jobs.c has the table of jobs and their states; jobs_records.c their records; jobs_train.c the training
+ * worker; jobs_dataset.c data sets and their caches; jobs_scan.c the scan worker; jobs_files.c what is published; jobs_check.c the
+ * checks at the user's system call.
  *
  * The states of a job, and who makes each transition:
  *
@@ -171,15 +171,21 @@ struct jobs {
 /* --- jobs.c --- */
 
 uint64_t jobs_number(struct jobs *jobs); /* unique across restarts, ascending */
+void jobs_kick(struct jobs *jobs);       /* looks for work, from the loop */
+struct job *jobs_find(struct jobs *jobs, const char *name);
+struct job *job_new(struct jobs *jobs, const char *name); /* in the table; NULL: out of memory */
+int job_take_spec(struct job *job, const char *json, size_t len, struct err *err);
+void job_unpublish_error(struct job *job);
+/* Records and publishes. err: of FAILED, else NULL. */
+void job_set_state(struct job *job, enum job_state state, const struct err *err);
+void job_forget_checkpoint(struct job *job);
+
+/* --- jobs_records.c --- */
+
 /* Puts value under PREFIX/NAME/number and deletes the key of *record; *record is the new number. value NULL:
  * only deletes. */
 int jobs_record(struct jobs *jobs, const char *prefix, const char *name, uint64_t *record, const char *value);
-void jobs_kick(struct jobs *jobs); /* looks for work, from the loop */
-struct job *jobs_find(struct jobs *jobs, const char *name);
-/* Records and publishes. err: of FAILED, else NULL. */
-void job_set_state(struct job *job, enum job_state state, const struct err *err);
 int job_save(struct job *job);
-void job_forget_checkpoint(struct job *job);
 
 /* --- jobs_train.c --- */
 
