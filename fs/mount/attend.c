@@ -18,8 +18,9 @@
 static struct {
 	pid_t tid;
 	unsigned streak;
-	int core; /* -1: not known */
-} last = {.core = -1};
+	int seen; /* the core it was on when last looked at; -1: not known */
+	int core; /* where it was twice in a row; -1: it moves */
+} last = {.seen = -1, .core = -1};
 
 static cpu_set_t all_cores;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -69,6 +70,7 @@ static int core_of(pid_t tid)
 static int serial_core(pid_t tid)
 {
 	unsigned streak;
+	int core;
 
 	if (__atomic_load_n(&last.tid, __ATOMIC_RELAXED) != tid) {
 		__atomic_store_n(&last.tid, tid, __ATOMIC_RELAXED);
@@ -78,8 +80,14 @@ static int serial_core(pid_t tid)
 	streak = __atomic_add_fetch(&last.streak, 1, __ATOMIC_RELAXED);
 	if (streak < SERIAL)
 		return -1;
-	if (streak % AGAIN == 0)
-		__atomic_store_n(&last.core, core_of(tid), __ATOMIC_RELAXED);
+	if (streak % AGAIN == 0) {
+		core = core_of(tid);
+		/* On an idle machine it moves with each answer, away from us: nobody can follow. */
+		__atomic_store_n(&last.core,
+				 core == __atomic_load_n(&last.seen, __ATOMIC_RELAXED) ? core : -1,
+				 __ATOMIC_RELAXED);
+		__atomic_store_n(&last.seen, core, __ATOMIC_RELAXED);
+	}
 	return __atomic_load_n(&last.core, __ATOMIC_RELAXED);
 }
 

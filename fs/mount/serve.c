@@ -8,13 +8,14 @@
  *
  * Only one thread at a time waits for a request: it has the turn. Most requests take less time than waking another
  * thread, so whoever takes one keeps the others asleep, and serves the next one too, unless there is more to
- * read already, or the request is of those that take long: then the turn is passed on first. One that takes
+ * read already and cores to spare, or the request is of those that take long: then the turn is passed on first. One that takes
  * unexpectedly long is noticed by the watch. (With all threads in read(2) the kernel wakes them in rotation, each
  * on a core of its own.)
  */
 #include "fs/mount/serve.h"
 
 #include "engine/base/log.h"
+#include "fs/mount/awake.h"
 #include "fs/mount/private.h"
 
 #include <errno.h>
@@ -43,11 +44,12 @@ struct thread {
 	pthread_t id;
 	struct fuse_buf buf;
 	bool reading; /* atomic */
+	bool serving; /* counted in n_serving; its own */
 };
 
 struct server {
 	struct fuse_session *se;
-	bool clone_fd;
+	bool clone_fd, power_save;
 	void (*ended)(void *data);
 	void *ended_data;
 	pthread_mutex_t lock;
@@ -59,7 +61,9 @@ struct server {
 	pthread_cond_t turn;                   /* of threads that wait for it */
 	bool turn_taken;                       /* under lock, as all to n_taken: somebody reads */
 	int n_waiting;                         /* for the turn */
-	unsigned n_taken;                      /* requests */
+	int n_serving;                         /* a request */
+	long max_short;   /* so many at once serve short ones: the other cores are the clients' */
+	unsigned n_taken; /* requests */
 	pthread_t watch;
 	pthread_cond_t watch_wake; /* CLOCK_MONOTONIC's */
 	bool watch_started, watch_sleeps, watch_ends;
@@ -208,13 +212,17 @@ static bool more_to_read(const struct server *server)
 }
 
 /* The caller has just read, and serves next. */
-static void pass_turn(struct server *server, const struct fuse_buf *buf)
+static void pass_turn(struct thread *self)
 {
-	bool wake;
+	const struct fuse_buf *buf = &self->buf;
+	struct server *server = self->server;
+	bool wake, more;
 
 	pthread_mutex_lock(&server->lock);
 	server->turn_taken = false;
 	server->n_taken++;
+	server->n_serving++;
+	self->serving = true;
 	if (server->n_waiting == 0 && server->n_threads < server->max_threads)
 		add_thread(server); /* without it, the others have more to do */
 	if (server->watch_sleeps) {
@@ -222,16 +230,18 @@ static void pass_turn(struct server *server, const struct fuse_buf *buf)
 		pthread_cond_signal(&server->watch_wake);
 	}
 	wake = server->n_waiting > 0;
+	more = server->n_serving < server->max_short;
 	pthread_mutex_unlock(&server->lock);
-	if (wake && (takes_long(buf) || (!is_aside(buf) && more_to_read(server))))
+	if (wake && (takes_long(buf) || (more && !is_aside(buf) && more_to_read(server))))
 		pthread_cond_signal(&server->turn);
 }
 
-/* Passes the turn on for a thread that has been serving one request for too long. */
+/* Passes the turn on for a thread that has been serving one request for too long; sees how many come. */
 static void *watch_main(void *data)
 {
 	struct server *server = data;
-	unsigned seen = 0, idle = 0;
+	struct awake awake = AWAKE_NONE;
+	unsigned seen = 0, idle = 0, n;
 	struct timespec ts;
 
 	pthread_setname_np(pthread_self(), "inferfs/watch");
@@ -245,12 +255,19 @@ static void *watch_main(void *data)
 		}
 		deadline_in(&ts, WATCH_NS);
 		pthread_cond_timedwait(&server->watch_wake, &server->lock, &ts);
-		idle = server->n_taken == seen ? idle + 1 : 0;
-		if (server->n_taken == seen && !server->turn_taken)
+		n = server->n_taken - seen;
+		idle = n == 0 ? idle + 1 : 0;
+		if (n == 0 && !server->turn_taken)
 			pthread_cond_signal(&server->turn);
 		seen = server->n_taken;
+		if (!server->power_save) {
+			pthread_mutex_unlock(&server->lock);
+			awake_tick(&awake, n);
+			pthread_mutex_lock(&server->lock);
+		}
 	}
 	pthread_mutex_unlock(&server->lock);
+	awake_end(&awake);
 	return NULL;
 }
 
@@ -265,11 +282,14 @@ static void rest(struct server *server)
 }
 
 /* False: the end. *ret_given: to be served and freed; NULL: none is left, and the turn is the caller's. */
-static bool take_turn(struct server *server, struct request **ret_given)
+static bool take_turn(struct thread *self, struct request **ret_given)
 {
+	struct server *server = self->server;
 	bool run;
 
 	pthread_mutex_lock(&server->lock);
+	server->n_serving -= self->serving;
+	self->serving = false;
 	while (server->want == REST || (server->want == RUN && server->turn_taken && !server->given)) {
 		if (server->want == REST) {
 			rest(server);
@@ -319,7 +339,7 @@ static void *thread_main(void *data)
 	pthread_setname_np(pthread_self(), "inferfs/fuse");
 	if (server->clone_fd)
 		own_fd = clone_fd(server->se);
-	while (take_turn(server, &given)) {
+	while (take_turn(self, &given)) {
 		if (given) {
 			serve_given(server, given);
 			continue;
@@ -330,7 +350,7 @@ static void *thread_main(void *data)
 			    : -EINTR;
 		__atomic_store_n(&self->reading, false, __ATOMIC_RELAXED);
 		if (r > 0) {
-			pass_turn(server, &self->buf);
+			pass_turn(self);
 			serve(server, &self->buf);
 			continue;
 		}
@@ -394,6 +414,8 @@ int server_new(struct server **ret, struct fuse_session *se, const struct mount_
 	}
 	server->se = se;
 	server->clone_fd = options->clone_fd;
+	server->power_save = options->power_save;
+	server->max_short = sysconf(_SC_NPROCESSORS_ONLN) / 2;
 	server->ended = ended;
 	server->ended_data = data;
 	server->max_threads = (int)max;

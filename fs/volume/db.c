@@ -297,6 +297,8 @@ int batch_commit(struct batch *b, bool sync)
 	if (sync && rocksdb_writebatch_count(b->wb) == 0)
 		rocksdb_writebatch_put_log_data(b->wb, "s", 1);
 	rocksdb_write(b->db->db, sync ? b->db->write_sync : b->db->write, b->wb, &message);
+	if (b->adds_names) /* also when it failed: perhaps they are there */
+		dentries_made();
 	if (!message)
 		return 0;
 	r = db_error(message, "write");

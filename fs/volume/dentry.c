@@ -13,6 +13,43 @@ int dentry_name_check(const char *name)
 	return len > 255 ? -ENAMETOOLONG : 0;
 }
 
+/*
+ * open(O_CREAT) looks a name up before it makes it, both on one thread of ours and without another change in between, mostly. So who did
+ * not find a name remembers it, with how many had been made before it looked. Names count when they are committed, under the lock of
+ * their directory: who holds it and sees the same count knows that the name is still not there.
+ */
+static uint64_t n_made; /* atomic; of all volumes: a new one may lie where an old one lay */
+static __thread struct {
+	struct volume *vol; /* NULL: nothing is remembered */
+	uint64_t parent, n_made;
+	char name[256];
+} absent;
+
+int dentry_look(struct volume *vol, uint64_t parent, const char *name, struct dentry *ret)
+{
+	uint64_t before = __atomic_load_n(&n_made, __ATOMIC_ACQUIRE);
+	int r = dentry_find(vol, parent, name, ret);
+
+	if (r == -ENOENT) {
+		absent.vol = vol;
+		absent.parent = parent;
+		absent.n_made = before;
+		strcpy(absent.name, name);
+	}
+	return r;
+}
+
+bool dentry_known_absent(struct volume *vol, uint64_t parent, const char *name)
+{
+	return absent.vol == vol && absent.parent == parent &&
+	       absent.n_made == __atomic_load_n(&n_made, __ATOMIC_ACQUIRE) && strcmp(absent.name, name) == 0;
+}
+
+void dentries_made(void)
+{
+	__atomic_add_fetch(&n_made, 1, __ATOMIC_RELEASE);
+}
+
 int dentry_find(struct volume *vol, uint64_t parent, const char *name, struct dentry *ret)
 {
 	char key[KEY_MAX], value[18];
@@ -70,6 +107,7 @@ void dentry_add(struct batch *b, uint64_t parent, struct inode_rec *dir, const c
 	char key[KEY_MAX], value[10 + 255];
 	size_t len = strlen(name);
 
+	b->adds_names = true;
 	d->cookie = dir->next_cookie++;
 	dir->entries++;
 	block_change(b, parent, d->cookie, 1);

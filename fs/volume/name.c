@@ -32,7 +32,7 @@ int vol_lookup(struct volume *vol, uint64_t parent, const char *name, struct vol
 	/* No lock: one batch makes or removes the name and the inode, so a name that is there has one; when
 	 * it went between the two reads, the name may by now lead to another. */
 	for (int tries = 0; tries < 8; tries++) {
-		r = dentry_find(vol, parent, name, &d);
+		r = dentry_look(vol, parent, name, &d);
 		if (r < 0)
 			break;
 		r = vol_getattr(vol, d.ino, ret);
@@ -131,17 +131,16 @@ static int create_begin(struct volume *vol, uint64_t parent, const char *name, c
 int vol_create(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
 	       struct vol_attr *ret)
 {
-	struct node *dir = NULL;
+	struct node *dir = NULL, *created = NULL;
 	struct inode_rec rec, dir_rec;
 	struct vol_put put = {0};
 	struct batch b = {0};
 	struct dentry d;
-	struct node created;
 	int r = create_begin(vol, parent, name, what, &dir);
 
 	if (r != 0)
 		return r;
-	r = dentry_find(vol, parent, name, &d);
+	r = dentry_known_absent(vol, parent, name) ? -ENOENT : dentry_find(vol, parent, name, &d);
 	if (r != -ENOENT) {
 		r = r == 0 ? -EEXIST : r;
 		goto out;
@@ -171,19 +170,23 @@ int vol_create(struct volume *vol, uint64_t parent, const char *name, const stru
 	}
 	new_batch(&b, d.ino, what, &rec);
 	node_batch(&b, dir, &dir_rec);
-	r = batch_commit(&b, false);
+	r = node_new(vol, d.ino, &created);
+	if (r == 0)
+		r = batch_commit(&b, false);
 	if (r < 0) {
 		if (rec.storage == STORAGE_BLOB)
 			blob_remove(vol, d.ino);
 		goto out;
 	}
 	node_committed(dir, &dir_rec);
-	if (ret) {
-		created = (struct node){.ino = d.ino, .rec = rec, .blob_fd = -1};
-		node_attr(&created, ret);
-	}
+	created->rec = rec;
+	created->loaded = true;
+	created->promised = rec.size > 0;
+	if (ret)
+		node_attr(created, ret);
 out:
 	batch_release(&b);
+	node_put(vol, created);
 	node_put(vol, dir);
 	return r;
 }

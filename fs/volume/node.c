@@ -127,6 +127,17 @@ int node_load(struct volume *vol, struct node *node)
 	return 0;
 }
 
+int node_new(struct volume *vol, uint64_t ino, struct node **ret)
+{
+	struct node *node = node_ref(vol, ino);
+
+	if (!node)
+		return -ENOMEM;
+	pthread_mutex_lock(&node->lock);
+	*ret = node;
+	return 0;
+}
+
 int node_get(struct volume *vol, uint64_t ino, struct node **ret)
 {
 	struct node *node = node_ref(vol, ino);

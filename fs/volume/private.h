@@ -166,6 +166,7 @@ struct batch {
 		int change;
 	} blocks[4];
 	int n_blocks;
+	bool adds_names;
 };
 
 int batch_init(struct batch *b, struct volume *vol); /* -EROFS, -ENOMEM */
@@ -177,11 +178,14 @@ int batch_commit(struct batch *b, bool sync);
 
 /* --- node.c: inodes in memory --- */
 
-struct node *node_ref(struct volume *vol, uint64_t ino);               /* NULL: out of memory; not locked */
-void node_unref(struct volume *vol, struct node *node);                /* not locked; NULL is allowed */
-void nodes_free(struct volume *vol);                                   /* at the end */
-int node_load(struct volume *vol, struct node *node);                  /* under node->lock; -ESTALE, -EIO */
-int node_get(struct volume *vol, uint64_t ino, struct node **ret);     /* referenced, locked, loaded */
+struct node *node_ref(struct volume *vol, uint64_t ino);           /* NULL: out of memory; not locked */
+void node_unref(struct volume *vol, struct node *node);            /* not locked; NULL is allowed */
+void nodes_free(struct volume *vol);                               /* at the end */
+int node_load(struct volume *vol, struct node *node);              /* under node->lock; -ESTALE, -EIO */
+int node_get(struct volume *vol, uint64_t ino, struct node **ret); /* referenced, locked, loaded */
+/* Of a number that nobody else knows yet; referenced, locked, not loaded. Fill it when its record is committed: it is mostly wanted
+ * next. */
+int node_new(struct volume *vol, uint64_t ino, struct node **ret);
 int node_get_dir(struct volume *vol, uint64_t ino, struct node **ret); /* -ENOTDIR */
 void node_put(struct volume *vol, struct node *node); /* unlocks, unreferences; NULL is allowed */
 void node_attr(const struct node *node, struct vol_attr *ret);
@@ -218,6 +222,11 @@ bool bulk_covers(struct volume *vol, uint64_t ino); /* bulk_purge would remove i
 
 int dentry_name_check(const char *name);
 int dentry_find(struct volume *vol, uint64_t parent, const char *name, struct dentry *ret); /* -ENOENT */
+/* As dentry_find; remembers a name that is not there. name: checked. */
+int dentry_look(struct volume *vol, uint64_t parent, const char *name, struct dentry *ret);
+/* This thread has looked, and the name is not there now either. Under the directory's lock. False: unknown. */
+bool dentry_known_absent(struct volume *vol, uint64_t parent, const char *name);
+void dentries_made(void); /* a batch with names is committed; under the locks of their directories */
 /* sets d->cookie */
 void dentry_add(struct batch *b, uint64_t parent, struct inode_rec *dir, const char *name, struct dentry *d);
 void dentry_remove(struct batch *b, uint64_t parent, struct inode_rec *dir, const char *name,
