@@ -94,8 +94,6 @@ static int64_t share_of(struct dispatch *d, const struct group *group, int64_t s
 		const struct task *task = list_entry(at, struct task, link);
 		bool same = task->ep == group->first->ep && task->due <= group->until;
 
-		if (!task->ep->ready)
-			continue;
 		sum += work_of(task);
 		if (same)
 			own += work_of(task);

@@ -26,6 +26,9 @@ void dispatch_init(struct dispatch *d)
 {
 	list_init(&d->due);
 	list_init(&d->free);
+	list_init(&d->due_asleep);
+	list_init(&d->free_asleep);
+	list_init(&d->overdue);
 	list_init(&d->removing);
 	list_init(&d->pictures);
 }
@@ -53,21 +56,57 @@ void dispatch_task_gone(struct task *task)
 	list_remove(&task->link);
 }
 
+static bool comes_after(const struct task *a, const struct task *b)
+{
+	return a->due != b->due ? a->due > b->due : a->due == INT64_MAX && a->submitted > b->submitted;
+}
+
+/* Behind its equals. New ones belong at the end, or near it. */
+static void insert(struct list *list, struct task *task)
+{
+	struct list *at = list->prev;
+
+	while (at != list && comes_after(list_entry(at, struct task, link), task))
+		at = at->prev;
+	list_insert_before(at->next, &task->link);
+}
+
 void dispatch_task(struct sched *s, struct task *task)
 {
 	struct dispatch *d = &s->dispatch;
 
 	list_remove(&task->link);
-	if (task->n_queued && task->due == INT64_MAX) {
-		list_append(&d->free, &task->link);
-	} else if (task->n_queued) {
-		struct list *at = d->due.prev;
-
-		while (at != &d->due && list_entry(at, struct task, link)->due > task->due)
-			at = at->prev;
-		list_insert_before(at->next, &task->link);
-	}
+	if (task->n_queued && task->due == INT64_MAX)
+		insert(task->ep->ready ? &d->free : &d->free_asleep, task);
+	else if (task->n_queued)
+		insert(task->ep->ready ? &d->due : &d->due_asleep, task);
 	dispatch_kick(s);
+}
+
+static void move_tasks(const struct endpoint *ep, struct list *from, struct list *to)
+{
+	list_each(link, from)
+	{
+		struct task *task = list_entry(link, struct task, link);
+
+		if (task->ep != ep)
+			continue;
+		list_remove(link);
+		insert(to, task);
+	}
+}
+
+void dispatch_set_ready(struct endpoint *ep, bool ready)
+{
+	struct dispatch *d = &ep->s->dispatch;
+
+	if (ready == ep->ready)
+		return;
+	ep->ready = ready;
+	move_tasks(ep, ready ? &d->due_asleep : &d->due, ready ? &d->due : &d->due_asleep);
+	move_tasks(ep, ready ? &d->free_asleep : &d->free, ready ? &d->free : &d->free_asleep);
+	if (ready)
+		dispatch_kick(ep->s);
 }
 
 /* --- running --- */
@@ -106,7 +145,7 @@ out:
 		inputs_free(in, mb ? mb->n : 0);
 	minibatch_free(mb);
 	if (r == -EAGAIN || r == -ENOTCONN) {
-		ep->ready = false; /* `loaded` comes again */
+		dispatch_set_ready(ep, false); /* `loaded` comes again */
 		r = -EAGAIN;
 	}
 	return r;
@@ -145,25 +184,39 @@ static void drop_removed(struct sched *s)
 		task_answer_removed(list_entry(d->removing.next, struct task, removing));
 }
 
+/* False: none, or no room for their answers. */
+static bool drop_overdue(struct sched *s)
+{
+	struct dispatch *d = &s->dispatch;
+	struct list *lists[] = {&d->due, &d->due_asleep};
+
+	for (size_t i = 0; i < 2; i++)
+		while (!list_empty(lists[i]) &&
+		       list_entry(lists[i]->next, struct task, link)->due <= loop_now(s->loop)) {
+			struct list *link = lists[i]->next;
+
+			list_remove(link);
+			list_append(&d->overdue, link);
+		}
+	return !list_empty(&d->overdue) && drop_some(s, list_entry(d->overdue.next, struct task, link));
+}
+
 /* Hands one mini-batch over. 1: look again; 0: nothing to be done until something happens. */
 static int next_due(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
 	int64_t now = loop_now(s->loop), start = executor_free_at(s);
 
+	if (drop_overdue(s))
+		return 1;
+	if (d->n_out >= PIPELINE)
+		return 0;
 	for (struct list *at = d->due.next; at != &d->due; at = at->next) {
 		struct task *task = list_entry(at, struct task, link);
 		struct choice choice;
 		struct group group;
 		int r;
 
-		if (task->due <= now) {
-			if (drop_some(s, task))
-				return 1;
-			continue;
-		}
-		if (!task->ep->ready || d->n_out >= PIPELINE)
-			continue;
 		group = group_of(&d->due, task, now);
 		if (choose_due(s, &group, start, &choice)) {
 			r = run(s, &d->due, &group, &choice);
@@ -184,24 +237,18 @@ static int next_free(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
 
-	if (d->n_out >= PIPELINE)
-		return 0;
-	for (struct list *at = d->free.next; at != &d->free; at = at->next) {
-		struct task *task = list_entry(at, struct task, link);
-		struct choice choice;
-		struct group group;
-		int r;
+	struct choice choice;
+	struct group group;
+	int r;
 
-		if (!task->ep->ready)
-			continue;
-		group = group_of(&d->free, task, 0);
-		choose_free(s, &group, &choice);
-		r = run(s, &d->free, &group, &choice);
-		if (r < 0 && r != -EAGAIN)
-			dispatch_look_again(s, loop_now(s->loop) + RUN_AGAIN_NS);
-		return r > 0 || r == -EAGAIN;
-	}
-	return 0;
+	if (d->n_out >= PIPELINE || list_empty(&d->free))
+		return 0;
+	group = group_of(&d->free, list_entry(d->free.next, struct task, link), 0);
+	choose_free(s, &group, &choice);
+	r = run(s, &d->free, &group, &choice);
+	if (r < 0 && r != -EAGAIN)
+		dispatch_look_again(s, loop_now(s->loop) + RUN_AGAIN_NS);
+	return r > 0 || r == -EAGAIN;
 }
 
 /* --- the executor's answers --- */
@@ -244,9 +291,21 @@ void dispatch_done(void *data, const struct batch_done *done)
 
 /* --- the wheel --- */
 
+static int64_t first_due(const struct dispatch *d)
+{
+	const struct list *lists[] = {&d->due, &d->due_asleep};
+	int64_t due = INT64_MAX;
+
+	for (size_t i = 0; i < 2; i++)
+		if (!list_empty(lists[i]) && list_entry(lists[i]->next, struct task, link)->due < due)
+			due = list_entry(lists[i]->next, struct task, link)->due;
+	return due;
+}
+
 static void pump(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
+	int64_t due;
 
 	loop_timer_cancel(s->loop, d->timer);
 	d->timer = NULL;
@@ -255,20 +314,11 @@ static void pump(struct sched *s)
 	drop_removed(s);
 	while (s->outbox.outstanding < MAX_UNPUBLISHED && (next_due(s) || next_free(s)))
 		;
-	if (!d->n_out && !s->outbox.outstanding && s->ex) {
-		bool waits = false;
-
-		for (struct list *at = d->due.next; at != &d->due && !waits; at = at->next)
-			waits = list_entry(at, struct task, link)->ep->ready;
-		if (!waits)
-			pictures_next(s);
-	}
-	if (!d->timer && !list_empty(&d->due)) {
-		int64_t due = list_entry(d->due.next, struct task, link)->due;
-
-		if (due > loop_now(s->loop))
-			dispatch_look_again(s, due);
-	}
+	if (!d->n_out && !s->outbox.outstanding && s->ex && list_empty(&d->due))
+		pictures_next(s);
+	due = first_due(d);
+	if (!d->timer && due != INT64_MAX && due > loop_now(s->loop))
+		dispatch_look_again(s, due);
 }
 
 static void kicked(void *data)

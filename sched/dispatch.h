@@ -29,8 +29,12 @@ struct picture { /* to be made */
 };
 
 struct dispatch {
-	struct list due;      /* tasks with queued instances and a deadline, earliest first */
-	struct list free;     /* … without one, by submission */
+	/* Tasks with queued instances of endpoints that are ready: those with a deadline, earliest first, and those without
+	 * one, by submission. */
+	struct list due, free;
+	struct list due_asleep,
+		free_asleep;  /* likewise, of endpoints that are not: they cost the others nothing */
+	struct list overdue;  /* of both: their deadline passed, and they are being dropped */
 	struct list removing; /* tasks with removed instances whose answers wait */
 	struct list pictures; /* waiting */
 	struct minibatch *out[PIPELINE];
@@ -49,6 +53,8 @@ void dispatch_task(struct sched *s, struct task *task);
 void dispatch_task_gone(struct task *task); /* out of the lists */
 /* Looks again at that time (loop_now) at the latest. */
 void dispatch_look_again(struct sched *s, int64_t at);
+/* Sets ep->ready: its tasks may run from now on, or not. */
+void dispatch_set_ready(struct endpoint *ep, bool ready);
 /* Something changed: looks again, soon, from the loop. */
 void dispatch_kick(struct sched *s);
 void dispatch_done(void *s, const struct batch_done *done); /* executor_events */

@@ -221,7 +221,8 @@ static void unload(struct endpoint *ep)
 {
 	if (ep->loaded)
 		ep->s->ex->ops->unload(ep->s->ex, ep->number);
-	ep->loaded = ep->ready = false;
+	ep->loaded = false;
+	dispatch_set_ready(ep, false);
 	loop_timer_cancel(ep->s->loop, ep->reload_timer);
 	ep->reload_timer = NULL;
 }
@@ -342,7 +343,7 @@ void endpoint_loaded(void *data, uint32_t number, int r, const struct err *err,
 	ep->version = ep->loading;
 	memcpy(ep->submodels, submodels, n * sizeof(*submodels));
 	ep->n_submodels = n;
-	ep->ready = true;
+	dispatch_set_ready(ep, true);
 	result_slices(&text, ep);
 	publish_text(ep, "slices.csv", &text);
 	buf_release(&text);
@@ -360,7 +361,7 @@ static void worker_died(void *data, struct table_node *node)
 	(void)data;
 	if (ep->loaded)
 		ep->stats.worker_deaths++;
-	ep->ready = false;
+	dispatch_set_ready(ep, false);
 }
 
 void endpoint_died(void *data)

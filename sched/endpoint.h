@@ -30,7 +30,7 @@ struct endpoint {
 	uint32_t number; /* the executor's name for it */
 	enum endpoint_state state;
 	bool has_spec;
-	bool ready;    /* the executor has it loaded: running, and the worker did not die since */
+	bool ready; /* the executor has it loaded: running, and the worker did not die since; dispatch_set_ready */
 	bool loaded;   /* handed to the executor */
 	bool gone;     /* removed: nothing is published any more; freed when refs is 0 */
 	unsigned refs; /* mini-batches and publications on their way */

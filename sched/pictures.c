@@ -99,7 +99,7 @@ void pictures_next(struct sched *s)
 	for (int i = mb->n; i-- > 0;)
 		list_prepend(&d->pictures, &mb->picture[i]->link);
 	if (r == -EAGAIN || r == -ENOTCONN)
-		mb->ep->ready = false;
+		dispatch_set_ready(mb->ep, false);
 	else
 		dispatch_look_again(s, mb->handed + RUN_AGAIN_NS);
 	minibatch_free(mb);
