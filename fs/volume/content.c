@@ -12,6 +12,7 @@
 #include "fs/volume/private.h"
 
 #include "engine/base/io.h"
+#include "engine/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -239,6 +240,9 @@ int content_commit(struct volume *vol, struct node *node, const struct inode_rec
 		content_drop(node);
 		if (rec.storage == STORAGE_BLOB)
 			blob_remove(vol, node->ino);
+	} else if (rec.size > before->size && ftruncate(node->blob_fd, (off_t)before->size) < 0) {
+		/* A later growth shows what was refused, unless the file is opened anew before it. */
+		log_error("volume: blob of inode %llu: %s", (unsigned long long)node->ino, strerror(errno));
 	}
 	return r;
 }

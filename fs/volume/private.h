@@ -268,7 +268,7 @@ void overlay_free(struct volume *vol);
 ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t size, uint64_t offset);
 ssize_t content_write(struct volume *vol, struct node *node, const void *data, size_t size, uint64_t offset);
 /* Commits what a write changed since the record was `before` (dirty: and not committed either). If that fails, all but bytes of a blob
- * is as it was. */
+ * below its old size is as it was. */
 int content_commit(struct volume *vol, struct node *node, const struct inode_rec *before, bool dirty);
 /* Changes node->rec; commits by itself when a blob shrinks. */
 int content_truncate(struct volume *vol, struct node *node, uint64_t size);

@@ -1,6 +1,8 @@
-/* A disk that takes no more writes, by RLIMIT_FSIZE, and what is on it before that counts. */
+/* A disk that takes no more writes, by RLIMIT_FSIZE, or has no room for some; and what is on it before that counts. */
 #include "tests/unit/volume_test.h"
 
+#include <dlfcn.h>
+#include <rocksdb/c.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -13,6 +15,19 @@ int fdatasync(int fd)
 {
 	synced++;
 	return (int)syscall(SYS_fdatasync, fd);
+}
+
+static bool full; /* RocksDB's log finds no room */
+
+void rocksdb_write(rocksdb_t *db, const rocksdb_writeoptions_t *options, rocksdb_writebatch_t *batch,
+		   char **errptr)
+{
+	__typeof__(rocksdb_write) *whole = (__typeof__(rocksdb_write) *)dlsym(RTLD_NEXT, "rocksdb_write");
+
+	if (full)
+		*errptr = strdup("IO error: No space left on device");
+	else
+		whole(db, options, batch, errptr);
 }
 
 static void limit(rlim_t bytes)
@@ -166,11 +181,105 @@ static void test_large_put(void **state)
 	assert_int_equal(truncate(path, sizeof(data)), 0);
 }
 
+#define SMALL 1000
+#define LARGE 100000
+
+/* What is there: n bytes, those before `from` zero, the others x. */
+static void expect_end(uint64_t ino, size_t n, size_t from)
+{
+	struct vol_attr attr;
+	void *data = NULL;
+	size_t len;
+
+	assert_int_equal(vol_getattr(vol, ino, &attr), 0);
+	assert_int_equal(attr.size, n);
+	assert_int_equal(vol_content(vol, ino, 1 << 20, &data, &len), 0);
+	assert_int_equal(len, n);
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(((char *)data)[i], i < from ? 0 : 'x');
+	free(data);
+}
+
+/* A file of old bytes is opened with O_TRUNC, and then `written` bytes, which are kept nowhere, are refused. */
+static struct vol_file *refused(const char *name, size_t old, size_t written, uint64_t *ret_ino)
+{
+	static char data[LARGE];
+	struct vol_file *f;
+
+	memset(data, 'o', sizeof(data));
+	*ret_ino = file(VOL_ROOT, name);
+	assert_int_equal(vol_file_open(vol, *ret_ino, O_RDWR, &f), 0);
+	assert_int_equal(vol_write(f, data, old, 0), old);
+	vol_file_close(f);
+	assert_int_equal(vol_file_open(vol, *ret_ino, O_RDWR | O_TRUNC, &f), 0);
+	full = true;
+	assert_int_equal(vol_write(f, data, written, 0), -ENOSPC);
+	full = false;
+	return f;
+}
+
+/* The truncation by an open holds when the write after it fails: nothing of what was there comes back, nor of the write. */
+static void test_truncated(void **state)
+{
+	static const struct {
+		const char *name;
+		size_t old, written;
+	} cases[] = {
+		{"small, small", SMALL, 2 * SMALL},
+		{"small, large", SMALL, LARGE},
+		{"large, large", LARGE, LARGE / 2},
+	};
+	uint64_t ino[3], again[3];
+	struct vol_file *f;
+	char name[32], byte;
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		f = refused(cases[i].name, cases[i].old, cases[i].written, &ino[i]);
+		expect_end(ino[i], 0, 0);
+		assert_int_equal(vol_read(f, &byte, 1, 0), 0);
+		vol_file_close(f);
+		expect_end(ino[i], 0, 0);
+		snprintf(name, sizeof(name), "%s, x", cases[i].name);
+		f = refused(name, cases[i].old, cases[i].written, &again[i]);
+		assert_int_equal(vol_write(f, "x", 1, 3 * SMALL), 1);
+		vol_file_close(f);
+		expect_end(again[i], 3 * SMALL + 1, 3 * SMALL);
+	}
+	reopen();
+	for (size_t i = 0; i < 3; i++) {
+		expect_end(ino[i], 0, 0);
+		expect_end(again[i], 3 * SMALL + 1, 3 * SMALL);
+	}
+}
+
+/* Without a truncation a write that fails changes nothing. */
+static void test_kept(void **state)
+{
+	uint64_t ino = file(VOL_ROOT, "f");
+	struct vol_file *f;
+
+	(void)state;
+	assert_int_equal(vol_file_open(vol, ino, O_RDWR, &f), 0);
+	assert_int_equal(vol_write(f, "xx", 2, 1), 2);
+	full = true;
+	assert_int_equal(vol_write(f, "oooo", 4, 0), -ENOSPC);
+	assert_int_equal(vol_fallocate(f, 0, 0, 100), -ENOSPC);
+	full = false;
+	expect_end(ino, 3, 1);
+	vol_file_close(f);
+	expect_end(ino, 3, 1);
+	reopen();
+	expect_end(ino, 3, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_status),
 		T(test_large_put),
+		T(test_truncated),
+		T(test_kept),
 	};
 
 	signal(SIGXFSZ, SIG_IGN);
