@@ -134,6 +134,12 @@ static int host_tree_new(void *host, uint64_t like, struct host_tree **ret)
 	return tree_bulk_new(((struct glue *)host)->vol, like, (struct vol_bulk **)ret);
 }
 
+static int host_tree_fd(void *host, struct host_tree *tree)
+{
+	(void)host;
+	return vol_bulk_fd((struct vol_bulk *)tree);
+}
+
 static int host_tree_add(void *host, struct host_tree *tree, struct host_file *files, size_t n)
 {
 	(void)host;
@@ -421,6 +427,7 @@ static const struct host_ops host_ops = {
 	.trouble = host_trouble,
 	.spawn = host_spawn,
 	.tree_new = host_tree_new,
+	.tree_fd = host_tree_fd,
 	.tree_add = host_tree_add,
 	.tree_xattr = host_tree_xattr,
 	.tree_free = host_tree_free,

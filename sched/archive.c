@@ -64,22 +64,23 @@ bool archive_leaves_out(const char *path)
 	return instance_name_waits(path);
 }
 
-int archive_check_entries(const struct wire_entries *m, uint64_t len, const struct archive_limits *limits,
-			  uint32_t files, uint64_t bytes)
+int archive_check_entries(const struct wire_entries *m, const struct archive_limits *limits, uint32_t files,
+			  uint64_t bytes, uint64_t *ret_len)
 {
-	uint64_t left = len;
+	uint64_t left = limits->total - bytes, len = 0;
 
 	if (!m->n_files || m->n_files > ARCHIVE_PACK_FILES || files > limits->files ||
-	    m->n_files > limits->files - files || bytes > limits->total || len > limits->total - bytes)
+	    m->n_files > limits->files - files || bytes > limits->total)
 		return -EPROTO;
 	for (uint32_t i = 0; i < m->n_files; i++) {
 		const struct wire_file *f = &m->files[i];
 		char path[ARCHIVE_PATH];
 
-		if (f->len > left || f->len > limits->one || archive_path(path, f->path) < 0 ||
+		if (f->len > left - len || f->len > limits->one || archive_path(path, f->path) < 0 ||
 		    strcmp(path, f->path) != 0 || archive_leaves_out(path))
 			return -EPROTO;
-		left -= f->len;
+		len += f->len;
 	}
-	return left ? -EPROTO : 0;
+	*ret_len = len;
+	return 0;
 }

@@ -21,10 +21,10 @@
 #define ARCHIVE_DEPTH  32
 #define ARCHIVE_MEMORY (UINT64_C(512) << 20) /* of the worker: RLIMIT_DATA; xz -9 wants 65 MiB */
 
-/* One ENTRIES message: writing it down takes the scheduler's thread some ms. */
-#define ARCHIVE_PACK       (UINT64_C(1) << 18)
-#define ARCHIVE_PACK_FILES 256
-#define ARCHIVE_PACK_NAMES (48 * 1024)
+/* One ENTRIES message: so much is written between two looks at the room that is left. */
+#define ARCHIVE_PACK       (UINT64_C(4) << 20)
+#define ARCHIVE_PACK_FILES 1024
+#define ARCHIVE_PACK_NAMES (64 * 1024)
 #define ARCHIVE_AHEAD      3
 
 /* The length of the name without the ending of an archive (.tar.gz …), 0: it is none. */
@@ -46,11 +46,11 @@ int archive_path(char ret[ARCHIVE_PATH], const char *name);
 bool archive_leaves_out(const char *path);
 
 /*
- * Whether an honest worker may have sent these, with so many bytes beside them, of an archive of which so much came before: paths as
- * archive_path makes them, none that is left out, lengths that add up, all within the limits. -EPROTO: no.
+ * Whether an honest worker may have sent these, of an archive of which so much came before: paths as archive_path makes them, none
+ * that is left out, all within the limits. *ret_len: how many bytes they have together. -EPROTO: no.
  */
 struct wire_entries;
-int archive_check_entries(const struct wire_entries *m, uint64_t len, const struct archive_limits *limits,
-			  uint32_t files, uint64_t bytes);
+int archive_check_entries(const struct wire_entries *m, const struct archive_limits *limits, uint32_t files,
+			  uint64_t bytes, uint64_t *ret_len);
 
 #endif

@@ -68,10 +68,9 @@ struct host_publication {
 struct host_tree;
 
 struct host_file {
-	const char *path; /* relative to that directory, "sub/x.png" */
-	const void *data;
-	size_t len;
-	uint64_t ino; /* the host sets it */
+	const char *path;     /* relative to that directory, "sub/x.png" */
+	uint64_t offset, len; /* its content in the file of tree_fd */
+	uint64_t ino;         /* the host sets it */
 };
 
 struct host_entry {
@@ -107,7 +106,9 @@ struct host_ops {
 	 * may read that may read these. Nothing of it can be seen before, or survives a crash.
 	 */
 	int (*tree_new)(void *host, uint64_t like, struct host_tree **ret);
-	/* Stores n files and sets their ino (0 before), up to the one that fails by its path: -EEXIST: it is there already; -ENOTDIR: it
+	/* Where whoever has their contents writes them, before they are published; the host's. */
+	int (*tree_fd)(void *host, struct host_tree *tree);
+	/* Adds n files and sets their ino (0 before), up to the one that fails by its path: -EEXIST: it is there already; -ENOTDIR: it
 	 * leads through a file. Else -ENOSPC, -EDQUOT …
 	 * After a failure the tree can only be freed. */
 	int (*tree_add)(void *host, struct host_tree *tree, struct host_file *files, size_t n);

@@ -2,7 +2,8 @@
  * Reading archives: the queue, the worker, what it sends. The daemon looks at no byte of an archive. What comes from the worker is
  * held against archive.h again: a name that an honest one would not send ends it like any other nonsense.
  *
- * A worker that dies is started again with the archive from its beginning; the third death is the archive's fault.
+ * The contents the worker writes by itself into a file that it was given; the daemon adds up the names and lengths it says. A worker that
+ * dies is started again with the archive from its beginning and another file; the third death is the archive's fault.
  */
 #include "sched/internal.h"
 
@@ -11,14 +12,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MAX_DEATHS  3
-#define PATIENCE_NS (60 * NS_PER_S)  /* chosen: for a pack, at most ARCHIVE_PACK + ARCHIVE_ONE bytes */
+#define PATIENCE_NS (60 * NS_PER_S)  /* chosen: for an ENTRIES, at most ARCHIVE_PACK + ARCHIVE_ONE bytes */
 #define SPARE_NS    (30 * NS_PER_S)  /* chosen */
 #define LIMIT_NS    (600 * NS_PER_S) /* chosen: for an archive; ARCHIVE_TOTAL of xz takes a minute */
-#define MAX_PACK    (ARCHIVE_PACK + ARCHIVE_ONE)
 
 static void read_next(struct sched *s);
 
@@ -126,18 +126,18 @@ static void store_error(struct err *err, int r, const struct host_file *files, s
 	}
 }
 
-static int store_files(struct archive_job *job, const struct wire_entries *m, const char *data,
-		       struct err *err)
+static int add_files(struct archive_job *job, const struct wire_entries *m, struct err *err)
 {
 	struct sched *s = job->ep->s;
 	struct host_file *files = calloc(m->n_files, sizeof(*files));
+	uint64_t at = job->bytes;
 	int r;
 
 	if (!files)
 		return err_set(err, ERR_NO_MEMORY, "unpacking");
 	for (uint32_t i = 0; i < m->n_files; i++) {
-		files[i] = (struct host_file){.path = m->files[i].path, .data = data, .len = m->files[i].len};
-		data += m->files[i].len;
+		files[i] = (struct host_file){.path = m->files[i].path, .offset = at, .len = m->files[i].len};
+		at += m->files[i].len;
 	}
 	r = s->ops->tree_add(s->host, job->tree, files, m->n_files);
 	if (r < 0)
@@ -156,23 +156,12 @@ static int on_entries(struct sched *s, const struct wire_message *m)
 {
 	struct archive_job *job = s->unpacker.reading;
 	struct err err = ERR_INIT;
-	void *data = "";
 	uint64_t len;
-	int r = wire_check_memfd(m->fds[0], MAX_PACK, &len);
+	int r = archive_check_entries(&m->entries, &job->limits, job->files, job->bytes, &len);
 
-	if (r == 0)
-		r = archive_check_entries(&m->entries, len, &job->limits, job->files, job->bytes);
 	if (r < 0)
 		return r;
-	if (len) { /* sealed: it can't shrink under us */
-		data = mmap(NULL, len, PROT_READ, MAP_SHARED | MAP_POPULATE, m->fds[0], 0);
-		if (data == MAP_FAILED)
-			return -errno;
-	}
-	r = store_files(job, &m->entries, data, &err);
-	if (len)
-		munmap(data, len);
-	if (r < 0) {
+	if (add_files(job, &m->entries, &err) < 0) {
 		fail_reading(s, &err);
 		return 0;
 	}
@@ -180,6 +169,25 @@ static int on_entries(struct sched *s, const struct wire_message *m)
 	job->bytes += len;
 	be_patient(s);
 	return peer_send(s->unpacker.peer, &(struct wire_message){.type = WIRE_NEXT, .next = {1}});
+}
+
+/* Once it is killed nobody writes to the file of the contents any more: all the daemon need know is that they are there. */
+static int on_unpacked(struct sched *s, uint32_t files)
+{
+	struct archive_job *job = s->unpacker.reading;
+	struct err err = ERR_INIT;
+	struct stat st;
+
+	if (files != job->files || fstat(s->ops->tree_fd(s->host, job->tree), &st) < 0 ||
+	    (uint64_t)st.st_size != job->bytes)
+		return -EPROTO;
+	if (job->files) {
+		unpack_submit(stop_reading(s, "finished"));
+	} else {
+		err_set(&err, ERR_BAD_ARCHIVE, "there is no file in it");
+		fail_reading(s, &err);
+	}
+	return 0;
 }
 
 static int on_message(void *data, struct wire_message *m)
@@ -194,15 +202,7 @@ static int on_message(void *data, struct wire_message *m)
 	case WIRE_ENTRIES:
 		return on_entries(s, m);
 	case WIRE_UNPACKED:
-		if (m->unpacked.files != job->files)
-			return -EPROTO;
-		if (!job->files) {
-			err_set(&err, ERR_BAD_ARCHIVE, "there is no file in it");
-			fail_reading(s, &err);
-		} else {
-			unpack_submit(stop_reading(s, "finished"));
-		}
-		return 0;
+		return on_unpacked(s, m->unpacked.files);
 	case WIRE_FAILED:
 		if (!wire_err(&err, m->failed.code, m->failed.detail) || err.code == ERR_NONE)
 			return -EPROTO;
@@ -279,7 +279,7 @@ void unpack_expect(struct instance *inst)
 
 static int launch(struct sched *s, struct archive_job *job)
 {
-	struct wire_message m = {.type = WIRE_UNPACK, .n_fds = 1, .unpack = {.ahead = ARCHIVE_AHEAD}};
+	struct wire_message m = {.type = WIRE_UNPACK, .n_fds = 2, .unpack = {.ahead = ARCHIVE_AHEAD}};
 	struct unpacker *u = &s->unpacker;
 	int r;
 
@@ -290,6 +290,8 @@ static int launch(struct sched *s, struct archive_job *job)
 		return r;
 	job->limits = archive_limits(job->len);
 	r = s->ops->tree_new(s->host, job->ino, &job->tree);
+	if (r == 0)
+		m.fds[1] = s->ops->tree_fd(s->host, job->tree);
 	if (r == 0 && !u->peer)
 		r = start_worker(s);
 	u->spare = false;

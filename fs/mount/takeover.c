@@ -237,7 +237,7 @@ int takeover_accept(int listen_fd, const char *mnt, struct takeover *ret)
 		takeover_refuse(&t, "it speaks another version's protocol: unmount and mount");
 	else if (r < 0)
 		takeover_refuse(&t, strerror(-r));
-	else if (m.volume_format != volume_format())
+	else if (m.volume_format < volume_format()) /* it reads older ones */
 		takeover_refuse(&t, "it uses another format of the volume: unmount and mount");
 	else if (strcmp(m.text, mnt) != 0)
 		takeover_refuse(&t, "the tree is mounted elsewhere");

@@ -1,10 +1,7 @@
 /*
- * Contents are stored while they come, under inode numbers that have no inode yet: small ones in the data column family, large
- * ones in blobs. Each batch of them has a record ('U' first number → the one after its last): volume_open deletes what lies in the
- * data column family in such a range and has no inode (bulk_purge; numbers of others in between have one, or nothing there), and a
- * blob without an inode goes by its own mark. vol_bulk_put writes inodes and names and takes those records away, in one batch.
- *
- * So the last batch is small, three keys a file, whatever the contents are; and it may run on another thread than the adding.
+ * All contents lie in one pack (pack.c), which somebody else fills through its descriptor, a worker that unpacks for example; here
+ * are only names and ranges, in memory, until vol_bulk_put writes them. So that batch is small, three keys a file, whatever the
+ * contents are; and it may run on another thread than the adding.
  */
 #include "fs/volume/bulk.h"
 
@@ -20,15 +17,13 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define TOGETHER    1000 /* deletes of one batch; chosen */
-#define ENTRY_BYTES 300  /* of an inode and its name, about */
+#define ENTRY_BYTES 300 /* of an inode and its name, about */
 
 struct entry {
-	uint64_t ino, cookie, size, blocks;
-	uint64_t n, subdirs; /* of a directory: entries, of which directories */
-	size_t name;         /* offset into names, where it ends in NUL */
-	uint32_t dir;        /* index */
-	uint8_t storage;
+	uint64_t ino, cookie, size, offset; /* offset: in the pack */
+	uint64_t n, subdirs;                /* of a directory: entries, of which directories */
+	size_t name;                        /* offset into names, where it ends in NUL */
+	uint32_t dir;                       /* index */
 	bool is_dir;
 };
 
@@ -41,10 +36,9 @@ struct vol_bulk {
 	uint32_t slots;
 	uint64_t seed;            /* of the table: names are whatever somebody chose */
 	struct buf names, xattrs; /* xattrs: name NUL value NUL, again and again */
-	uint64_t *ranges;         /* (n_ranges) first numbers: keys of the 'U' records */
-	size_t n_ranges;
-	bool has_blobs;
-	bool done; /* it was put */
+	uint64_t pack, packed;    /* its number; how many files have content in it */
+	int fd;                   /* of the pack, -1: none yet */
+	bool done;                /* it was put */
 };
 
 /* --- names --- */
@@ -180,9 +174,12 @@ int vol_bulk_new(struct vol_bulk **ret, struct volume *vol, const struct vol_bul
 		return -ENOMEM;
 	bulk->vol = vol;
 	bulk->what = *what;
+	bulk->fd = -1;
 	if (getrandom(&bulk->seed, sizeof(bulk->seed), 0) < 0)
 		bulk->seed = UINT64_C(0xcbf29ce484222325);
 	r = add_entry(bulk, 0, "", 0, true, &top);
+	if (r == 0)
+		r = pack_new(vol, &bulk->pack, &bulk->fd);
 	if (r < 0) {
 		vol_bulk_free(bulk);
 		return r;
@@ -191,66 +188,29 @@ int vol_bulk_new(struct vol_bulk **ret, struct volume *vol, const struct vol_bul
 	return 0;
 }
 
-static int store(struct vol_bulk *bulk, struct batch *b, const struct host_file *file, struct entry *e)
+int vol_bulk_fd(const struct vol_bulk *bulk)
 {
-	struct inode_rec rec = {0};
-	char key[KEY_MAX];
-	int r;
-
-	e->size = file->len;
-	if (file->len <= INLINE_MAX) {
-		if (file->len)
-			batch_put(b, CF_DATA, key, key_ino(key, e->ino), file->data, file->len);
-		return 0;
-	}
-	r = blob_create(bulk->vol, e->ino, file->data, file->len, false, &rec);
-	if (r == 0) {
-		bulk->has_blobs = true;
-		e->storage = STORAGE_BLOB;
-		e->blocks = rec.blocks;
-	}
-	return r;
+	return bulk->fd;
 }
 
 int vol_bulk_add(struct vol_bulk *bulk, struct host_file *files, size_t n)
 {
-	uint64_t *ranges, first = UINT64_MAX, end = 0, bytes = 0;
-	uint32_t *at = reallocarray(NULL, n ? n : 1, sizeof(*at));
-	struct batch b = {0};
-	char key[KEY_MAX], value[8];
-	int r = at ? 0 : -ENOMEM;
+	uint64_t bytes = 0;
+	uint32_t at;
+	int r;
 
 	for (size_t i = 0; i < n; i++)
 		bytes += files[i].len;
-	if (r == 0)
-		r = room_take(bulk->vol, bytes, ROOM_DATA);
+	r = room_take(bulk->vol, bytes, ROOM_DATA);
 	for (size_t i = 0; r == 0 && i < n; i++) {
-		r = add_path(bulk, files[i].path, &at[i]);
+		r = add_path(bulk, files[i].path, &at);
 		if (r < 0)
 			break;
-		files[i].ino = bulk->entries[at[i]].ino;
-		first = files[i].ino < first ? files[i].ino : first;
-		end = files[i].ino >= end ? files[i].ino + 1 : end;
+		files[i].ino = bulk->entries[at].ino;
+		bulk->entries[at].size = files[i].len;
+		bulk->entries[at].offset = files[i].offset;
+		bulk->packed += files[i].len > 0;
 	}
-	if (r < 0 || n == 0)
-		goto out;
-	ranges = reallocarray(bulk->ranges, bulk->n_ranges + 1, sizeof(*ranges));
-	r = ranges ? batch_init(&b, bulk->vol) : -ENOMEM;
-	if (ranges)
-		bulk->ranges = ranges;
-	if (r < 0)
-		goto out;
-	put_le64(value, end);
-	batch_put(&b, CF_DEFAULT, key, key_tagged(key, 'U', first), value, sizeof(value));
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = store(bulk, &b, &files[i], &bulk->entries[at[i]]);
-	if (r == 0)
-		r = batch_commit(&b, false);
-	if (r == 0)
-		bulk->ranges[bulk->n_ranges++] = first;
-out:
-	batch_release(&b);
-	free(at);
 	return r;
 }
 
@@ -289,8 +249,6 @@ static struct inode_rec record_of(const struct vol_bulk *bulk, const struct entr
 		.uid = what->uid,
 		.gid = setgid ? parent->gid : what->gid,
 		.size = e->size,
-		.blocks = e->blocks,
-		.storage = e->storage,
 		.atime = *when,
 		.mtime = *when,
 		.ctime = *when,
@@ -304,6 +262,10 @@ static struct inode_rec record_of(const struct vol_bulk *bulk, const struct entr
 		rec.first_cookie = COOKIE_FIRST;
 		rec.next_cookie = COOKIE_FIRST + e->n;
 		rec.parent = bulk->entries[e->dir].ino;
+	} else if (e->size) {
+		rec.storage = STORAGE_PACK;
+		rec.pack = bulk->pack;
+		rec.offset = e->offset;
 	}
 	return rec;
 }
@@ -354,14 +316,13 @@ int vol_bulk_put(struct vol_bulk *bulk, uint64_t parent, const char *name, const
 	struct node *dir;
 	struct batch b = {0};
 	struct timespec when;
-	char key[KEY_MAX];
 	int r = dentry_name_check(name);
 
 	if (r == 0 && bulk->done)
 		r = -EINVAL;
 	/* The records may get to the disk with anybody's fsync, and then the archive is not read again: the bytes first. */
-	if (r == 0 && bulk->has_blobs && syncfs(vol->dir_fd) < 0)
-		r = -errno;
+	if (r == 0 && bulk->packed)
+		r = blob_sync(vol, bulk->pack, bulk->fd);
 	if (r == 0)
 		r = node_get_dir(vol, parent, &dir);
 	if (r != 0)
@@ -387,11 +348,8 @@ int vol_bulk_put(struct vol_bulk *bulk, uint64_t parent, const char *name, const
 			rec.parent = parent;
 		put_entry(&b, bulk, &bulk->entries[i], &rec);
 	}
-	for (size_t i = 0; i < bulk->n_ranges; i++)
-		batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'U', bulk->ranges[i]));
-	for (uint32_t i = 1; i < bulk->n && bulk->has_blobs; i++)
-		if (bulk->entries[i].storage == STORAGE_BLOB)
-			batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'B', bulk->entries[i].ino));
+	if (bulk->packed)
+		pack_batch_new(&b, bulk->pack, bulk->packed);
 	put_xattrs(&b, bulk);
 	node_batch(&b, dir, &dir_rec);
 	xattr_lock(vol, mask);
@@ -425,130 +383,40 @@ int vol_bulk_attr(const struct vol_bulk *bulk, uint64_t parent, struct vol_attr 
 	return 0;
 }
 
-/* So much of what was stored, from *at on; then, when all is gone, the records of it. */
-static int remove_some(struct vol_bulk *bulk, uint32_t *at)
+/* The pack that nobody refers to. */
+static int remove_pack(struct vol_bulk *bulk)
 {
 	char key[KEY_MAX];
 	struct batch b;
-	int r = batch_init(&b, bulk->vol);
+	int r = blob_remove(bulk->vol, bulk->pack);
 
+	if (r == 0)
+		r = batch_init(&b, bulk->vol);
 	if (r < 0)
 		return r;
-	for (uint32_t n = 0; r == 0 && *at < bulk->n && n < TOGETHER; n++, ++*at) {
-		const struct entry *e = &bulk->entries[*at];
-
-		if (e->storage == STORAGE_BLOB) {
-			r = blob_remove(bulk->vol, e->ino);
-			batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'B', e->ino));
-		} else if (e->size) {
-			batch_delete(&b, CF_DATA, key, key_ino(key, e->ino));
-		}
-	}
-	for (size_t i = 0; *at == bulk->n && i < bulk->n_ranges; i++)
-		batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'U', bulk->ranges[i]));
-	if (r == 0)
-		r = batch_commit(&b, false);
+	batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'B', bulk->pack));
+	r = batch_commit(&b, false);
 	batch_release(&b);
+	room_freed(bulk->vol);
 	return r;
 }
 
 void vol_bulk_free(struct vol_bulk *bulk)
 {
-	uint32_t at = 1;
 	int r = 0;
 
 	if (!bulk)
 		return;
-	while (!bulk->done && r == 0 && at < bulk->n)
-		r = remove_some(bulk, &at);
+	if (bulk->fd >= 0) {
+		close(bulk->fd);
+		if (!bulk->done || !bulk->packed)
+			r = remove_pack(bulk);
+	}
 	if (r < 0)
 		log_warn("volume: what an archive held is removed at the next start: %s", strerror(-r));
-	if (!bulk->done)
-		room_freed(bulk->vol);
 	free(bulk->entries);
 	free(bulk->table);
-	free(bulk->ranges);
 	buf_release(&bulk->names);
 	buf_release(&bulk->xattrs);
 	free(bulk);
-}
-
-/* --- after a crash --- */
-
-struct range {
-	uint64_t first, end;
-};
-
-struct range_list {
-	struct range *ranges;
-	size_t n;
-};
-
-static int collect_range(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
-{
-	struct range_list *list = data;
-	struct range *more;
-
-	if (key_len != 9 || value_len != 8)
-		return 0;
-	more = reallocarray(list->ranges, list->n + 1, sizeof(*more));
-	if (!more)
-		return -ENOMEM;
-	list->ranges = more;
-	list->ranges[list->n++] =
-		(struct range){get_be64((const char *)key + 1), get_le64((const char *)value)};
-	return 0;
-}
-
-struct stray {
-	struct volume *vol;
-	struct batch *b;
-};
-
-static int delete_stray(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
-{
-	struct stray *stray = data;
-
-	(void)value;
-	(void)value_len;
-	if (key_len == KEY_INO && !db_has(&stray->vol->db, CF_INODES, key, key_len))
-		batch_delete(stray->b, CF_DATA, key, key_len);
-	return 0;
-}
-
-int bulk_purge(struct volume *vol)
-{
-	struct range_list list = {0};
-	int r = db_scan(&vol->db, CF_DEFAULT, "U", 1, "V", 1, collect_range, &list);
-
-	for (size_t i = 0; r == 0 && i < list.n; i++) {
-		char first[KEY_MAX], end[KEY_MAX], key[KEY_MAX];
-		struct batch b;
-		struct stray stray = {vol, &b};
-		size_t len = key_ino(first, list.ranges[i].first);
-
-		r = batch_init(&b, vol);
-		if (r < 0)
-			break;
-		r = db_scan(&vol->db, CF_DATA, first, len, end, key_ino(end, list.ranges[i].end),
-			    delete_stray, &stray);
-		batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'U', list.ranges[i].first));
-		if (r == 0)
-			r = batch_commit(&b, false);
-		batch_release(&b);
-	}
-	free(list.ranges);
-	return r;
-}
-
-bool bulk_covers(struct volume *vol, uint64_t ino)
-{
-	struct range_list list = {0};
-	bool ret = false;
-
-	if (db_scan(&vol->db, CF_DEFAULT, "U", 1, "V", 1, collect_range, &list) == 0)
-		for (size_t i = 0; i < list.n; i++)
-			ret |= list.ranges[i].first <= ino && ino < list.ranges[i].end;
-	free(list.ranges);
-	return ret;
 }

@@ -2,7 +2,8 @@
  * Many files that come into being at once, below a new directory that is made with them: what one archive holds.
  *
  *	vol_bulk_new(&bulk, vol, &(struct vol_bulk_what){ .uid = 1000, .dir_mode = 0755, .file_mode = 0644 });
- *	vol_bulk_add(bulk, files, 500);		// contents are stored, names are not there yet; again and again
+ *	write(vol_bulk_fd(bulk), …);		// the contents, anywhere in it, by anybody
+ *	vol_bulk_add(bulk, files, 500);		// names and ranges of that; again and again; not there yet
  *	vol_bulk_put(bulk, parent, "batch", ops, n_ops);	// all of it is there, or nothing
  *	vol_bulk_free(bulk);			// what was not put is removed
  *
@@ -21,9 +22,12 @@ struct vol_bulk_what {
 };
 
 int vol_bulk_new(struct vol_bulk **ret, struct volume *vol, const struct vol_bulk_what *what);
+/* Of the file that holds all contents; the volume's. The caller sees to it that all ranges are written before the put, and that
+ * nobody writes afterwards. */
+int vol_bulk_fd(const struct vol_bulk *bulk);
 /*
  * Sets the files' ino. Paths are relative to the new directory, with single slashes; directories on the way are made.
- * -EEXIST: the path is there already, as a file or directory; -ENOTDIR: it leads through a file; as vol_create for names and
+ * Room is asked for, though their bytes may be there already. -EEXIST: the path is there already, as a file or directory; -ENOTDIR: it leads through a file; as vol_create for names and
  * room. After a failure the whole can only be freed.
  */
 int vol_bulk_add(struct vol_bulk *bulk, struct host_file *files, size_t n);

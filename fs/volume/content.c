@@ -33,12 +33,13 @@ void content_drop(struct node *node)
 	node->inline_cost = 0;
 	if (node->blob_fd >= 0)
 		close(node->blob_fd);
-	node->blob_fd = -1;
+	if (node->pack_fd >= 0)
+		close(node->pack_fd);
+	node->blob_fd = node->pack_fd = -1;
 	node->blob_marked = false;
 }
 
-/* Room for `size` bytes, zero beyond what is there. */
-static int reserve(struct node *node, size_t size)
+int content_reserve(struct node *node, size_t size)
 {
 	size_t room = node->data_room ? node->data_room : 256;
 	char *data;
@@ -66,7 +67,7 @@ int content_load(struct volume *vol, struct node *node)
 		return 0;
 	if (node->rec.size > INLINE_MAX)
 		return -EIO;
-	r = reserve(node, node->rec.size);
+	r = content_reserve(node, node->rec.size);
 	if (r == 0 && node->rec.size > 0)
 		r = db_get(&vol->db, CF_DATA, key, key_ino(key, node->ino), node->data, node->rec.size, &len);
 	if (r < 0)
@@ -168,6 +169,10 @@ ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t s
 		memcpy(data, node->data + offset, size);
 		return (ssize_t)size;
 	}
+	if (node->rec.storage == STORAGE_PACK) {
+		r = pack_read(vol, node, data, size, offset);
+		return r < 0 ? r : (ssize_t)size;
+	}
 	r = content_blob_open(vol, node, &node->rec);
 	if (r < 0)
 		return r;
@@ -186,6 +191,11 @@ ssize_t content_write(struct volume *vol, struct node *node, const void *data, s
 		return -EFBIG;
 	if (size == 0)
 		return 0;
+	if (node->rec.storage == STORAGE_PACK) {
+		r = pack_leave(vol, node, node->rec.size);
+		if (r < 0)
+			return r;
+	}
 	/* What was there already, and removing it, takes no room. */
 	if (offset + size > node->rec.size || node->rec.storage == STORAGE_INLINE) {
 		r = room_take(vol, size, ROOM_DATA);
@@ -201,7 +211,7 @@ ssize_t content_write(struct volume *vol, struct node *node, const void *data, s
 	if (node->rec.storage == STORAGE_INLINE) {
 		r = content_load(vol, node);
 		if (r == 0)
-			r = reserve(node, offset + size);
+			r = content_reserve(node, offset + size);
 		if (r < 0)
 			return r;
 		memcpy(node->data + offset, data, size);
@@ -236,8 +246,12 @@ int content_commit(struct volume *vol, struct node *node, const struct inode_rec
 	node->rec = *before;
 	node->dirty = dirty;
 	node->data_dirty = dirty && before->size == 0; /* an open truncated it */
-	if (before->storage == STORAGE_INLINE) {       /* read anew; nobody has seen a blob */
+	if (before->storage != STORAGE_BLOB) {         /* read anew; nobody has seen a blob */
+		int pack_fd = node->pack_fd;           /* this somebody may be reading */
+
+		node->pack_fd = -1;
 		content_drop(node);
+		node->pack_fd = pack_fd;
 		if (rec.storage == STORAGE_BLOB)
 			blob_remove(vol, node->ino);
 	} else if (rec.size > before->size && ftruncate(node->blob_fd, (off_t)before->size) < 0) {
@@ -271,6 +285,11 @@ int content_truncate(struct volume *vol, struct node *node, uint64_t size)
 
 	if (size > INT64_MAX)
 		return -EFBIG;
+	if (node->rec.storage == STORAGE_PACK) {
+		r = pack_leave(vol, node, size < node->rec.size ? size : node->rec.size);
+		if (r < 0)
+			return r;
+	}
 	if (size == 0 && node->rec.storage == STORAGE_INLINE && !node->data_loaded) {
 		/* What is there need not be read to be dropped. */
 		node->rec.size = 0;
@@ -286,7 +305,7 @@ int content_truncate(struct volume *vol, struct node *node, uint64_t size)
 	} else {
 		r = content_load(vol, node);
 		if (r == 0 && size > node->rec.size)
-			r = reserve(node, size);
+			r = content_reserve(node, size);
 		else if (r == 0 && node->rec.size > size)
 			memset(node->data + size, 0, node->rec.size - size);
 	}
@@ -314,6 +333,8 @@ int content_fallocate(struct volume *vol, struct node *node, int mode, uint64_t 
 		return -EFBIG;
 	end = offset + length;
 	r = punch ? 0 : room_take(vol, length, ROOM_DATA);
+	if (r == 0 && node->rec.storage == STORAGE_PACK)
+		r = pack_leave(vol, node, size);
 	if (r < 0)
 		return r;
 	if (node->rec.storage == STORAGE_INLINE && end > INLINE_MAX && !punch) {
@@ -330,7 +351,7 @@ int content_fallocate(struct volume *vol, struct node *node, int mode, uint64_t 
 	} else {
 		r = content_load(vol, node);
 		if (r == 0 && !keep)
-			r = reserve(node, end);
+			r = content_reserve(node, end);
 		if (r < 0)
 			return r;
 		if ((punch || zero) && offset < size)

@@ -87,6 +87,9 @@ int db_open(struct db *db, const char *path, bool read_only, bool create, struct
 		names[i] = families[i].name;
 		options[i] = options_new(db, families[i].write_buffer);
 	}
+	/* Counts of packs. Without the limit each look at one would add up all changes since the last flush. */
+	rocksdb_options_set_uint64add_merge_operator(options[CF_DEFAULT]);
+	rocksdb_options_set_max_successive_merges(options[CF_DEFAULT], 8);
 	rocksdb_options_set_create_if_missing(options[0], create);
 	rocksdb_options_set_create_missing_column_families(options[0], create);
 	if (read_only)
@@ -278,6 +281,11 @@ void batch_delete(struct batch *b, enum cf cf, const void *key, size_t key_len)
 	rocksdb_writebatch_delete_cf(b->wb, b->db->cf[cf], key, key_len);
 }
 
+void batch_merge(struct batch *b, enum cf cf, const void *key, size_t key_len, const void *value, size_t len)
+{
+	rocksdb_writebatch_merge_cf(b->wb, b->db->cf[cf], key, key_len, value, len);
+}
+
 void batch_single_delete(struct batch *b, enum cf cf, const void *key, size_t key_len)
 {
 	rocksdb_writebatch_singledelete_cf(b->wb, b->db->cf[cf], key, key_len);
@@ -299,6 +307,8 @@ int batch_commit(struct batch *b, bool sync)
 	rocksdb_write(b->db->db, sync ? b->db->write_sync : b->db->write, b->wb, &message);
 	if (b->adds_names) /* also when it failed: perhaps they are there */
 		dentries_made();
+	for (int i = 0; i < b->n_packs && !message; i++)
+		pack_left(b->vol, &b->packs[i]);
 	if (!message)
 		return 0;
 	r = db_error(message, "write");

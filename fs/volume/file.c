@@ -120,6 +120,7 @@ static uint64_t size_of(int fd)
 ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset)
 {
 	struct node *node = f->node;
+	uint64_t base, number = node->ino;
 	bool missing;
 	ssize_t r;
 	int fd;
@@ -132,8 +133,16 @@ ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset)
 		pthread_mutex_unlock(&node->lock);
 		return r;
 	}
-	r = content_blob_open(f->vol, node, &node->rec);
-	fd = node->blob_fd; /* stays open as long as f is */
+	base = node->rec.offset;
+	/* Either descriptor stays open as long as f is. */
+	if (node->rec.storage == STORAGE_PACK) {
+		r = pack_open(f->vol, node);
+		fd = node->pack_fd;
+		number = node->rec.pack;
+	} else {
+		r = content_blob_open(f->vol, node, &node->rec);
+		fd = node->blob_fd;
+	}
 	if (offset >= node->rec.size)
 		size = 0;
 	else if (size > node->rec.size - offset)
@@ -142,15 +151,16 @@ ssize_t vol_read(struct vol_file *f, void *data, size_t size, uint64_t offset)
 	if (r < 0)
 		return r;
 	/* Readers of one file don't wait for each other; one that meets a truncation reads less. */
-	r = io_pread_some(fd, data, size, offset);
+	r = io_pread_some(fd, data, size, base + offset);
 	if (r == -EIO)
-		return blob_bad(f->vol, node->ino, "reading it fails");
+		return blob_bad(f->vol, number, "reading it fails");
 	if (r < 0 || (size_t)r == size)
 		return r;
 	pthread_mutex_lock(&node->lock);
-	missing = node->rec.size > offset + (uint64_t)r && size_of(node->blob_fd) < node->rec.size;
+	missing = number != node->ino ||
+		  (node->rec.size > offset + (uint64_t)r && size_of(fd) < node->rec.size);
 	pthread_mutex_unlock(&node->lock);
-	return missing ? blob_bad(f->vol, node->ino, "it is shorter than it should be") : r;
+	return missing ? blob_bad(f->vol, number, "it is shorter than it should be") : r;
 }
 
 ssize_t vol_write(struct vol_file *f, const void *data, size_t size, uint64_t offset)
@@ -284,7 +294,7 @@ int64_t vol_seek(struct vol_file *f, int64_t offset, int whence)
 	size = (int64_t)node->rec.size;
 	if (offset < 0 || offset >= size) {
 		r = -ENXIO;
-	} else if (node->rec.storage == STORAGE_INLINE) {
+	} else if (node->rec.storage != STORAGE_BLOB) {
 		r = whence == SEEK_DATA ? offset : size;
 	} else {
 		r = content_blob_open(f->vol, node, &node->rec);
@@ -308,6 +318,15 @@ int vol_content_fd(struct volume *vol, uint64_t ino, int *ret_fd, uint64_t *ret_
 		r = content_load(vol, node);
 		if (r == 0)
 			r = io_memfd("inferfs-content", node->data, node->rec.size, &fd);
+		fd = r < 0 ? r : fd;
+	} else if (node->rec.storage == STORAGE_PACK) {
+		r = io_memfd_new("inferfs-content", &fd);
+		if (r == 0)
+			r = pack_copy(vol, node, fd, node->rec.size);
+		if (r == 0)
+			r = io_memfd_seal(fd);
+		if (r < 0 && fd >= 0)
+			close(fd);
 		fd = r < 0 ? r : fd;
 	} else {
 		/* Opening the node's own cuts what lies beyond the size. */

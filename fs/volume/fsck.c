@@ -3,7 +3,7 @@
  * (dentries, contents, xattrs, blobs, orphan records), counting in the table; then compares.
  *
  * Not faults, because volume_open puts them right by itself: orphans that are recorded ('O'), blobs that are
- * marked ('B'), contents that a crash left of an archive ('U'), and, if the volume was not closed cleanly, blobs without an inode.
+ * marked ('B'), contents that a crash left of an archive ('U', packs of no inode), and, if the volume was not closed cleanly, blobs without an inode.
  *
  * Repairs are collected in one batch. What has no name any more goes to the directory lost+found as #NUMBER.
  */
@@ -78,7 +78,7 @@ static int read_inode(void *data, const void *key, size_t key_len, const void *v
 		it->damaged = true;
 		fsck_fault(f, "inode %" PRIu64 ": its record is damaged", it->ino);
 	}
-	return 0;
+	return it->rec.pack ? fsck_pack_ref(f, &it->rec) : 0;
 }
 
 /* --- what else refers to inodes --- */
@@ -89,8 +89,15 @@ static int read_tag(void *data, const void *key, size_t key_len, const void *val
 	const char *k = key;
 	struct item *it = key_len == 9 ? fsck_item(f, get_be64(k + 1)) : NULL;
 
-	(void)value;
-	(void)value_len;
+	if (key_len == 9 && k[0] == 'P') {
+		struct fsck_pack *p;
+		int r = fsck_pack_get(f, get_be64(k + 1), &p);
+
+		if (r < 0)
+			return r;
+		p->recorded = value_len == 8;
+		p->count = p->recorded ? get_le64(value) : 0;
+	}
 	if (key_len != 9 || (k[0] != 'O' && k[0] != 'B'))
 		return 0;
 	if (it && k[0] == 'B')
@@ -119,7 +126,7 @@ static int read_data(void *data, const void *key, size_t key_len, const void *va
 		it->data_len = value_len;
 		return 0;
 	}
-	if (!it && key_len == KEY_INO && bulk_covers(f->vol, get_be64(key)))
+	if (!it && key_len == KEY_INO && pack_purges_content(f->vol, get_be64(key)))
 		return 0;
 	fsck_fault(f, "content of inode %" PRIu64 ", which is not there or lies in a blob",
 		   key_len == KEY_INO ? get_be64(key) : 0);
@@ -146,6 +153,7 @@ static int read_blob(void *data, const char *name, uint64_t ino, uint64_t size)
 {
 	struct fsck *f = data;
 	struct item *it = ino ? fsck_item(f, ino) : NULL;
+	struct fsck_pack *p;
 	char key[KEY_MAX];
 
 	f->report.blobs++;
@@ -156,6 +164,12 @@ static int read_blob(void *data, const char *name, uint64_t ino, uint64_t size)
 	if (it && (it->damaged || it->rec.storage == STORAGE_BLOB)) {
 		it->has_blob = true;
 		it->blob_size = size;
+		return 0;
+	}
+	p = ino ? fsck_pack(f, ino) : NULL;
+	if (p && (p->refs || p->recorded)) {
+		p->has_file = true;
+		p->size = size;
 		return 0;
 	}
 	if (!f->closed || db_has(&f->vol->db, CF_DEFAULT, key, key_tagged(key, 'B', ino)))
@@ -252,7 +266,7 @@ static void check_content(struct fsck *f, struct item *it, struct inode_rec *rec
 		/* A symlink without a target, or a file that would seem to lose its content: left to be seen. */
 		if (S_ISREG(rec->mode) && it->has_data && have <= INLINE_MAX)
 			rec->size = have;
-	} else if (!it->marked && !it->orphan) {
+	} else if (rec->storage == STORAGE_BLOB && !it->marked && !it->orphan) {
 		blob_name(name, it->ino);
 		if (!it->has_blob)
 			fsck_fault(f, "inode %" PRIu64 ": blobs/%s is not there", it->ino, name);
@@ -326,6 +340,8 @@ static int check(struct fsck *f)
 		r = db_scan(db, CF_XATTRS, "", 0, NULL, 0, read_xattr, f);
 	if (r == 0)
 		r = blob_walk(f->vol, read_blob, f);
+	if (r == 0)
+		fsck_packs(f);
 	for (size_t i = 0; r == 0 && i < f->n; i++)
 		check_item(f, &f->items[i]);
 	if (r == 0)
@@ -349,6 +365,7 @@ static int repair(struct fsck *f)
 			f->report.faults > again.report.faults ? f->report.faults - again.report.faults : 0;
 	free(again.items);
 	free(again.blocks);
+	free(again.packs);
 	return r;
 }
 
@@ -387,6 +404,7 @@ int volume_fsck(const char *state_dir, bool want_repair, void (*say)(void *data,
 	batch_release(&f.batch);
 	free(f.items);
 	free(f.blocks);
+	free(f.packs);
 	volume_close(f.vol);
 	return r;
 }

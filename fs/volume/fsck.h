@@ -1,6 +1,6 @@
 /*
- * Private to fsck*.c: what a check knows of a volume. fsck.c reads inodes and compares, fsck_names.c reads the directories,
- * fsck_repair.c mends what a batch made on the way can't.
+ * Private to fsck*.c: what a check knows of a volume. fsck.c reads inodes and compares, fsck_names.c reads the directories, fsck_packs.c
+ * compares the packs, fsck_repair.c mends what a batch made on the way can't.
  */
 #ifndef FS_VOLUME_FSCK_H
 #define FS_VOLUME_FSCK_H
@@ -18,10 +18,18 @@ struct item {
 	unsigned char reach; /* 0 unknown, 1 on the way, 2 reaches the root, 3 does not */
 };
 
+struct fsck_pack {
+	uint64_t pack, refs, end; /* inodes that lie in it, and where the last of them ends */
+	uint64_t count, size;     /* recorded; of the file */
+	bool recorded, has_file;
+};
+
 struct fsck {
 	struct volume *vol;
 	struct item *items;
 	size_t n, room;
+	struct fsck_pack *packs;
+	size_t n_packs;
 	bool closed, repair;
 	struct batch batch;
 	/* The blocks of cookies of the directory that is being read: its cookie records come before what is
@@ -47,6 +55,13 @@ struct item *fsck_dir(struct fsck *f, uint64_t ino);
 /* Of db_scan over all dentries, in order; data: struct fsck. */
 int fsck_dentry(void *data, const void *key, size_t key_len, const void *value, size_t value_len);
 void fsck_blocks(struct fsck *f); /* after the last of them */
+
+/* --- fsck_packs.c --- */
+
+struct fsck_pack *fsck_pack(struct fsck *f, uint64_t pack); /* NULL: nothing is known of it */
+int fsck_pack_get(struct fsck *f, uint64_t pack, struct fsck_pack **ret);
+int fsck_pack_ref(struct fsck *f, const struct inode_rec *rec); /* its content lies in a pack */
+void fsck_packs(struct fsck *f);                                /* when all was read */
 
 /* --- fsck_repair.c: each commits by itself --- */
 

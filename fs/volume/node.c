@@ -47,7 +47,7 @@ struct node *node_ref(struct volume *vol, uint64_t ino)
 		if (!node)
 			goto out;
 		node->ino = ino;
-		node->blob_fd = -1;
+		node->blob_fd = node->pack_fd = -1;
 		pthread_mutex_init(&node->lock, NULL);
 	}
 	node->refs++;
@@ -123,6 +123,7 @@ int node_load(struct volume *vol, struct node *node)
 	if (r < 0)
 		return r;
 	node->loaded = true;
+	node->pack = node->rec.pack;
 	node->promised = node->rec.size > 0;
 	return 0;
 }
@@ -198,7 +199,7 @@ void node_attr(const struct node *node, struct vol_attr *ret)
 		.ctime = rec->ctime,
 		.kind = rec->kind,
 	};
-	if (rec->storage == STORAGE_INLINE)
+	if (rec->storage != STORAGE_BLOB)
 		ret->blocks = (rec->size + 511) / 512;
 	else if (node->dirty && node->blob_fd >= 0 && fstat(node->blob_fd, &st) == 0)
 		ret->blocks = (uint64_t)st.st_blocks;
@@ -219,12 +220,15 @@ void node_batch(struct batch *b, struct node *node, struct inode_rec *rec)
 		else
 			batch_delete(b, CF_DATA, key, key_len);
 	}
+	if (node->pack && rec->pack != node->pack)
+		pack_batch_leave(b, &(struct pack_left){.pack = node->pack});
 	batch_put(b, CF_INODES, key, key_len, value, record_put_inode(value, rec));
 }
 
 void node_committed(struct node *node, const struct inode_rec *rec)
 {
 	node->rec = *rec;
+	node->pack = rec->pack;
 	node->dirty = false;
 	node->data_dirty = false;
 }

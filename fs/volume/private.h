@@ -54,6 +54,8 @@ struct node {
 	size_t data_room;
 	size_t inline_cost; /* bytes of data that were committed since it was opened */
 	bool promised;      /* there may be bytes that an fsync has promised */
+	uint64_t pack;      /* that the record in RocksDB refers to; 0: none */
+	int pack_fd;        /* of a pack that it refers or has referred to: as blob_fd */
 	int blob_fd;        /* -1 or open as long as the node lives */
 	bool blob_marked;   /* the 'B' record is known to be there */
 };
@@ -156,6 +158,11 @@ int db_scan(struct db *db, enum cf cf, const void *from, size_t from_len, const 
 	    int (*fn)(void *data, const void *key, size_t key_len, const void *value, size_t value_len),
 	    void *data);
 
+/* An inode's content leaves a pack: with the batch, and its room when that is committed. */
+struct pack_left {
+	uint64_t pack, offset, len; /* len 0: the range may still be read by somebody */
+};
+
 struct batch {
 	rocksdb_writebatch_t *wb;
 	struct db *db;
@@ -167,12 +174,17 @@ struct batch {
 	} blocks[4];
 	int n_blocks;
 	bool adds_names;
+	struct pack_left
+		packs[2]; /* whose counts it lessens; a batch ends at most one inode and writes to one */
+	int n_packs;
 };
 
 int batch_init(struct batch *b, struct volume *vol); /* -EROFS, -ENOMEM */
 void batch_release(struct batch *b);
 void batch_put(struct batch *b, enum cf cf, const void *key, size_t key_len, const void *value, size_t len);
 void batch_delete(struct batch *b, enum cf cf, const void *key, size_t key_len);
+/* Adds to a number: put_le64(-1) takes one away. */
+void batch_merge(struct batch *b, enum cf cf, const void *key, size_t key_len, const void *value, size_t len);
 void batch_single_delete(struct batch *b, enum cf cf, const void *key, size_t key_len);
 int batch_commit(struct batch *b, bool sync);
 
@@ -200,8 +212,9 @@ void now(struct timespec *ret);
 
 /* --- purge.c: the end of an inode --- */
 
-/* Puts the removal of all of the inode into the batch; its xattr lock is held until the commit. */
-int purge_batch(struct volume *vol, struct batch *b, uint64_t ino, const struct inode_rec *rec);
+/* Puts the removal of all of the inode into the batch; its xattr lock is held until the commit. pack: as struct node's. */
+int purge_batch(struct volume *vol, struct batch *b, uint64_t ino, const struct inode_rec *rec,
+		uint64_t pack);
 /* Drops one link in the batch: *rec is changed; *ret_gone: all is removed with the batch (under its xattr
  * lock). An open inode or one with a blob becomes an orphan; call purge_after when the batch is committed. */
 int purge_drop_link(struct volume *vol, struct batch *b, struct node *node, struct inode_rec *rec,
@@ -213,10 +226,25 @@ void purge_after(struct volume *vol, struct node *node);
 int purge_crashed(struct volume *vol);      /* orphans, marked and stray blobs of a crashed run */
 bool volume_was_closed(struct volume *vol); /* cleanly, by volume_close */
 
-/* --- bulk.c --- */
+/* --- pack.c: files below STATE/blobs that hold the contents of many inodes --- */
 
-int bulk_purge(struct volume *vol);                 /* contents that a crash left without inodes */
-bool bulk_covers(struct volume *vol, uint64_t ino); /* bulk_purge would remove its content */
+/* A new empty one, for n inodes that refer to it from the batch of pack_batch_new on; until then a crash removes it. */
+int pack_new(struct volume *vol, uint64_t *ret_pack, int *ret_fd);
+void pack_batch_new(struct batch *b, uint64_t pack, uint64_t n);
+void pack_batch_leave(struct batch *b, const struct pack_left *left);
+void pack_left(struct volume *vol, const struct pack_left *left); /* of batch_commit: it is committed */
+bool pack_is_there(struct volume *vol, uint64_t pack);            /* inodes may refer to it */
+int pack_open(struct volume *vol, struct node *node);             /* node->pack_fd */
+/* The first `keep` bytes of the content become the node's own, inline or in a blob, as content_* leave a change: to be committed. */
+int pack_leave(struct volume *vol, struct node *node, uint64_t keep);
+/* Of the node's content, all that is asked for: it is within its size. */
+int pack_read(struct volume *vol, struct node *node, void *data, size_t size, uint64_t offset);
+int pack_copy(struct volume *vol, struct node *node, int to,
+	      uint64_t len); /* its first bytes, to the end of a file */
+int pack_purge(
+	struct volume *vol); /* those that a crash left without inodes, and what one of format 1 left */
+bool pack_purges_content(struct volume *vol,
+			 uint64_t ino); /* the same of the content of an inode that is not there */
 
 /* --- dentry.c --- */
 
@@ -276,7 +304,8 @@ int content_fallocate(struct volume *vol, struct node *node, int mode, uint64_t 
 int content_load(struct volume *vol, struct node *node); /* inline: reads data */
 int content_blob_open(struct volume *vol, struct node *node, struct inode_rec *rec);
 int content_blob_spill(struct volume *vol, struct node *node);
-void content_drop(struct node *node); /* frees the buffer, closes the blob */
+int content_reserve(struct node *node, size_t size); /* room in data, zero beyond what is there */
+void content_drop(struct node *node);                /* frees the buffer, closes the blob */
 
 /* --- room.c --- */
 

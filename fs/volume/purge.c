@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-int purge_batch(struct volume *vol, struct batch *b, uint64_t ino, const struct inode_rec *rec)
+int purge_batch(struct volume *vol, struct batch *b, uint64_t ino, const struct inode_rec *rec, uint64_t pack)
 {
 	char key[KEY_MAX];
 	size_t len = key_ino(key, ino);
@@ -22,12 +22,15 @@ int purge_batch(struct volume *vol, struct batch *b, uint64_t ino, const struct 
 	batch_delete(b, CF_INODES, key, len);
 	if (S_ISREG(rec->mode) || S_ISLNK(rec->mode))
 		batch_delete(b, CF_DATA, key, len);
+	if (pack)
+		pack_batch_leave(b, rec->pack == pack ? &(struct pack_left){pack, rec->offset, rec->size}
+						      : &(struct pack_left){.pack = pack});
 	return xattr_batch_delete_all(vol, b, ino);
 }
 
 bool purge_is_immediate(const struct node *node, const struct inode_rec *rec)
 {
-	return S_ISDIR(rec->mode) || (node->opens == 0 && rec->storage == STORAGE_INLINE);
+	return S_ISDIR(rec->mode) || (node->opens == 0 && rec->storage != STORAGE_BLOB);
 }
 
 int purge_drop_link(struct volume *vol, struct batch *b, struct node *node, struct inode_rec *rec,
@@ -40,7 +43,7 @@ int purge_drop_link(struct volume *vol, struct batch *b, struct node *node, stru
 	rec->nlink = S_ISDIR(rec->mode) ? 0 : rec->nlink - (rec->nlink > 0);
 	if (rec->nlink == 0 && purge_is_immediate(node, rec)) {
 		*ret_gone = true;
-		return purge_batch(vol, b, node->ino, rec);
+		return purge_batch(vol, b, node->ino, rec, node->pack);
 	}
 	if (rec->nlink == 0)
 		batch_put(b, CF_DEFAULT, key, key_tagged(key, 'O', node->ino), "", 0);
@@ -48,7 +51,7 @@ int purge_drop_link(struct volume *vol, struct batch *b, struct node *node, stru
 	return 0;
 }
 
-static int purge(struct volume *vol, uint64_t ino, const struct inode_rec *rec)
+static int purge(struct volume *vol, uint64_t ino, const struct inode_rec *rec, uint64_t pack)
 {
 	struct batch b;
 	char key[KEY_MAX];
@@ -63,7 +66,7 @@ static int purge(struct volume *vol, uint64_t ino, const struct inode_rec *rec)
 	}
 	batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'O', ino));
 	if (r == 0)
-		r = purge_batch(vol, &b, ino, rec);
+		r = purge_batch(vol, &b, ino, rec, pack);
 	if (r == 0)
 		r = batch_commit(&b, false);
 	xattr_unlock(vol, xattr_mask(ino));
@@ -78,7 +81,7 @@ void purge_after(struct volume *vol, struct node *node)
 	if (node->gone || node->rec.nlink > 0 || node->opens > 0)
 		return;
 	content_drop(node);
-	r = purge(vol, node->ino, &node->rec);
+	r = purge(vol, node->ino, &node->rec, node->pack);
 	if (r < 0)
 		log_warn("volume: inode %llu is purged at the next start: %s", (unsigned long long)node->ino,
 			 strerror(-r));
@@ -122,7 +125,7 @@ static int purge_orphans(struct volume *vol)
 		r = inode_read(vol, list.ino[i], &rec);
 		/* An orphan record of a linked or unknown inode is a matter for fsck. */
 		if (r == 0 && rec.nlink == 0)
-			r = purge(vol, list.ino[i], &rec);
+			r = purge(vol, list.ino[i], &rec, rec.pack);
 		else if (r == -ESTALE || r == -EIO)
 			r = 0;
 	}
@@ -138,7 +141,7 @@ static int settle(struct volume *vol, uint64_t ino)
 	int fd, r = inode_read(vol, ino, &rec);
 
 	if (r == -ESTALE || (r == 0 && rec.storage != STORAGE_BLOB))
-		return blob_remove(vol, ino);
+		return pack_is_there(vol, ino) ? 0 : blob_remove(vol, ino);
 	if (r < 0)
 		return r == -EIO ? 0 : r;
 	fd = blob_open(vol, ino, O_RDWR | O_CREAT);
@@ -196,7 +199,9 @@ static int sweep_one(void *data, const char *name, uint64_t ino, uint64_t size)
 
 	(void)name;
 	(void)size;
-	return r == -ESTALE || (r == 0 && rec.storage != STORAGE_BLOB) ? blob_remove(vol, ino) : 0;
+	return (r == -ESTALE || (r == 0 && rec.storage != STORAGE_BLOB)) && !pack_is_there(vol, ino)
+		       ? blob_remove(vol, ino)
+		       : 0;
 }
 
 bool volume_was_closed(struct volume *vol)
@@ -210,7 +215,7 @@ int purge_crashed(struct volume *vol)
 	int r = purge_orphans(vol);
 
 	if (r == 0)
-		r = bulk_purge(vol);
+		r = pack_purge(vol);
 	if (r == 0)
 		r = settle_blobs(vol);
 	if (r == 0 && !volume_was_closed(vol))

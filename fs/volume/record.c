@@ -9,6 +9,7 @@
 
 #define RECORD_VERSION 1
 #define INODE_LEN_FILE (4 + 4 * 4 + 3 * 8 + 3 * 12)
+#define INODE_LEN_PACK (INODE_LEN_FILE + 2 * 8)
 #define INODE_LEN_DIR  (INODE_LEN_FILE + 5 * 8)
 _Static_assert(INODE_LEN_DIR <= INODE_MAX, "room for a directory");
 
@@ -150,6 +151,9 @@ size_t record_put_inode(char *at, const struct inode_rec *rec)
 		p = put64(p, rec->next_cookie);
 		p = put64(p, rec->first_cookie);
 		p = put64(p, rec->entries);
+	} else if (rec->storage == STORAGE_PACK) {
+		p = put64(p, rec->pack);
+		p = put64(p, rec->offset);
 	}
 	return (size_t)(p - at);
 }
@@ -178,7 +182,10 @@ int record_get_inode(struct inode_rec *rec, const void *data, size_t len)
 	p += 4;
 	r.mode = get32(&p);
 	if (!mode_ok(r.mode) || r.storage >= STORAGE_COUNT ||
-	    len != (S_ISDIR(r.mode) ? INODE_LEN_DIR : INODE_LEN_FILE))
+	    len != (S_ISDIR(r.mode)             ? INODE_LEN_DIR
+		    : r.storage == STORAGE_PACK ? INODE_LEN_PACK
+						: INODE_LEN_FILE) ||
+	    (r.storage == STORAGE_PACK && !S_ISREG(r.mode)))
 		return -EIO;
 	r.nlink = get32(&p);
 	r.uid = get32(&p);
@@ -199,6 +206,11 @@ int record_get_inode(struct inode_rec *rec, const void *data, size_t len)
 		r.entries = get64(&p);
 		if (r.first_cookie < COOKIE_FIRST || r.first_cookie > r.next_cookie ||
 		    r.next_cookie > INT64_MAX || r.entries > r.next_cookie - COOKIE_FIRST)
+			return -EIO;
+	} else if (r.storage == STORAGE_PACK) {
+		r.pack = get64(&p);
+		r.offset = get64(&p);
+		if (!r.pack || r.offset > INT64_MAX - r.size)
 			return -EIO;
 	}
 	*rec = r;

@@ -6,7 +6,8 @@
  *	          'C'                          empty: closed cleanly; absent while somebody has it open
  *	          'O' ino                      empty: nlink is 0 but it is or was open; purged at open
  *	          'B' ino                      empty: the blob may be stray, short or missing
- *	          'U' ino                      u64 end: contents of numbers from ino to before end may lack an inode (bulk.c)
+ *	          'P' pack                     u64 how many inodes have their content in this pack (pack.c); changed by merges (uint64add)
+ *	          'U' ino                      u64 end: contents of numbers from ino to before end may lack an inode (of format 1: pack.c)
  *	inodes    ino                          inode record (record_put_inode)
  *	dentries  parent 0 name                u8 version, u8 type, u64 cookie, u64 ino
  *	          parent 1 cookie              u8 version, u8 type, u64 ino, name
@@ -14,6 +15,8 @@
  *	xattrs    ino name                     the value
  *	data      ino                          content of a small file, target of a symlink
  *	sched     the scheduler's own
+ *
+ * Format 2 is format 1 with packs: a volume of format 1 becomes one of format 2 with its first pack.
  *
  * Numbers in keys are big-endian (so that a range scan is in order), in records little-endian. A dentry key
  * is put at most once between two deletes, so SingleDelete is right for it: a cookie key because a cookie
@@ -28,9 +31,10 @@
 #include <stdint.h>
 #include <time.h>
 
-#define VOLUME_FORMAT 1
-#define COOKIE_BLOCK  1024
-#define COOKIE_FIRST  16 /* smaller ones are free for the caller's "." and ".." */
+#define VOLUME_FORMAT       2
+#define VOLUME_FORMAT_FIRST 1 /* the oldest that is read */
+#define COOKIE_BLOCK        1024
+#define COOKIE_FIRST        16 /* smaller ones are free for the caller's "." and ".." */
 
 #define KEY_INO 8
 /* The longest key: parent, a byte, a name of 255 bytes. */
@@ -40,6 +44,7 @@
 enum inode_storage {
 	STORAGE_INLINE, /* in the data column family; nothing there means size 0 */
 	STORAGE_BLOB,   /* a file below STATE/blobs */
+	STORAGE_PACK,   /* a range of such a file that holds the contents of many */
 	STORAGE_COUNT
 };
 
@@ -47,6 +52,7 @@ struct inode_rec {
 	uint8_t kind, storage;
 	uint32_t mode, nlink, uid, gid;
 	uint64_t rdev, size, blocks;
+	uint64_t pack, offset; /* STORAGE_PACK: its number, where the content begins; else 0 */
 	struct timespec atime, mtime, ctime;
 	/* Of a directory only. */
 	uint64_t parent, cookie;            /* its own dentry: parent 1 cookie; of the root: itself and 0 */

@@ -66,7 +66,7 @@ static int make_root(struct volume *vol)
 	batch_put(&b, CF_INODES, key, key_ino(key, VOL_ROOT), value, record_put_inode(value, &root));
 	put_le64(value, VOL_ROOT + 1);
 	batch_put(&b, CF_DEFAULT, "I", 1, value, 8);
-	put_le64(value, VOLUME_FORMAT);
+	put_le64(value, VOLUME_FORMAT_FIRST);
 	batch_put(&b, CF_DEFAULT, "V", 1, value, 8);
 	r = batch_commit(&b, true);
 	batch_release(&b);
@@ -103,9 +103,9 @@ static int load(struct volume *vol, const char *state_dir, struct err *err)
 	}
 	if (r < 0)
 		return err_set(err, ERR_VOLUME_FORMAT, "%s: no format version", state_dir);
-	if (version != VOLUME_FORMAT)
-		return err_set(err, ERR_VOLUME_FORMAT, "%s: format version %llu, this program knows %d",
-			       state_dir, (unsigned long long)version, VOLUME_FORMAT);
+	if (version < VOLUME_FORMAT_FIRST || version > VOLUME_FORMAT)
+		return err_set(err, ERR_VOLUME_FORMAT, "%s: format version %llu, this program knows %d to %d",
+			       state_dir, (unsigned long long)version, VOLUME_FORMAT_FIRST, VOLUME_FORMAT);
 	r = read_number(vol, "I", &vol->ino_limit);
 	if (r < 0 || vol->ino_limit <= VOL_ROOT)
 		return err_set(err, ERR_VOLUME_FORMAT, "%s: no inode counter", state_dir);

@@ -25,11 +25,13 @@ static const struct kind {
 	 * is computed also gets out while workers keep all cores busy. */
 	int nice;
 	rlim_t memory; /* RLIMIT_DATA; 0: none */
+	rlim_t file;   /* RLIMIT_FSIZE; 0: none */
 } kinds[] = {
-	{"infer", infer_worker, 0, 0},
-	{"train", train_worker, 10, 0},
-	{"scan", scan_worker, 5, 0},
-	{"unpack", unpack_worker, 0, ARCHIVE_MEMORY}, /* instances wait for it, and their deadline runs */
+	{"infer", infer_worker, 0, 0, 0},
+	{"train", train_worker, 10, 0, 0},
+	{"scan", scan_worker, 5, 0, 0},
+	{"unpack", unpack_worker, 0, ARCHIVE_MEMORY,
+	 ARCHIVE_TOTAL}, /* instances wait for it, and their deadline runs */
 };
 
 int worker_send(struct worker *w, const struct wire_message *m)
@@ -71,6 +73,8 @@ static int confine(const struct kind *kind)
 		return -errno;
 	if (kind->memory && !WORKER_SANITIZED &&
 	    setrlimit(RLIMIT_DATA, &(struct rlimit){kind->memory, kind->memory}) < 0)
+		return -errno;
+	if (kind->file && setrlimit(RLIMIT_FSIZE, &(struct rlimit){kind->file, kind->file}) < 0)
 		return -errno;
 	slice_set(0); /* not the daemon's */
 	null = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -1,6 +1,6 @@
 /*
- * The unpack worker: one archive in, its files out, in packs of some hundred: contents one after the other in a memfd, names in the
- * message. libarchive decides by the content what the archive is. Anything odd ends it with FAILED: the daemon submits all of an
+ * The unpack worker: one archive in, its files out: contents one after the other into the file that came with it, names in packs of
+ * some hundred in messages. libarchive decides by the content what the archive is. Anything odd ends it with FAILED: the daemon submits all of an
  * archive or nothing. Archives within it are files like others.
  *
  * A tar has an end marker; libarchive takes one that is cut between two entries for whole. So the bytes that the last look for an
@@ -34,15 +34,14 @@ struct unpacking {
 	uint32_t files;   /* so far */
 	uint32_t headers; /* also of what is left out */
 	uint64_t total;   /* bytes so far */
-	/* the pack at hand */
-	int fd;
-	uint64_t bytes;
+	int fd;           /* where the contents go */
 	/* what is to be written to it next: a system call for each small file would be half of the work */
 	uint64_t out_at;
 	size_t out_len;
 	char *out;                                 /* (OUT_BYTES) */
 	struct wire_file file[ARCHIVE_PACK_FILES]; /* (n); path is an offset into names until it is sent */
 	uint32_t n;
+	uint64_t bytes; /* of these */
 	struct buf names;
 };
 
@@ -100,8 +99,7 @@ static int wait_for_window(struct unpacking *u)
 
 static int send_pack(struct unpacking *u)
 {
-	struct wire_message m = {
-		.type = WIRE_ENTRIES, .n_fds = 1, .fds = {u->fd}, .entries = {u->file, u->n}};
+	struct wire_message m = {.type = WIRE_ENTRIES, .entries = {u->file, u->n}};
 	int r = buf_status(&u->names);
 
 	if (r == 0 && u->n == 0)
@@ -112,14 +110,8 @@ static int send_pack(struct unpacking *u)
 		r = flush(u);
 	if (r == 0)
 		r = wait_for_window(u);
-	if (r == 0 && ftruncate(u->fd, (off_t)u->bytes) < 0) /* the last file may end in a hole */
-		r = -errno;
-	if (r == 0)
-		r = io_memfd_seal(u->fd);
 	if (r == 0)
 		r = worker_send(u->w, &m);
-	close(u->fd);
-	u->fd = -1;
 	u->window--;
 	u->n = 0;
 	u->bytes = 0;
@@ -127,7 +119,7 @@ static int send_pack(struct unpacking *u)
 	return r;
 }
 
-/* The content goes to the end of the pack; its holes stay holes. */
+/* The content goes to the end of the file; its holes stay holes. */
 static int read_content(struct unpacking *u, const char *path, uint64_t stated, uint64_t *ret_len,
 			struct err *err)
 {
@@ -156,7 +148,7 @@ static int read_content(struct unpacking *u, const char *path, uint64_t stated, 
 		}
 		if ((uint64_t)offset + len > end)
 			end = (uint64_t)offset + len;
-		r = put(u, data, len, u->bytes + (uint64_t)offset);
+		r = put(u, data, len, u->total + (uint64_t)offset);
 		if (r < 0)
 			return r;
 	} while (true);
@@ -170,14 +162,11 @@ static int take_file(struct unpacking *u, struct archive_entry *e, const char *p
 				  ? (uint64_t)archive_entry_size(e)
 				  : 0,
 		 len = 0;
-	int r = 0;
+	int r;
 
 	if (u->files == u->limits.files)
 		return err_set(err, ERR_ARCHIVE_SIZE, "more than %" PRIu32 " files", u->limits.files);
-	if (u->fd < 0)
-		r = io_memfd_new("entries", &u->fd);
-	if (r == 0)
-		r = read_content(u, path, stated, &len, err);
+	r = read_content(u, path, stated, &len, err);
 	if (r < 0)
 		return r;
 	u->file[u->n++] = (struct wire_file){.path = (const char *)(uintptr_t)u->names.len, .len = len};
@@ -257,7 +246,10 @@ static int unpack(struct unpacking *u, int fd, struct err *err)
 			       "it is cut short: a tar ends with a mark, this one does not");
 	if (archive_read_has_encrypted_entries(u->a) > 0)
 		return err_set(err, ERR_BAD_ARCHIVE, "it is encrypted");
-	return send_pack(u);
+	r = send_pack(u);
+	if (r == 0 && ftruncate(u->fd, (off_t)u->total) < 0) /* the last file may end in a hole */
+		r = -errno;
+	return r;
 }
 
 /* No others: each is code that an archive can reach. */
@@ -295,7 +287,6 @@ int unpack_worker(struct worker *w)
 	if (r < 0)
 		goto out;
 	u->w = w;
-	u->fd = -1;
 	setlocale(LC_CTYPE, "C.UTF-8"); /* names of zip and 7z; built into glibc, no file is read */
 	u->a = archive_read_new();
 	u->out = malloc(OUT_BYTES);
@@ -304,6 +295,7 @@ int unpack_worker(struct worker *w)
 		r = -EPROTO;
 	if (r == 0) {
 		u->window = m.unpack.ahead;
+		u->fd = m.fds[1];
 		r = unpack(u, m.fds[0], &err);
 	}
 	if (r == 0)
@@ -312,8 +304,6 @@ int unpack_worker(struct worker *w)
 		r = worker_send_failed(w, r, &err);
 	if (r == 0)
 		linger(w);
-	if (u->fd >= 0)
-		close(u->fd);
 	archive_read_free(u->a);
 	buf_release(&u->names);
 	free(u->out);

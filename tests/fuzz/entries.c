@@ -1,6 +1,6 @@
 /*
- * ENTRIES of a corrupted unpack worker: the packet, and how many bytes came beside it (the first 4 of the input). What is let through
- * must be names that stay in their directory and lengths that stay in the bytes. The packet's names are normalised too.
+ * ENTRIES of a corrupted unpack worker (the first 4 bytes of the input are how many came before it). What is let through must be names
+ * that stay in their directory and lengths that stay in the limits. The packet's names are normalised too.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -30,18 +30,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static uint8_t packet[WIRE_MAX];
 	const struct archive_limits limits = archive_limits(1000);
 	struct wire_message m;
-	uint32_t beside;
-	size_t len = size - sizeof(beside);
+	uint64_t told;
+	uint32_t before;
+	size_t len = size - sizeof(before);
 
-	if (size < sizeof(beside) || len > WIRE_MAX - WIRE_HEADER)
+	if (size < sizeof(before) || len > WIRE_MAX - WIRE_HEADER)
 		return 0;
-	memcpy(&beside, data, sizeof(beside));
+	memcpy(&before, data, sizeof(before));
 	memset(packet, 0, WIRE_HEADER); /* the fuzzer need not guess it */
 	packet[0] = WIRE_ENTRIES;
-	packet[2] = 1;
 	memcpy(packet + 4, &(uint32_t){(uint32_t)len}, sizeof(uint32_t));
-	memcpy(packet + WIRE_HEADER, data + sizeof(beside), len);
-	if (wire_decode(WIRE_TO_DAEMON, 0, packet, WIRE_HEADER + len, 1, &m) < 0)
+	memcpy(packet + WIRE_HEADER, data + sizeof(before), len);
+	if (wire_decode(WIRE_TO_DAEMON, 0, packet, WIRE_HEADER + len, 0, &m) < 0)
 		return 0;
 	for (uint32_t i = 0; i < m.entries.n_files; i++) {
 		char path[ARCHIVE_PATH];
@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			check_path(path);
 		archive_stem(m.entries.files[i].path);
 	}
-	if (archive_check_entries(&m.entries, beside, &limits, 10, 1000) == 0) {
+	if (archive_check_entries(&m.entries, &limits, 10, before, &told) == 0) {
 		uint64_t sum = 0;
 
 		MUST(m.entries.n_files > 0 && m.entries.n_files <= limits.files - 10);
@@ -60,7 +60,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			MUST(m.entries.files[i].len <= limits.one);
 			sum += m.entries.files[i].len;
 		}
-		MUST(sum == beside && sum + 1000 <= limits.total);
+		MUST(sum == told && sum + before <= limits.total);
 	}
 	wire_clear(&m);
 	return 0;

@@ -147,7 +147,16 @@ static int fake_tree_new(void *host, uint64_t like, struct host_tree **ret)
 	*ret = calloc(1, sizeof(**ret));
 	snprintf((*ret)->path, sizeof((*ret)->path), "trees/%u", h->n_trees++);
 	fake_node_make(h, (*ret)->path, true);
+	(*ret)->fd = memfd_create("tree", MFD_CLOEXEC);
+	if (h->packed && write((*ret)->fd, h->packed, strlen(h->packed)) < 0)
+		abort();
 	return 0;
+}
+
+static int fake_tree_fd(void *host, struct host_tree *tree)
+{
+	(void)host;
+	return tree->fd;
 }
 
 static int fake_tree_add(void *host, struct host_tree *tree, struct host_file *files, size_t n)
@@ -163,7 +172,9 @@ static int fake_tree_add(void *host, struct host_tree *tree, struct host_file *f
 		if (!node)
 			return -EEXIST;
 		free(node->content);
-		node->content = fake_copy(files[i].data, files[i].len);
+		node->content = calloc(1, files[i].len + 1);
+		if (pread(tree->fd, node->content, files[i].len, (off_t)files[i].offset) < 0)
+			abort();
 		node->len = files[i].len;
 		files[i].ino = node->ino;
 	}
@@ -179,6 +190,7 @@ static int fake_tree_xattr(void *host, struct host_tree *tree, const char *name,
 static void fake_tree_free(void *host, struct host_tree *tree)
 {
 	fake_remove(host, tree->path);
+	close(tree->fd);
 	free(tree);
 }
 
@@ -319,6 +331,7 @@ const struct host_ops fake_host_ops = {
 	.state_put = fake_state_put,
 	.state_remove = fake_state_remove,
 	.tree_new = fake_tree_new,
+	.tree_fd = fake_tree_fd,
 	.tree_add = fake_tree_add,
 	.tree_xattr = fake_tree_xattr,
 	.tree_free = fake_tree_free,

@@ -45,6 +45,8 @@ struct fake_host {
 	/* Starts a worker: the daemon's end of its socket in *ret_fd. NULL: there are none. */
 	int (*spawn)(struct fake_host *h, const char *kind, int *ret_fd);
 	unsigned n_trees; /* made so far */
+	const char *
+		packed; /* what a worker writes into the file of a tree, there from the start; NULL: nothing */
 };
 
 extern const struct host_ops fake_host_ops;

@@ -39,6 +39,7 @@ struct fake_publication {
 
 struct host_tree {
 	char path[32];
+	int fd; /* what is packed */
 };
 
 /* --- fake_tree.c --- */

@@ -64,8 +64,8 @@ static const struct wire_message all[] = {
 	{.type = WIRE_TAKEN, .taken = {.files = 1}},
 	{.type = WIRE_FINISH, .n_fds = 1},
 	{.type = WIRE_SCANNED, .n_fds = 1, .scanned = {.code = 0}},
-	{.type = WIRE_UNPACK, .n_fds = 1, .unpack = {.ahead = 3}},
-	{.type = WIRE_ENTRIES, .n_fds = 1, .entries = {.files = files, .n_files = 1}},
+	{.type = WIRE_UNPACK, .n_fds = 2, .unpack = {.ahead = 3}},
+	{.type = WIRE_ENTRIES, .entries = {.files = files, .n_files = 1}},
 	{.type = WIRE_NEXT, .next = {.packs = 1}},
 	{.type = WIRE_UNPACKED, .unpacked = {.files = 10000}},
 };
