@@ -220,14 +220,18 @@ static int walk_entry(void *data, const char *name, uint64_t cookie, const struc
 		return 1;
 	}
 	memcpy(walk->path + walk->len, name, len + 1);
+	e = entry_of(walk->path, attr);
+	walk->r = walk->fn(walk->data, &e);
+	if (walk->r == HOST_NOT_BELOW) {
+		walk->r = 0;
+		return 0;
+	}
 	if (S_ISDIR(attr->mode)) {
 		struct subdir_head head = {.ino = attr->ino, .name_len = len + 1};
 
 		buf_add(&walk->subdirs, &head, sizeof(head));
 		buf_add(&walk->subdirs, name, len + 1);
 	}
-	e = entry_of(walk->path, attr);
-	walk->r = walk->fn(walk->data, &e);
 	return walk->r != 0;
 }
 

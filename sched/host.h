@@ -5,6 +5,7 @@
 #ifndef SCHED_HOST_H
 #define SCHED_HOST_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -64,6 +65,8 @@ struct host_publication {
 	void *data;
 };
 
+#define HOST_NOT_BELOW INT_MAX /* of a walk */
+
 /* Many files that are to appear at once, in a directory of their own: the host's. */
 struct host_tree;
 
@@ -122,6 +125,8 @@ struct host_ops {
 	int (*open)(void *host, uint64_t ino, int *ret_fd, uint64_t *ret_len);
 	/* Follows symlinks within the mount. */
 	int (*lookup)(void *host, const char *path, struct host_entry *ret);
+	/* Each entry below, a directory before what is in it. fn returns 0; HOST_NOT_BELOW: what is in this directory is not
+	 * asked for, though it may come; anything else ends the walk, and is returned. */
 	int (*walk)(void *host, const char *path, int (*fn)(void *data, const struct host_entry *e),
 		    void *data);
 	int (*access)(void *host, uint64_t ino, struct host_access *ret); /* -ESTALE: gone */

@@ -259,8 +259,10 @@ void jobs_dataset_changed(struct jobs *jobs, const char *name)
 		log_error("data set %s: no memory", name);
 		return;
 	}
-	if (jobs->scanner.ds == ds)
+	if (jobs->scanner.ds == ds) {
 		scan_kill(jobs);
+		jobs_kick(jobs); /* others wait for the scanner, and this one may change for hours */
+	}
 	ds->dirty = true;
 	loop_timer_cancel(jobs->loop, ds->settle);
 	ds->settle = loop_timer_at(jobs->loop, loop_now(jobs->loop) + jobs->options->settle_batch_ns,
@@ -331,6 +333,8 @@ int dataset_cache(struct jobs *jobs, const char *name, int c, int h, int w, int 
 	if (c)
 		snprintf(shape, sizeof(shape), "%dx%dx%d", c, h, w);
 	cache = find_cache(ds, shape);
+	if (cache && cache->state == CACHE_WANTED)
+		return -EAGAIN; /* the scanner knows; kicked again it would keep asking us */
 	if (!cache)
 		cache = add_cache(ds, shape, ds->fingerprint);
 	if (!cache)
@@ -396,9 +400,11 @@ static int on_dir(void *data, const struct host_entry *e)
 {
 	struct recovery *rec = data;
 
-	if (e->is_dir && !strchr(e->path, '/') && !find_or_add(rec->jobs, e->path))
+	if (!e->is_dir || strchr(e->path, '/'))
+		return 0;
+	if (!find_or_add(rec->jobs, e->path))
 		return rec->r = -ENOMEM;
-	return 0;
+	return HOST_NOT_BELOW;
 }
 
 void dataset_cache_bad(struct jobs *jobs, const char *name, int c, int h, int w)
@@ -424,7 +430,9 @@ int dataset_recover(struct jobs *jobs)
 		r = rec.r;
 	if (r == 0) {
 		r = jobs->ops->walk(jobs->host, "datasets", on_dir, &rec);
-		r = rec.r < 0 ? rec.r : r == -ENOENT || r > 0 ? 0 : r;
+		if (r < 0 && r != -ENOENT && rec.r == 0)
+			log_error("not all data sets are looked at after this start: %s", strerror(-r));
+		r = rec.r;
 	}
 	/* One that is only in the records is found to be gone when it settles. */
 	for (struct dataset_entry *ds = jobs->datasets; r == 0 && ds; ds = ds->next)

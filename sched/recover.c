@@ -83,6 +83,11 @@ static int note_key(void *data, const void *key, size_t key_len, const void *val
 
 static int note_entry(void *data, const struct host_entry *e)
 {
+	const char *slash = strchr(e->path, '/');
+
+	/* There may be a million answers in out/. */
+	if (slash && strcmp(slash, "/in") != 0 && strncmp(slash, "/in/", 4) != 0)
+		return e->is_dir ? HOST_NOT_BELOW : 0;
 	return note(data, e->ino, e->path, strlen(e->path), e->is_dir ? "d" : "f", 1);
 }
 

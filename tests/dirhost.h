@@ -299,7 +299,9 @@ static inline int dirhost_walk_dir(struct dirhost *h, const char *full, const ch
 		if (de->d_type == DT_LNK || dirhost_entry(h, sub, subrel, &e) < 0)
 			continue;
 		r = fn(data, &e);
-		if (r == 0 && e.is_dir)
+		if (r == HOST_NOT_BELOW)
+			r = 0;
+		else if (r == 0 && e.is_dir)
 			r = dirhost_walk_dir(h, sub, subrel, fn, data);
 	}
 	closedir(dir);

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -66,6 +67,57 @@ static void test_dataset_changes(void **state)
 
 	jobs_dataset_gone(f->jobs, "toy");
 	assert_int_equal(count_caches(f), 0);
+}
+
+/* What is written all the time keeps the scanner from nobody else. */
+static void test_busy_dataset(void **state)
+{
+	struct fixture *f = *state;
+
+	shared->fault = SCAN_HANGS;
+	shared->faulty = 1;
+	fixture_write_dataset(f, "busy", 3);
+	dirhost_write(&f->host, "datasets/busy/train/c0/crash.png", "x", 1);
+	jobs_dataset_changed(f->jobs, "busy");
+	fixture_run(f, 0.1);
+	assert_int_equal(shared->scans, 1);
+	fixture_write_dataset(f, "toy", 3);
+	jobs_dataset_changed(f->jobs, "toy");
+	fixture_run(f, 0.1);
+	assert_int_equal(shared->scans, 1); /* it waits */
+	f->scans = 2;
+	for (int i = 0; i < 200 && !scanned(f); i++) {
+		jobs_dataset_changed(f->jobs, "busy");
+		fixture_run(f, 0.01);
+	}
+	assert_true(scanned(f));
+}
+
+static double cpu_seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* A job that waits for a scan does so without asking for it again and again. */
+static void test_wait_for_scan(void **state)
+{
+	struct fixture *f = *state;
+	double before;
+
+	shared->fault = SCAN_HANGS;
+	shared->faulty = 1;
+	fixture_write_dataset(f, "toy", 3);
+	dirhost_write(&f->host, "datasets/toy/train/c0/crash.png", "x", 1);
+	fixture_spec(f, "night", "{\"dataset\":\"toy\"}");
+	fixture_run(f, 0.1);
+	assert_int_equal(shared->scans, 1);
+	assert_true(fixture_text_has(f, "jobs/night/progress", "waits for the scan of data set toy"));
+	before = cpu_seconds();
+	fixture_run(f, 0.5);
+	assert_true(cpu_seconds() - before < 0.1);
 }
 
 static void test_scan_deaths(void **state)
@@ -177,6 +229,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 		TEST(test_dataset_changes),
+		TEST(test_busy_dataset),
+		TEST(test_wait_for_scan),
 		TEST(test_scan_deaths),
 		TEST(test_scan_crashers),
 		TEST(test_scan_hangs),

@@ -264,6 +264,7 @@ static int fake_walk(void *host, const char *path, int (*fn)(void *data, const s
 			struct host_entry e = entry_of(node, node->path + len + 1);
 
 			r = fn(data, &e);
+			r = r == HOST_NOT_BELOW ? 0 : r;
 		}
 	}
 	return r;
