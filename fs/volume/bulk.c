@@ -286,23 +286,72 @@ static void put_blocks(struct batch *b, const struct entry *dir)
 	}
 }
 
-static void put_entry(struct batch *b, const struct vol_bulk *bulk, const struct entry *e,
-		      const struct inode_rec *rec)
+static void put_inodes(struct batch *b, const struct vol_bulk *bulk, uint64_t parent,
+		       const struct inode_rec *dir, const struct timespec *when)
 {
-	char key[KEY_MAX], value[10 + 255 > INODE_MAX ? 10 + 255 : INODE_MAX];
-	const char *name = name_of(bulk, e);
-	uint64_t dir = bulk->entries[e->dir].ino;
-	const struct dentry d = {.cookie = e->cookie, .ino = e->ino, .type = e->is_dir ? DT_DIR : DT_REG};
-	size_t len = strlen(name);
+	char key[KEY_MAX], value[INODE_MAX];
 
-	batch_put(b, CF_INODES, key, key_ino(key, e->ino), value, record_put_inode(value, rec));
-	if (e->is_dir)
-		put_blocks(b, e);
-	if (e == bulk->entries)
-		return; /* its name is the caller's to make */
-	batch_put(b, CF_DENTRIES, key, key_name(key, dir, name, len), value, record_put_name(value, &d));
-	batch_put(b, CF_DENTRIES, key, key_cookie(key, dir, e->cookie), value,
-		  record_put_cookie(value, &d, name, len));
+	for (uint32_t i = 0; i < bulk->n; i++) {
+		struct inode_rec rec = record_of(bulk, &bulk->entries[i], dir, when);
+
+		if (i == 0)
+			rec.parent = parent;
+		batch_put(b, CF_INODES, key, key_ino(key, bulk->entries[i].ino), value,
+			  record_put_inode(value, &rec));
+		if (bulk->entries[i].is_dir)
+			put_blocks(b, &bulk->entries[i]);
+	}
+}
+
+static int by_name(const void *a, const void *b, void *data)
+{
+	const struct vol_bulk *bulk = data;
+	const struct entry *x = &bulk->entries[*(const uint32_t *)a],
+			   *y = &bulk->entries[*(const uint32_t *)b];
+
+	return x->dir != y->dir ? (x->dir < y->dir ? -1 : 1) : strcmp(name_of(bulk, x), name_of(bulk, y));
+}
+
+static int by_cookie(const void *a, const void *b, void *data)
+{
+	const struct vol_bulk *bulk = data;
+	const struct entry *x = &bulk->entries[*(const uint32_t *)a],
+			   *y = &bulk->entries[*(const uint32_t *)b];
+
+	return x->dir != y->dir ? (x->dir < y->dir ? -1 : 1) : x->cookie < y->cookie ? -1 : 1;
+}
+
+/* All but that of the first, which is the caller's to make. In the order of their keys: RocksDB looks for the place of each beside that
+ * of the one before (10,000 files: 12 ms, else 27 and more). */
+static int put_names(struct batch *b, struct vol_bulk *bulk)
+{
+	uint32_t n = bulk->n - 1, *order = reallocarray(NULL, n ? n : 1, sizeof(*order));
+	char key[KEY_MAX], value[10 + 255];
+
+	if (!order)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < n; i++)
+		order[i] = i + 1;
+	for (int cookies = 0; cookies < 2; cookies++) {
+		qsort_r(order, n, sizeof(*order), cookies ? by_cookie : by_name, bulk);
+		for (uint32_t i = 0; i < n; i++) {
+			const struct entry *e = &bulk->entries[order[i]];
+			const struct dentry d = {
+				.cookie = e->cookie, .ino = e->ino, .type = e->is_dir ? DT_DIR : DT_REG};
+			const char *name = name_of(bulk, e);
+			uint64_t dir = bulk->entries[e->dir].ino;
+			size_t len = strlen(name);
+
+			if (cookies)
+				batch_put(b, CF_DENTRIES, key, key_cookie(key, dir, e->cookie), value,
+					  record_put_cookie(value, &d, name, len));
+			else
+				batch_put(b, CF_DENTRIES, key, key_name(key, dir, name, len), value,
+					  record_put_name(value, &d));
+		}
+	}
+	free(order);
+	return 0;
 }
 
 int vol_bulk_put(struct vol_bulk *bulk, uint64_t parent, const char *name, const struct host_op *ops,
@@ -341,13 +390,10 @@ int vol_bulk_put(struct vol_bulk *bulk, uint64_t parent, const char *name, const
 	dir_rec.nlink++;
 	dir_rec.mtime = dir_rec.ctime = when;
 	top->cookie = d.cookie;
-	for (uint32_t i = 0; i < bulk->n; i++) {
-		struct inode_rec rec = record_of(bulk, &bulk->entries[i], &dir_rec, &when);
-
-		if (i == 0)
-			rec.parent = parent;
-		put_entry(&b, bulk, &bulk->entries[i], &rec);
-	}
+	put_inodes(&b, bulk, parent, &dir_rec, &when);
+	r = put_names(&b, bulk);
+	if (r < 0)
+		goto out;
 	if (bulk->packed)
 		pack_batch_new(&b, bulk->pack, bulk->packed);
 	put_xattrs(&b, bulk);
