@@ -43,6 +43,8 @@ static const struct option_row {
 	{"trace", OPTION_FLAG, AT(trace), 0, 0, 1, "log every event (SIGUSR1 switches it too)"},
 	{"power_save", OPTION_FLAG, AT(power_save), 0, 0, 1,
 	 "let idle cores sleep also while requests come (root's mounts keep them awake: faster)"},
+	{"no_passthrough", OPTION_FLAG, AT(no_passthrough), 0, 0, 1,
+	 "large files are read through the daemon, not straight from the disk"},
 	{"clone_fd", OPTION_FLAG, AT(clone_fd), 0, 0, 1, "a /dev/fuse descriptor for each thread"},
 #undef AT
 	{.name = "rw", .type = OPTION_IGNORED},

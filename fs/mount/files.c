@@ -1,7 +1,9 @@
+#include "fs/mount/passthrough.h"
 #include "fs/mount/private.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,9 +11,26 @@ static void fill_info(struct fuse_file_info *fi, struct tree_file *file)
 {
 	fi->fh = tree_number(file);
 	/* Contents change only through the kernel: what it has cached stays true over opens. */
-	fi->keep_cache = 1;
-	fi->direct_io = tree_uncached(file);
+	fi->keep_cache = tree_keeps_cache(file);
+	fi->direct_io = tree_io(file, NULL) == TREE_IO_DIRECT;
 	fi->noflush = !tree_wants_flush(file);
+}
+
+/* libfuse 3.14 can't say "passthrough". */
+static int reply_open(fuse_req_t req, const struct fuse_file_info *fi, const struct tree_file *file)
+{
+	struct passthrough_open out;
+	int backing;
+
+	if (tree_io(file, &backing) != TREE_IO_BACKED)
+		return fuse_reply_open(req, fi);
+	out = (struct passthrough_open){.fh = fi->fh, .open_flags = PASSTHROUGH_OPEN, .backing_id = backing};
+	/* Writes change the size and mean something: they come to us. So do reads by who asked to see no cache, and need no alignment. */
+	if ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_DIRECT)
+		out.open_flags |= FOPEN_DIRECT_IO;
+	if (fi->noflush)
+		out.open_flags |= FOPEN_NOFLUSH;
+	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
 void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
@@ -32,8 +51,6 @@ void do_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 		return;
 	}
 	fill_info(fi, file);
-	/* What can only be written needs no page cache; and past it the kernel does not ask for security.capability first. */
-	fi->direct_io |= (fi->flags & O_ACCMODE) == O_WRONLY;
 	entry_from_attr(&e, &attr);
 	if (fuse_reply_create(req, &e, fi) == -ENOENT) /* the caller was interrupted: no RELEASE will come */
 		tree_release(file);
@@ -49,7 +66,7 @@ void do_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fill_info(fi, file);
-	if (fuse_reply_open(req, fi) == -ENOENT)
+	if (reply_open(req, fi, file) == -ENOENT)
 		tree_release(file);
 }
 
@@ -90,12 +107,48 @@ void do_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 		fuse_reply_write(req, n);
 }
 
+/*
+ * Without it the kernel copies by pages that it caches of the source, and of a backed file that is open for writing it keeps them
+ * though a mapping changes the blob. (So does sendfile(2) from such a descriptor, until the file is next opened: that alone is left.)
+ */
+void do_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in, struct fuse_file_info *fi_in,
+			fuse_ino_t ino_out, off_t off_out, struct fuse_file_info *fi_out, size_t len,
+			int flags)
+{
+	struct tree_file *in = req_file(req, fi_in), *out = req_file(req, fi_out);
+	void *buf = io_buffer();
+	ssize_t n = -EBADF;
+
+	(void)ino_in;
+	(void)ino_out;
+	attend_large();
+	if (flags)
+		n = -EINVAL;
+	else if (in && out)
+		n = buf ? vol_read(tree_vol_file(in), buf, len < MAX_IO ? len : MAX_IO, off_in) : -ENOMEM;
+	if (n > 0)
+		n = tree_write(out, buf, (size_t)n, off_out);
+	if (n < 0)
+		fuse_reply_err(req, -n);
+	else
+		fuse_reply_write(req, n);
+}
+
+/* r 1: the kernel knows old times */
+static void reply_synced(fuse_req_t req, fuse_ino_t ino, int r)
+{
+	struct served *served = fuse_req_userdata(req);
+
+	if (r > 0)
+		fuse_lowlevel_notify_inval_inode(served->se, ino, -1, 0); /* attributes only */
+	fuse_reply_err(req, r < 0 ? -r : 0);
+}
+
 void do_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct tree_file *file = req_file(req, fi);
 
-	(void)ino;
-	fuse_reply_err(req, file ? -tree_flush(file) : EBADF);
+	reply_synced(req, ino, file ? tree_flush(file) : -EBADF);
 }
 
 void do_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -113,7 +166,7 @@ void do_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_in
 {
 	struct tree_file *file = req_file(req, fi);
 
-	fuse_reply_err(req, file ? -tree_fsync(file, ino, data_only) : EBADF);
+	reply_synced(req, ino, file ? tree_fsync(file, ino, data_only) : -EBADF);
 }
 
 void do_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off, off_t length,

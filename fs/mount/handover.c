@@ -8,7 +8,7 @@
 #define INIT_MAX 4096
 #define HELD_MAX ((1 << 20) + 65536) /* of one request: MAX_IO and what is before it */
 #define WRITING  (8 + 8 + 4)         /* of 'O', before the name */
-#define FILE_LEN (8 + 8 + 3)
+#define FILE_LEN (8 + 8 + 4 + 4)
 
 void handover_release(struct handover *h)
 {
@@ -54,6 +54,8 @@ static void put_file(struct buf *to, const struct tree_handle *h)
 	bytes[16] = (char)h->kind;
 	bytes[17] = (char)h->mode;
 	bytes[18] = h->writer;
+	bytes[19] = (char)h->io;
+	memcpy(bytes + 20, &h->backing, 4);
 	put(to, 'F', bytes, sizeof(bytes));
 }
 
@@ -188,6 +190,10 @@ static int get_file(struct reader *r, const char *data, size_t size)
 	if (!h.number || !h.ino || h.mode > O_RDWR || data[18] & ~1 || (h.mode != O_RDONLY) != data[18])
 		return -EBADMSG;
 	h.writer = data[18];
+	h.io = (uint8_t)data[19];
+	memcpy(&h.backing, data + 20, 4);
+	if (h.io > TREE_IO_BACKED || h.backing < 0 || (h.io == TREE_IO_BACKED) != (h.backing > 0))
+		return -EBADMSG;
 	if (grow(&handles->files, handles->n_files, &r->files_room, sizeof(h)) < 0)
 		return -ENOMEM;
 	handles->files[handles->n_files++] = h;

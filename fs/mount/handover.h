@@ -19,7 +19,7 @@
 #include "fs/mount/serve.h"
 #include "fs/node/tree.h"
 
-#define HANDOVER_PROTOCOL    1
+#define HANDOVER_PROTOCOL    2
 #define HANDOVER_MAX         (UINT64_C(1) << 30) /* bytes; chosen: 30 million open files */
 #define HANDOVER_OPTIONS_MAX 1024                /* of 'T', NUL included */
 

@@ -119,4 +119,5 @@ const struct fuse_lowlevel_ops mount_ops = {
 	.fallocate = do_fallocate,
 	.lseek = do_lseek,
 	.poll = do_poll,
+	.copy_file_range = do_copy_file_range,
 };

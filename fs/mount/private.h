@@ -93,6 +93,8 @@ void do_create(fuse_req_t, fuse_ino_t, const char *, mode_t, struct fuse_file_in
 void do_open(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void do_read(fuse_req_t, fuse_ino_t, size_t, off_t, struct fuse_file_info *);
 void do_write(fuse_req_t, fuse_ino_t, const char *, size_t, off_t, struct fuse_file_info *);
+void do_copy_file_range(fuse_req_t, fuse_ino_t, off_t, struct fuse_file_info *, fuse_ino_t, off_t,
+			struct fuse_file_info *, size_t, int);
 void do_flush(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void do_release(fuse_req_t, fuse_ino_t, struct fuse_file_info *);
 void do_fsync(fuse_req_t, fuse_ino_t, int, struct fuse_file_info *);

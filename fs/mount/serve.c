@@ -16,6 +16,7 @@
 
 #include "engine/base/log.h"
 #include "fs/mount/awake.h"
+#include "fs/mount/passthrough.h"
 #include "fs/mount/private.h"
 
 #include <errno.h>
@@ -77,6 +78,7 @@ struct server {
 
 static __thread int own_fd = -1; /* with clone_fd */
 static __thread bool muted;
+static __thread const struct fuse_buf *init; /* a FUSE_INIT that is being answered */
 
 static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
 {
@@ -89,6 +91,8 @@ static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 	ssize_t len = 0;
 
 	(void)userdata;
+	if (init)
+		passthrough_ask(init->mem, init->size, iov, count);
 	if (!muted)
 		return writev(own_fd >= 0 ? own_fd : fd, iov, count);
 	for (int i = 0; i < count; i++)
@@ -160,7 +164,9 @@ static void serve(struct server *server, const struct fuse_buf *buf)
 		return;
 	if (in->opcode == FUSE_INIT && !server->init)
 		server->init = request_new(buf->mem, buf->size);
+	init = in->opcode == FUSE_INIT ? buf : NULL;
 	fuse_session_process_buf(server->se, buf);
+	init = NULL;
 }
 
 static void deadline_in(struct timespec *ts, long ns)
@@ -184,6 +190,7 @@ static bool takes_long(const struct fuse_buf *buf)
 	case FUSE_FSYNC:
 	case FUSE_FSYNCDIR:
 	case FUSE_FALLOCATE:
+	case FUSE_COPY_FILE_RANGE:
 	case FUSE_READDIR:
 	case FUSE_READDIRPLUS:
 		return true;

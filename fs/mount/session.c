@@ -8,6 +8,7 @@
 #include "engine/base/log.h"
 #include "engine/base/slice.h"
 #include "fs/mount/mounted.h"
+#include "fs/mount/passthrough.h"
 #include "fs/mount/takeover.h"
 #include "fs/state.h"
 
@@ -136,6 +137,8 @@ int mounted_open(struct mounted *m, const struct tree_handles *handles, struct e
 	r = mounted_new_glue(m, err);
 	if (r == 0)
 		r = tree_new(&m->served.tree, m->vol, m->glue, err);
+	if (r == 0)
+		tree_back(m->served.tree, &passthrough_ops, &m->se, !m->options.no_passthrough);
 	if (r == 0 && handles) {
 		r = tree_take_over(m->served.tree, handles);
 		if (r == 0)

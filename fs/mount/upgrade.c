@@ -31,16 +31,24 @@ static bool is_event(void *data, const void *bytes, size_t size)
 {
 	const struct mounted *m = data;
 	const struct tree_file *file;
+	struct fuse_copy_file_range_in copy;
 	struct fuse_in_header in;
 	struct fuse_write_in write;
+	uint64_t fh;
 
 	memcpy(&in, bytes, sizeof(in));
 	if (in.opcode == FUSE_SETXATTR || in.opcode == FUSE_REMOVEXATTR)
 		return true;
-	if (in.opcode != FUSE_WRITE || size < sizeof(in) + sizeof(write))
+	if (in.opcode == FUSE_WRITE && size >= sizeof(in) + sizeof(write)) {
+		memcpy(&write, (const char *)bytes + sizeof(in), sizeof(write));
+		fh = write.fh;
+	} else if (in.opcode == FUSE_COPY_FILE_RANGE && size >= sizeof(in) + sizeof(copy)) {
+		memcpy(&copy, (const char *)bytes + sizeof(in), sizeof(copy));
+		fh = copy.fh_out;
+	} else {
 		return false;
-	memcpy(&write, (const char *)bytes + sizeof(in), sizeof(write));
-	file = tree_numbered(m->served.tree, write.fh);
+	}
+	file = tree_numbered(m->served.tree, fh);
 	return file && tree_is_event(file);
 }
 

@@ -255,7 +255,9 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 	r = vol_file_open(tree->vol, ino, mode | (writable ? flags & O_TRUNC : 0), &file->vf);
 	if (r < 0)
 		goto fail;
-	r = numbers_put(tree->numbers, file, &file->number);
+	r = backing_join(file, flags, created);
+	if (r == 0)
+		r = numbers_put(tree->numbers, file, &file->number);
 	if (r < 0)
 		goto fail;
 	file->truncated = writable && flags & O_TRUNC;
@@ -264,6 +266,7 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 	*ret = file;
 	return 0;
 fail:
+	backing_leave(file);
 	vol_file_close(file->vf);
 	if (file->open)
 		open_put(tree, file->open, false);
@@ -271,9 +274,21 @@ fail:
 	return r;
 }
 
+/* What was stored by mapping the blob nobody told us. 1: there was something. */
+static int look_for_stores(struct tree_file *file)
+{
+	if (file->io != TREE_IO_BACKED || !vol_stored(file->vf))
+		return 0;
+	if (file->open)
+		mark_changed(file->tree, file->open);
+	return 1;
+}
+
 void tree_release(struct tree_file *file)
 {
 	numbers_drop(file->tree->numbers, file->number);
+	look_for_stores(file);
+	backing_leave(file);
 	vol_file_close(file->vf); /* first: whoever hears of the end reads the whole content */
 	if (file->open)
 		open_put(file->tree, file->open, true);
@@ -295,14 +310,10 @@ struct vol_file *tree_vol_file(struct tree_file *file)
 	return file->vf;
 }
 
-bool tree_uncached(const struct tree_file *file)
-{
-	return node_type(file->kind)->flags & NODE_WORD;
-}
-
 bool tree_wants_flush(const struct tree_file *file)
 {
-	return file->open && (file->truncated || node_type(file->kind)->flags & NODE_TEXT);
+	return file->open && (file->truncated || node_type(file->kind)->flags & NODE_TEXT ||
+			      (file->io == TREE_IO_BACKED && file->mode == O_RDWR));
 }
 
 int tree_drop_privileges(struct tree_file *file)
@@ -437,11 +448,14 @@ int tree_flush(struct tree_file *file)
 	struct node node;
 	char name[256], *text;
 	size_t len;
-	int r;
+	int r, stored;
 
 	if (!file->open)
 		return 0;
+	stored = look_for_stores(file);
 	r = vol_flush(file->vf);
+	if (r == 0)
+		r = stored;
 	type = node_type(__atomic_load_n(&file->open->kind, __ATOMIC_RELAXED));
 	if (r < 0 || !(type->flags & NODE_TEXT) || !__atomic_load_n(&file->open->changed, __ATOMIC_RELAXED) ||
 	    snapshot(file->tree, file->open, &node, name) < 0)
@@ -454,7 +468,7 @@ int tree_flush(struct tree_file *file)
 	}
 	pthread_mutex_unlock(&file->open->text_lock);
 	place_unref(node.dir);
-	return r;
+	return r < 0 ? r : stored;
 }
 
 int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only)
@@ -463,7 +477,7 @@ int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only)
 	struct open_node *open;
 	char name[256];
 	struct node node;
-	int r;
+	int r, stored = look_for_stores(file);
 
 	r = vol_fsync(file->vf, data_only);
 	if (r < 0)
@@ -479,14 +493,14 @@ int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only)
 	}
 	pthread_mutex_unlock(&tree->open_lock);
 	if (!open)
-		return 0;
+		return stored;
 	if (snapshot(tree, open, &node, name) == 0) {
 		if (node_type(node.kind)->synced)
 			node_type(node.kind)->synced(&node, false);
 		place_unref(node.dir);
 	}
 	open_put(tree, open, true);
-	return 0;
+	return stored;
 }
 
 int tree_fallocate(struct tree_file *file, int mode, uint64_t offset, uint64_t length)

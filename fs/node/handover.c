@@ -31,13 +31,18 @@ static int count_file(void *data, struct tree_file *file, uint64_t number)
 static int note_file(void *data, struct tree_file *file, uint64_t number)
 {
 	struct tree_handles *handles = data;
-	int r = file->open ? vol_flush(file->vf) : 0;
+	int r;
 
+	if (file->io == TREE_IO_BACKED && vol_stored(file->vf) && file->open)
+		file->open->changed = true;
+	r = file->open ? vol_flush(file->vf) : 0;
 	handles->files[handles->n_files++] = (struct tree_handle){.number = number,
 								  .ino = vol_file_ino(file->vf),
 								  .kind = file->kind,
 								  .mode = file->mode,
-								  .writer = file->open};
+								  .writer = file->open,
+								  .io = file->io,
+								  .backing = file->backing};
 	return r;
 }
 
@@ -120,12 +125,14 @@ static int take_file(struct tree *tree, const struct tree_handle *h)
 		r = file->open ? 0 : -EBADMSG;
 	}
 	if (r == 0)
+		r = backing_claim(file, h->io, h->backing);
+	if (r == 0)
 		r = numbers_claim(tree->numbers, file, h->number);
 	if (r < 0) {
 		log_error("open file %llu of inode %llu: %s", (unsigned long long)h->number,
 			  (unsigned long long)h->ino, strerror(-r));
 		vol_file_abandon(file->vf);
-		free(file);
+		free(file); /* backings_free forgets the rest */
 		return r;
 	}
 	if (file->open)

@@ -162,6 +162,15 @@ void numbers_drop(struct numbers *n, uint64_t number);
 int numbers_each(struct numbers *n, int (*fn)(void *data, struct tree_file *file, uint64_t number),
 		 void *data);
 
+/* backing.c: how open files are read and written */
+int backings_new(struct tree *tree);
+void backings_free(struct tree *tree); /* those that are left are the connection's, or the next daemon's */
+/* Sets io and backing of a file that is opened with these flags. -ENOMEM */
+int backing_join(struct tree_file *file, int flags, bool created);
+/* As they were in another daemon. -EBADMSG: they don't agree */
+int backing_claim(struct tree_file *file, enum tree_io io, int backing);
+void backing_leave(struct tree_file *file); /* NULL-safe for one that never joined */
+
 /* rename.c: LOOKUP of a hidden name by the publisher */
 int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct vol_attr *ret);
 
@@ -228,6 +237,10 @@ struct tree_file {
 	bool truncated;         /* by its opening */
 	uint64_t grown;         /* of tree_grew; atomic */
 	uint8_t mode;           /* O_RDONLY … that vf was opened with */
+	uint8_t io;             /* enum tree_io */
+	bool joined;            /* it counts in the inode's struct backing */
+	bool drop_cache;        /* the kernel's pages may be older than the blob */
+	int backing;            /* with TREE_IO_BACKED: the kernel's number */
 };
 
 /* In its bucket, or where it would be put. Under open_lock. */
@@ -245,7 +258,12 @@ struct tree {
 	struct name_slot **names;
 	pthread_mutex_t open_lock; /* guards open_nodes and what they hold, but their text_lock */
 	struct open_node **open_nodes;
-	struct numbers *numbers; /* of the open files */
+	struct numbers *numbers;      /* of the open files */
+	pthread_mutex_t backing_lock; /* guards what backings hold; a leaf */
+	struct backing **backings;
+	const struct tree_backing_ops *backing_ops; /* NULL: there is no kernel */
+	void *backing_data;
+	bool backing_begin; /* atomic; files become backed */
 };
 
 static inline struct sched *node_sched(const struct node *node)

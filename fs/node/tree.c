@@ -15,11 +15,13 @@ int tree_new(struct tree **ret, struct volume *vol, struct glue *glue, struct er
 	tree->epoch = 1;
 	pthread_mutex_init(&tree->place_lock, NULL);
 	pthread_mutex_init(&tree->open_lock, NULL);
+	pthread_mutex_init(&tree->backing_lock, NULL);
 	/* Pages of these that are never used cost no memory. */
 	tree->dirs = calloc(DIR_SLOTS, sizeof(*tree->dirs));
 	tree->names = calloc(NAME_SLOTS, sizeof(*tree->names));
 	tree->open_nodes = calloc(OPEN_BUCKETS, sizeof(*tree->open_nodes));
-	if (tree->dirs && tree->names && tree->open_nodes && numbers_new(&tree->numbers) == 0)
+	if (tree->dirs && tree->names && tree->open_nodes && numbers_new(&tree->numbers) == 0 &&
+	    backings_new(tree) == 0)
 		r = fresh_tree(tree, err);
 	else
 		err_set(err, ERR_NO_MEMORY, "the tree");
@@ -50,8 +52,10 @@ void tree_free(struct tree *tree)
 	free(tree->names);
 	free(tree->open_nodes);
 	numbers_free(tree->numbers);
+	backings_free(tree);
 	pthread_mutex_destroy(&tree->place_lock);
 	pthread_mutex_destroy(&tree->open_lock);
+	pthread_mutex_destroy(&tree->backing_lock);
 	free(tree);
 }
 

@@ -73,13 +73,33 @@ void tree_release(struct tree_file *file);
 uint64_t tree_number(const struct tree_file *file);
 struct tree_file *tree_numbered(struct tree *tree, uint64_t number);
 struct vol_file *tree_vol_file(struct tree_file *file); /* for reads and seek */
-bool tree_uncached(const struct tree_file *file);       /* what is written is not what is read back: ctl */
 bool tree_wants_flush(const struct tree_file *file);    /* close() has something to do or to say */
+/*
+ * How the kernel reads and writes an open file. It wants all open files of an inode to agree (linux fs/fuse/iomode.c): as long
+ * as one is backed each later one must be, by the same backing; as long as one is cached none may be. An open that breaks this
+ * fails with EIO.
+ */
+enum tree_io {
+	TREE_IO_CACHED,
+	TREE_IO_DIRECT, /* past the page cache; goes with either */
+	TREE_IO_BACKED, /* the blob itself is read and mapped; writers ask us to write */
+};
+enum tree_io tree_io(const struct tree_file *file, int *ret_backing);
+bool tree_keeps_cache(const struct tree_file *file); /* what the kernel has of its content is true */
+/* The kernel's numbers for descriptors: fs/mount/passthrough.c. */
+struct tree_backing_ops {
+	/* A number above 0; 0: not now; -EOPNOTSUPP: never. Called with a lock held, as is close: it must not wait. */
+	int (*open)(void *data, int fd);
+	void (*close)(void *data, int backing);
+};
+/* Before files are opened; the ops must outlive the tree. begin: files become backed, not only remain it. */
+void tree_back(struct tree *tree, const struct tree_backing_ops *ops, void *data, bool begin);
 int tree_drop_privileges(struct tree_file *file); /* 1 if its mode had setuid or setgid bits; they are gone */
 bool tree_is_events(struct tree *tree, uint64_t ino);
 /* Of `events`: whether lines were added since this handle was opened or last asked. */
 bool tree_grew(struct tree_file *file);
 ssize_t tree_write(struct tree_file *file, const void *data, size_t size, uint64_t offset);
+/* Both: 1 when they found that the times have moved without the kernel knowing. */
 int tree_flush(struct tree_file *file);
 int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only);
 int tree_fallocate(struct tree_file *file, int mode, uint64_t offset, uint64_t length);
@@ -95,6 +115,8 @@ struct tree_handle {
 	uint64_t number, ino;
 	uint8_t kind, mode; /* mode: O_RDONLY, O_WRONLY, O_RDWR */
 	bool writer;
+	uint8_t io;      /* enum tree_io */
+	int32_t backing; /* with TREE_IO_BACKED, else 0 */
 };
 /* One for each inode that any of them writes to. */
 struct tree_writing {

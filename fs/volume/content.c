@@ -37,6 +37,7 @@ void content_drop(struct node *node)
 		close(node->pack_fd);
 	node->blob_fd = node->pack_fd = -1;
 	node->blob_marked = false;
+	node->stores = false;
 }
 
 int content_reserve(struct node *node, size_t size)
@@ -151,6 +152,8 @@ static void written(struct node *node, uint64_t end)
 	node->dirty = true;
 	if (node->rec.storage == STORAGE_INLINE)
 		node->data_dirty = true;
+	else
+		backing_written(node);
 }
 
 ssize_t content_read(struct volume *vol, struct node *node, void *data, size_t size, uint64_t offset)

@@ -214,7 +214,8 @@ static int sync_locked(struct volume *vol, struct node *node)
 				r = blob_sync(vol, node->ino, node->blob_fd);
 			if (r < 0)
 				goto out;
-			batch_delete(&b, CF_DEFAULT, key, len);
+			if (!node->stores) /* more may come that only a mark tells the next fsync of */
+				batch_delete(&b, CF_DEFAULT, key, len);
 		}
 	}
 	if (node->dirty)
@@ -223,7 +224,7 @@ static int sync_locked(struct volume *vol, struct node *node)
 	if (r == 0) {
 		if (node->dirty)
 			node_committed(node, &rec);
-		node->blob_marked = false;
+		node->blob_marked = node->stores;
 		node->promised = true;
 	}
 out:

@@ -52,12 +52,14 @@ struct node {
 	bool data_dirty;  /* inline: data is newer than RocksDB; blob: RocksDB may hold old inline data */
 	char *data;       /* malloc'd, data_room bytes; zero beyond rec.size */
 	size_t data_room;
-	size_t inline_cost; /* bytes of data that were committed since it was opened */
-	bool promised;      /* there may be bytes that an fsync has promised */
-	uint64_t pack;      /* that the record in RocksDB refers to; 0: none */
-	int pack_fd;        /* of a pack that it refers or has referred to: as blob_fd */
-	int blob_fd;        /* -1 or open as long as the node lives */
-	bool blob_marked;   /* the 'B' record is known to be there */
+	size_t inline_cost;         /* bytes of data that were committed since it was opened */
+	bool promised;              /* there may be bytes that an fsync has promised */
+	uint64_t pack;              /* that the record in RocksDB refers to; 0: none */
+	int pack_fd;                /* of a pack that it refers or has referred to: as blob_fd */
+	int blob_fd;                /* -1 or open as long as the node lives */
+	bool blob_marked;           /* the 'B' record is known to be there */
+	bool stores;                /* the blob may be changed by mappings of it: backing.c */
+	struct timespec blob_mtime; /* with stores: the blob's own when we last knew all about it */
 };
 
 struct shard {
@@ -306,6 +308,10 @@ int content_blob_open(struct volume *vol, struct node *node, struct inode_rec *r
 int content_blob_spill(struct volume *vol, struct node *node);
 int content_reserve(struct node *node, size_t size); /* room in data, zero beyond what is there */
 void content_drop(struct node *node);                /* frees the buffer, closes the blob */
+
+/* --- backing.c --- */
+
+void backing_written(struct node *node); /* after a change of the blob by us */
 
 /* --- room.c --- */
 

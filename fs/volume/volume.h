@@ -172,6 +172,15 @@ int vol_fallocate(struct vol_file *f, int mode, uint64_t offset, uint64_t length
 int64_t vol_seek(struct vol_file *f, int64_t offset, int whence); /* SEEK_DATA, SEEK_HOLE */
 /* A read-only descriptor with exactly the content: the blob file when it is one, else a sealed memfd. */
 int vol_content_fd(struct volume *vol, uint64_t ino, int *ret_fd, uint64_t *ret_len);
+/*
+ * The descriptor of f's content, borrowed as long as f is open; reads may go there straight. -ENODATA: it has none of its own
+ * (and may have one later; never the other way round). stores: so may stores of mappings; vol_stored must then be asked before
+ * vol_flush, vol_fsync and vol_file_close.
+ */
+int vol_backing_fd(struct vol_file *f, bool stores);
+bool vol_stored(
+	struct vol_file
+		*f); /* there were such stores since the last time; mtime and ctime are set, not committed */
 /* malloc'd content of a file of at most `max` bytes; -EFBIG beyond. */
 int vol_content(struct volume *vol, uint64_t ino, size_t max, void **ret, size_t *ret_len);
 

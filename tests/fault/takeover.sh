@@ -19,7 +19,7 @@ cat >"$DIR/hostile.py" <<'P'
 import array, os, signal, socket, struct, sys, time
 state, mnt, what = sys.argv[1:4]
 HELLO, REFUSED, STATE, FAILED, READY = range(1, 6)
-def message(type, text=b"", protocol=1, form=1, magic=b"inferfs\0"):
+def message(type, text=b"", protocol=2, form=2, magic=b"inferfs\0"):
     return struct.pack("8sII4096sI", magic, protocol, type, text, form)
 s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 s.connect(f"{state}/takeover")
@@ -32,7 +32,7 @@ def refusal():
     return text.split(b"\0")[0].decode()
 m = mnt.encode()
 first = {"garbage": b"x" * 100, "short": b"inferfs\0", "magic": message(HELLO, m, magic=b"INFERFS\0"),
-         "protocol": message(HELLO, m, protocol=77), "format": message(HELLO, m, form=2), "place": message(HELLO, b"/"),
+         "protocol": message(HELLO, m, protocol=77), "format": message(HELLO, m, form=1), "place": message(HELLO, b"/"),
          "type": message(READY, m), "long": message(HELLO, m) + b"x" * 4000}.get(what)
 if first is not None:
     # With descriptors that nobody asked for: they must be closed.

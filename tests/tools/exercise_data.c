@@ -3,8 +3,9 @@
  * against a model in memory; the same seed makes the same operations. Prints seed and result. At a difference: the
  * first byte that differs, the last operations (number, file, what, offset, length), status 1; the files stay.
  *
- * Every file is reached by four ways at once, which have to agree: read and write, a shared mapping that lives as
- * long as the handle, O_DIRECT (past the kernel's cache), and a handle for appending. Offsets and lengths prefer
+ * Every file is reached by six ways at once, which have to agree: read and write, a shared mapping that lives as
+ * long as the handle, O_DIRECT (past the kernel's cache), a handle for appending, and one that only reads, with a mapping of its
+ * own whose descriptor is closed (the kernel may go past the filesystem for them: fs/mount/passthrough.h). Offsets and lengths prefer
  * what is special: the 64 KiB up to which a content lies in the database, page borders, the end of the file.
  */
 #include "engine/base/rng.h"
@@ -34,8 +35,9 @@
 struct file {
 	char path[PATH_MAX];
 	size_t max;
-	int fd, direct_fd, append_fd;
+	int fd, direct_fd, append_fd, read_fd;
 	char *map; /* max bytes of fd; touched below size only */
+	char *read_map;
 	char *model;
 	size_t size;
 	unsigned made; /* times */
@@ -157,8 +159,18 @@ static void grown(struct file *f, size_t end)
 
 static void open_file(struct file *f, int flags)
 {
+	int fd;
+
+	if (!flags) /* as the first of all, or after a writer */
+		f->read_fd = open(f->path, O_RDONLY | O_CLOEXEC);
 	f->fd = open(f->path, O_RDWR | O_CLOEXEC | flags, 0644);
 	need(f->fd >= 0, "open");
+	if (flags)
+		f->read_fd = open(f->path, O_RDONLY | O_CLOEXEC);
+	need(f->read_fd >= 0, "open, O_RDONLY");
+	fd = open(f->path, O_RDONLY | O_CLOEXEC);
+	f->read_map = mmap(NULL, f->max, PROT_READ, MAP_SHARED, fd, 0);
+	need(f->read_map != MAP_FAILED && close(fd) == 0, "mmap, read-only");
 	f->direct_fd = open(f->path, O_RDWR | O_CLOEXEC | O_DIRECT);
 	need(f->direct_fd >= 0, "open, O_DIRECT");
 	f->append_fd = open(f->path, O_WRONLY | O_CLOEXEC | O_APPEND);
@@ -169,7 +181,8 @@ static void open_file(struct file *f, int flags)
 
 static void close_file(struct file *f)
 {
-	need(munmap(f->map, f->max) == 0, "munmap");
+	need(munmap(f->map, f->max) == 0 && munmap(f->read_map, f->max) == 0 && close(f->read_fd) == 0,
+	     "munmap");
 	need(close(f->append_fd) == 0 && close(f->direct_fd) == 0 && close(f->fd) == 0, "close");
 }
 
@@ -189,9 +202,10 @@ static void op_read(struct file *f)
 	size_t offset = pick_offset(f, f->max), len = pick_len();
 	size_t want = offset < f->size ? f->size - offset : 0;
 	ssize_t n;
+	bool only = below(2);
 
-	note("read", f, offset, len);
-	n = pread(f->fd, x.buf, len, (off_t)offset);
+	note(only ? "read, read-only" : "read", f, offset, len);
+	n = pread(only ? f->read_fd : f->fd, x.buf, len, (off_t)offset);
 	need(n >= 0, "read");
 	want = want < len ? want : len;
 	if ((size_t)n != want)
@@ -268,18 +282,20 @@ static void op_truncate(struct file *f)
 
 static void op_map_read(struct file *f)
 {
+	bool only = below(2);
+	const char *map = only ? f->read_map : f->map;
 	size_t offset, len;
 
 	if (f->size == 0)
 		return;
 	pick_range(f, f->size, &offset, &len);
-	note("read by mapping", f, offset, len);
-	same(f, f->map + offset, offset, len, "mapping");
+	note(only ? "read by mapping, read-only" : "read by mapping", f, offset, len);
+	same(f, map + offset, offset, len, "mapping");
 	/* What is left of the last page is zeros. */
 	for (size_t i = f->size; i % PAGE; i++)
-		if (f->map[i])
-			differ("mapping: byte %zu is 0x%02x, beyond the end at %zu", i,
-			       (unsigned char)f->map[i], f->size);
+		if (map[i])
+			differ("mapping: byte %zu is 0x%02x, beyond the end at %zu", i, (unsigned char)map[i],
+			       f->size);
 }
 
 static void op_map_write(struct file *f)
@@ -456,7 +472,7 @@ static const struct {
 } ops[] = {
 	{op_read, 16},    {op_write, 16},   {op_append, 6},    {op_direct_read, 6}, {op_direct_write, 4},
 	{op_truncate, 8}, {op_map_read, 8}, {op_map_write, 8}, {op_allocate, 4},    {op_punch, 5},
-	{op_zero, 4},     {op_copy, 6},     {op_seek, 4},      {op_sync, 2},        {op_reopen, 3},
+	{op_zero, 4},     {op_copy, 6},     {op_seek, 4},      {op_sync, 2},        {op_reopen, 6},
 	{op_remake, 3},   {op_stat, 4},
 };
 

@@ -18,8 +18,13 @@ static void fill(struct handover *h)
 		.init = request_new(init_bytes, sizeof(init_bytes)), .want = 0x80000011, .paused_ns = -5};
 	strcpy(h->options, "settle=5ms,threads=4");
 	h->handles.files = calloc(3, sizeof(*h->handles.files));
-	h->handles.files[0] =
-		(struct tree_handle){.number = 1, .ino = 17, .kind = 3, .mode = O_RDWR, .writer = true};
+	h->handles.files[0] = (struct tree_handle){.number = 1,
+						   .ino = 17,
+						   .kind = 3,
+						   .mode = O_RDWR,
+						   .writer = true,
+						   .io = TREE_IO_BACKED,
+						   .backing = INT32_MAX};
 	h->handles.files[1] = (struct tree_handle){.number = UINT64_MAX, .ino = UINT64_MAX, .kind = 255};
 	h->handles.files[2] = (struct tree_handle){.number = 9, .ino = 17, .mode = O_WRONLY, .writer = true};
 	h->handles.n_files = 3;
@@ -48,6 +53,8 @@ static void bytes_come_back(void **state)
 	assert_int_equal(got.handles.n_files, 3);
 	assert_memory_equal(&got.handles.files[1].number, &(uint64_t){UINT64_MAX}, 8);
 	assert_int_equal(got.handles.files[2].mode, O_WRONLY);
+	assert_int_equal(got.handles.files[0].io, TREE_IO_BACKED);
+	assert_int_equal(got.handles.files[0].backing, INT32_MAX);
 	assert_int_equal(got.handles.n_writing, 2);
 	assert_string_equal(got.handles.writing[0].name, "x.png");
 	assert_true(got.handles.writing[1].gone && got.handles.writing[1].synced &&
@@ -125,7 +132,7 @@ static int decode_with(uint32_t type, const void *data, uint32_t size)
 static void limits(void **state)
 {
 	static char zeros[2 << 20];
-	char open[20 + 256] = "12345678\0\0\0\0\0\0\0\0\3\1\0\0", file[20] = "1234567812345678k\0";
+	char open[20 + 256] = "12345678\0\0\0\0\0\0\0\0\3\1\0\0", file[24] = "1234567812345678k\0";
 
 	(void)state;
 	assert_int_equal(decode_with(0, NULL, 0), 0);
@@ -137,17 +144,29 @@ static void limits(void **state)
 	assert_int_equal(decode_with('H', zeros, 39), -EBADMSG);
 	assert_int_equal(decode_with('H', zeros, 40), 0);
 	assert_int_equal(decode_with('H', zeros, sizeof(zeros)), -EBADMSG);
-	assert_int_equal(decode_with('F', file, 19), 0);
-	assert_int_equal(decode_with('F', file, 18), -EBADMSG);
+	assert_int_equal(decode_with('F', file, 24), 0);
+	assert_int_equal(decode_with('F', file, 23), -EBADMSG);
 	file[17] = 3; /* no such mode */
-	assert_int_equal(decode_with('F', file, 19), -EBADMSG);
+	assert_int_equal(decode_with('F', file, 24), -EBADMSG);
 	file[17] = O_WRONLY; /* a writer that is none */
-	assert_int_equal(decode_with('F', file, 19), -EBADMSG);
+	assert_int_equal(decode_with('F', file, 24), -EBADMSG);
 	file[18] = 2;
-	assert_int_equal(decode_with('F', file, 19), -EBADMSG);
-	memset(file, 0, 8); /* number 0 */
+	assert_int_equal(decode_with('F', file, 24), -EBADMSG);
 	file[17] = file[18] = 0;
-	assert_int_equal(decode_with('F', file, 19), -EBADMSG);
+	file[19] = TREE_IO_BACKED; /* by nothing */
+	assert_int_equal(decode_with('F', file, 24), -EBADMSG);
+	file[20] = 1;
+	assert_int_equal(decode_with('F', file, 24), 0);
+	file[23] = (char)0x80; /* below 0 */
+	assert_int_equal(decode_with('F', file, 24), -EBADMSG);
+	file[23] = 0;
+	file[19] = TREE_IO_DIRECT;
+	assert_int_equal(decode_with('F', file, 24), -EBADMSG);
+	file[19] = TREE_IO_BACKED + 1;
+	assert_int_equal(decode_with('F', file, 24), -EBADMSG);
+	file[19] = file[20] = 0;
+	memset(file, 0, 8); /* number 0 */
+	assert_int_equal(decode_with('F', file, 24), -EBADMSG);
 	assert_int_equal(decode_with('O', open, 20), 0);
 	assert_int_equal(decode_with('O', open, 21), -EBADMSG); /* a name in no directory */
 	memset(open + 8, 'd', 8);
