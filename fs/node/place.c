@@ -341,7 +341,8 @@ int place_find(struct tree *tree, const struct vol_attr *attr, struct place **re
 		r = vol_dir_name(tree->vol, attr->ino, name, 256);
 		return r < 0 ? r : place_get(tree, attr->parent, ret);
 	}
-	if (attr->nlink == 0)
+	/* Of other kinds nobody wants to know; looking for one would walk past all answers, with each line of `events`. */
+	if (attr->nlink == 0 || !(node_type(attr->kind)->flags & NODE_PLACED))
 		return -ENOENT;
 	if (!names_get(tree, attr->ino, &parent, name) || vol_lookup(tree->vol, parent, name, &there) < 0 ||
 	    there.ino != attr->ino) {

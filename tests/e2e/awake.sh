@@ -23,8 +23,10 @@ worker=
 end_work()
 {
 	local status=$?
+	set +e
+	trap - ERR
 	[[ -z $worker ]] || kill "$worker" 2>/dev/null
-	[[ -z $worker ]] || wait "$worker" 2>/dev/null || true
+	[[ -z $worker ]] || wait "$worker" 2>/dev/null
 	worker=
 	return $status
 }
