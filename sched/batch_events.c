@@ -42,11 +42,14 @@ static void renamed_in(struct endpoint *ep, const char *dir)
 	if (r < 0)
 		log_error("%s: looking for instances: %s", path ? path : dir, strerror(-r));
 	for (size_t at = 0; at < walk.found.len;) {
+		const struct instance *inst;
 		uint64_t ino;
 
 		memcpy(&ino, walk.found.data + at, sizeof(ino));
 		at += sizeof(ino);
-		task_instance_event(ep, INSTANCE_COMPLETE, walk.found.data + at, ino);
+		inst = instance_find(ep, walk.found.data + at);
+		if (!inst || inst->state != INSTANCE_IS_WRITING) /* else its end tells */
+			task_instance_event(ep, INSTANCE_COMPLETE, walk.found.data + at, ino);
 		at += strlen(walk.found.data + at) + 1;
 	}
 	buf_release(&walk.found);

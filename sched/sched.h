@@ -93,7 +93,8 @@ void sched_post_instance(struct sched *s, const char *app, enum instance_event e
  * or a file. A batch directory that has files is submitted by it. */
 void sched_post_deadline(struct sched *s, const char *app, const char *path, uint64_t ino, const char *text);
 /*
- * A directory was made or renamed into in/ (renamed: its files, found by walking, are submitted), or removed.
+ * A directory was made or renamed into in/ (renamed: its files, found by walking, are submitted, but for those that INSTANCE_WRITING
+ * was posted for before it), or removed.
  */
 enum batch_event { BATCH_MADE, BATCH_RENAMED_IN, BATCH_REMOVED };
 void sched_post_batch(struct sched *s, const char *app, enum batch_event event, const char *path,

@@ -5,13 +5,14 @@
  * told, too, since an NFS server sends RELEASE only after minutes.
  *
  * Locks: tree->open_lock guards the table and the fields of open_node; text_lock is held around
- * read-check-write of a small text, and is taken first. `came` of a file that was moved while open runs with
- * open_lock held: it may post, and nothing else.
+ * read-check-write of a small text, and is taken first. `came` of a file that was moved while open, and `writing` of one whose
+ * directory was, run with open_lock held: they may post and change the volume, and nothing else.
  */
 #include "fs/node/node.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -198,6 +199,40 @@ bool handles_moved(const struct node *node)
 	pthread_mutex_unlock(&tree->open_lock);
 	place_unref(old);
 	return open;
+}
+
+static bool is_below(const struct node *node, const struct node *dir)
+{
+	char path[PATH_MAX], top[PATH_MAX];
+	size_t len;
+
+	if (strcmp(node->dir->thing, dir->dir->thing) != 0 || place_path(node, path, sizeof(path)) < 0 ||
+	    place_path(dir, top, sizeof(top)) < 0)
+		return false;
+	len = strlen(top);
+	return strncmp(path, top, len) == 0 && path[len] == '/';
+}
+
+void handles_moved_below(const struct node *dir)
+{
+	struct tree *tree = dir->tree;
+	struct vol_attr attr;
+	struct node node;
+	char name[256];
+
+	/* With the lock held, as in handles_moved: `complete` comes after it. */
+	pthread_mutex_lock(&tree->open_lock);
+	for (size_t i = 0; i < OPEN_BUCKETS; i++)
+		for (struct open_node *open = tree->open_nodes[i]; open; open = open->next) {
+			if (open->gone || !__atomic_load_n(&open->changed, __ATOMIC_RELAXED) ||
+			    vol_getattr(tree->vol, open->ino, &attr) < 0 || !node_type(attr.kind)->writing ||
+			    node_find(tree, &attr, &node, name) < 0)
+				continue;
+			if (is_below(&node, dir))
+				node_type(node.kind)->writing(&node);
+			place_unref(node.dir);
+		}
+	pthread_mutex_unlock(&tree->open_lock);
 }
 
 void handles_unlinked(struct tree *tree, uint64_t ino, bool last)

@@ -99,6 +99,8 @@ static void post_batch(const struct node *node, enum batch_event event)
 int batch_came(const struct node *node, enum node_event event, bool open_for_writing)
 {
 	(void)open_for_writing;
+	if (event == NODE_MOVED)
+		handles_moved_below(node); /* first: they are no part of what is whole in it */
 	post_batch(node, event == NODE_MOVED ? BATCH_RENAMED_IN : BATCH_MADE);
 	return 0;
 }

@@ -141,6 +141,8 @@ int place_path(const struct node *node, char *ret, size_t size);
 /* handles.c: inodes that are open for writing */
 /* It has a new name. true: it is open for writing, so that `complete` follows; `came` was told. */
 bool handles_moved(const struct node *node);
+/* A directory has a new name: `writing` is told of each file below it that is open and changed, since it is not whole yet. */
+void handles_moved_below(const struct node *dir);
 void handles_unlinked(struct tree *tree, uint64_t ino, bool last); /* a name of it went, or the last one */
 /* Truncated by name: true if it is open for writing, so that `complete` follows. */
 bool handles_changed(struct tree *tree, uint64_t ino);

@@ -176,6 +176,24 @@ static void test_renamed_in(void **state)
 	assert_null(world_status(&w, "b/x.part"));
 }
 
+/* What is still open in it is answered when it is closed, and once. */
+static void test_renamed_in_open(void **state)
+{
+	(void)state;
+	fake_put(&w.host, "infer/app/in/b/1.png", "1");
+	fake_put(&w.host, "infer/app/in/b/open.png", "2");
+	sched_post_instance(w.s, "app", INSTANCE_WRITING, "b/open.png",
+			    fake_ino(&w.host, "infer/app/in/b/open.png"));
+	sched_post_batch(w.s, "app", BATCH_RENAMED_IN, "b", fake_ino(&w.host, "infer/app/in/b"));
+	world_run(&w, 2000);
+	assert_true(world_answered_once(&w, "b/1.png"));
+	assert_null(world_status(&w, "b/open.png"));
+	world_close(&w, "b/open.png");
+	assert_all_done();
+	assert_true(world_answered_once(&w, "b/open.png"));
+	assert_true(world_number(&w, "out/b/task.json", "instances") == 1); /* of a further task */
+}
+
 static void test_precedence(void **state)
 {
 	static const char spec[] = "{\"model\":\"m\",\"batch\":4,\"deadline\":\"4s\"}";
@@ -339,6 +357,7 @@ int main(void)
 		T(test_deadline_waits_for_handles),
 		T(test_deadline_before_files),
 		T(test_renamed_in),
+		T(test_renamed_in_open),
 		T(test_precedence),
 		T(test_absolute),
 		T(test_loose_deadlines),
