@@ -140,6 +140,12 @@ static int host_tree_fd(void *host, struct host_tree *tree)
 	return vol_bulk_fd((struct vol_bulk *)tree);
 }
 
+static int host_tree_share(void *host, struct host_tree *tree, uint64_t ino, int *ret_fd, uint64_t *ret_len)
+{
+	(void)host;
+	return vol_bulk_share((struct vol_bulk *)tree, ino, ret_fd, ret_len);
+}
+
 static int host_tree_add(void *host, struct host_tree *tree, struct host_file *files, size_t n)
 {
 	(void)host;
@@ -432,6 +438,7 @@ static const struct host_ops host_ops = {
 	.spawn = host_spawn,
 	.tree_new = host_tree_new,
 	.tree_fd = host_tree_fd,
+	.tree_share = host_tree_share,
 	.tree_add = host_tree_add,
 	.tree_xattr = host_tree_xattr,
 	.tree_free = host_tree_free,

@@ -65,22 +65,25 @@ bool archive_leaves_out(const char *path)
 }
 
 int archive_check_entries(const struct wire_entries *m, const struct archive_limits *limits, uint32_t files,
-			  uint64_t bytes, uint64_t *ret_len)
+			  uint64_t bytes, uint64_t shared, uint64_t *ret_len, uint64_t *ret_written)
 {
-	uint64_t left = limits->total - bytes, len = 0;
+	uint64_t left = limits->total - bytes, len = 0, written = 0;
 
 	if (!m->n_files || m->n_files > ARCHIVE_PACK_FILES || files > limits->files ||
 	    m->n_files > limits->files - files || bytes > limits->total)
 		return -EPROTO;
 	for (uint32_t i = 0; i < m->n_files; i++) {
-		const struct wire_file *f = &m->files[i];
+		const struct wire_member *f = &m->files[i];
 		char path[ARCHIVE_PATH];
 
 		if (f->len > left - len || f->len > limits->one || archive_path(path, f->path) < 0 ||
-		    strcmp(path, f->path) != 0 || archive_leaves_out(path))
+		    strcmp(path, f->path) != 0 || archive_leaves_out(path) ||
+		    (f->inside && (f->inside > shared || f->len > shared - f->inside)))
 			return -EPROTO;
 		len += f->len;
+		written += f->inside ? 0 : f->len;
 	}
 	*ret_len = len;
+	*ret_written = written;
 	return 0;
 }

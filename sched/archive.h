@@ -47,10 +47,11 @@ bool archive_leaves_out(const char *path);
 
 /*
  * Whether an honest worker may have sent these, of an archive of which so much came before: paths as archive_path makes them, none
- * that is left out, all within the limits. *ret_len: how many bytes they have together. -EPROTO: no.
+ * that is left out, all within the limits and, if they lie inside of the archive, within its `shared` bytes (0: none may). *ret_len,
+ * *ret_written: how many bytes they have together, and those that don't lie inside. -EPROTO: no.
  */
 struct wire_entries;
 int archive_check_entries(const struct wire_entries *m, const struct archive_limits *limits, uint32_t files,
-			  uint64_t bytes, uint64_t *ret_len);
+			  uint64_t bytes, uint64_t shared, uint64_t *ret_len, uint64_t *ret_written);
 
 #endif

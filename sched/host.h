@@ -72,7 +72,8 @@ struct host_tree;
 
 struct host_file {
 	const char *path;     /* relative to that directory, "sub/x.png" */
-	uint64_t offset, len; /* its content in the file of tree_fd */
+	uint64_t offset, len; /* its content in the file of tree_fd … */
+	bool shared;          /* … or in that of tree_share */
 	uint64_t ino;         /* the host sets it */
 };
 
@@ -111,6 +112,9 @@ struct host_ops {
 	int (*tree_new)(void *host, uint64_t like, struct host_tree **ret);
 	/* Where whoever has their contents writes them, before they are published; the host's. */
 	int (*tree_fd)(void *host, struct host_tree *tree);
+	/* The content of the file `ino`, in which contents may lie as well, whatever happens to that file from now on. The descriptor is
+	 * the host's. -ENODATA: not of this file. */
+	int (*tree_share)(void *host, struct host_tree *tree, uint64_t ino, int *ret_fd, uint64_t *ret_len);
 	/* Adds n files and sets their ino (0 before), up to the one that fails by its path: -EEXIST: it is there already; -ENOTDIR: it
 	 * leads through a file. Else -ENOSPC, -EDQUOT …
 	 * After a failure the tree can only be freed. */

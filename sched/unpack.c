@@ -31,7 +31,7 @@ static void drop_tree(struct archive_job *job)
 	job->tree = NULL;
 	buf_release(&job->entries);
 	job->files = 0;
-	job->bytes = 0;
+	job->bytes = job->written = job->shared = 0;
 }
 
 void unpack_free(struct archive_job *job)
@@ -130,14 +130,19 @@ static int add_files(struct archive_job *job, const struct wire_entries *m, stru
 {
 	struct sched *s = job->ep->s;
 	struct host_file *files = calloc(m->n_files, sizeof(*files));
-	uint64_t at = job->bytes;
+	uint64_t at = job->written;
 	int r;
 
 	if (!files)
 		return err_set(err, ERR_NO_MEMORY, "unpacking");
 	for (uint32_t i = 0; i < m->n_files; i++) {
-		files[i] = (struct host_file){.path = m->files[i].path, .offset = at, .len = m->files[i].len};
-		at += m->files[i].len;
+		const struct wire_member *f = &m->files[i];
+
+		files[i] = (struct host_file){.path = f->path,
+					      .offset = f->inside ? f->inside : at,
+					      .len = f->len,
+					      .shared = f->inside};
+		at += f->inside ? 0 : f->len;
 	}
 	r = s->ops->tree_add(s->host, job->tree, files, m->n_files);
 	if (r < 0)
@@ -156,8 +161,9 @@ static int on_entries(struct sched *s, const struct wire_message *m)
 {
 	struct archive_job *job = s->unpacker.reading;
 	struct err err = ERR_INIT;
-	uint64_t len;
-	int r = archive_check_entries(&m->entries, &job->limits, job->files, job->bytes, &len);
+	uint64_t len, written;
+	int r = archive_check_entries(&m->entries, &job->limits, job->files, job->bytes, job->shared, &len,
+				      &written);
 
 	if (r < 0)
 		return r;
@@ -167,6 +173,7 @@ static int on_entries(struct sched *s, const struct wire_message *m)
 	}
 	job->files += m->entries.n_files;
 	job->bytes += len;
+	job->written += written;
 	be_patient(s);
 	return peer_send(s->unpacker.peer, &(struct wire_message){.type = WIRE_NEXT, .next = {1}});
 }
@@ -179,7 +186,7 @@ static int on_unpacked(struct sched *s, uint32_t files)
 	struct stat st;
 
 	if (files != job->files || fstat(s->ops->tree_fd(s->host, job->tree), &st) < 0 ||
-	    (uint64_t)st.st_size != job->bytes)
+	    (uint64_t)st.st_size != job->written)
 		return -EPROTO;
 	if (job->files) {
 		unpack_submit(stop_reading(s, "finished"));
@@ -281,15 +288,22 @@ static int launch(struct sched *s, struct archive_job *job)
 {
 	struct wire_message m = {.type = WIRE_UNPACK, .n_fds = 2, .unpack = {.ahead = ARCHIVE_AHEAD}};
 	struct unpacker *u = &s->unpacker;
-	int r;
+	int own = -1, r;
 
 	if (!s->ops->tree_new)
 		return -ENOSYS;
-	r = s->ops->open(s->host, job->ino, &m.fds[0], &job->len);
+	r = s->ops->tree_new(s->host, job->ino, &job->tree);
 	if (r < 0)
 		return r;
+	r = s->ops->tree_share(s->host, job->tree, job->ino, &m.fds[0], &job->len);
+	if (r == 0)
+		job->shared = job->len;
+	else if (r == -ENODATA)
+		r = s->ops->open(s->host, job->ino, &own, &job->len);
+	if (own >= 0)
+		m.fds[0] = own;
 	job->limits = archive_limits(job->len);
-	r = s->ops->tree_new(s->host, job->ino, &job->tree);
+	m.unpack.shared = job->shared > 0;
 	if (r == 0)
 		m.fds[1] = s->ops->tree_fd(s->host, job->tree);
 	if (r == 0 && !u->peer)
@@ -297,7 +311,8 @@ static int launch(struct sched *s, struct archive_job *job)
 	u->spare = false;
 	if (r == 0)
 		r = peer_send(u->peer, &m);
-	close(m.fds[0]);
+	if (own >= 0)
+		close(own);
 	if (r < 0) {
 		cancel_timers(s);
 		drop_tree(job);

@@ -43,7 +43,8 @@ struct archive_job {
 	struct host_tree *tree;
 	struct buf entries; /* ino (8 bytes) and path with NUL of each file */
 	uint32_t files;
-	uint64_t bytes;
+	uint64_t bytes, written; /* written: of them those that are not inside of the archive */
+	uint64_t shared;         /* its length, when contents may be inside of it; else 0 */
 	unsigned deaths;
 	/* From the end of reading on: */
 	uint32_t seq;

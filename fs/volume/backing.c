@@ -26,6 +26,10 @@ int vol_backing_fd(struct vol_file *f, bool stores)
 	r = content_blob_open(f->vol, node, &node->rec);
 	if (r < 0)
 		goto out;
+	if (node->blob_shared) { /* before its first change it becomes another file: share.c */
+		r = -ENODATA;
+		goto out;
+	}
 	if (fstat(node->blob_fd, &st) < 0 || (uint64_t)st.st_size != node->rec.size) {
 		r = -EIO; /* vol_read says why */
 		goto out;

@@ -32,17 +32,26 @@ static void folder_name(char name[8], uint64_t ino)
 	snprintf(name, 8, "%02x", (unsigned)(ino & 0xff));
 }
 
+int blob_folder(struct volume *vol, uint64_t ino)
+{
+	char folder[8];
+
+	folder_name(folder, ino);
+	return mkdirat(vol->blobs_fd, folder, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
 int blob_open(struct volume *vol, uint64_t ino, int flags)
 {
-	char name[32], folder[8];
+	char name[32];
 	int fd;
 
 	blob_name(name, ino);
 	fd = openat(vol->blobs_fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0 && errno == ENOENT && flags & O_CREAT) {
-		folder_name(folder, ino);
-		if (mkdirat(vol->blobs_fd, folder, 0700) < 0 && errno != EEXIST)
-			return -errno;
+		int r = blob_folder(vol, ino);
+
+		if (r < 0)
+			return r;
 		fd = openat(vol->blobs_fd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
 	}
 	return fd < 0 ? -errno : fd;

@@ -1,6 +1,6 @@
 /*
- * All contents lie in one pack (pack.c), which somebody else fills through its descriptor, a worker that unpacks for example; here
- * are only names and ranges, in memory, until vol_bulk_put writes them. So that batch is small, three keys a file, whatever the
+ * Contents lie in one pack (pack.c), which somebody else fills through its descriptor, a worker that unpacks for example, or in a file
+ * that is there already, the archive (share.c). Here are only names and ranges, in memory, until vol_bulk_put writes them. So that batch is small, three keys a file, whatever the
  * contents are; and it may run on another thread than the adding.
  */
 #include "fs/volume/bulk.h"
@@ -20,11 +20,11 @@
 #define ENTRY_BYTES 300 /* of an inode and its name, about */
 
 struct entry {
-	uint64_t ino, cookie, size, offset; /* offset: in the pack */
+	uint64_t ino, cookie, size, offset; /* offset: in its pack */
 	uint64_t n, subdirs;                /* of a directory: entries, of which directories */
 	size_t name;                        /* offset into names, where it ends in NUL */
 	uint32_t dir;                       /* index */
-	bool is_dir;
+	bool is_dir, is_shared;             /* is_shared: in the second pack */
 };
 
 struct vol_bulk {
@@ -36,9 +36,11 @@ struct vol_bulk {
 	uint32_t slots;
 	uint64_t seed;            /* of the table: names are whatever somebody chose */
 	struct buf names, xattrs; /* xattrs: name NUL value NUL, again and again */
-	uint64_t pack, packed;    /* its number; how many files have content in it */
-	int fd;                   /* of the pack, -1: none yet */
-	bool done;                /* it was put */
+	struct bulk_pack {
+		uint64_t number, n; /* n: files with content in it */
+		int fd;             /* -1: none */
+	} packs[2];                 /* what is written for it; what is shared */
+	bool done;                  /* it was put */
 };
 
 /* --- names --- */
@@ -174,12 +176,12 @@ int vol_bulk_new(struct vol_bulk **ret, struct volume *vol, const struct vol_bul
 		return -ENOMEM;
 	bulk->vol = vol;
 	bulk->what = *what;
-	bulk->fd = -1;
+	bulk->packs[0].fd = bulk->packs[1].fd = -1;
 	if (getrandom(&bulk->seed, sizeof(bulk->seed), 0) < 0)
 		bulk->seed = UINT64_C(0xcbf29ce484222325);
 	r = add_entry(bulk, 0, "", 0, true, &top);
 	if (r == 0)
-		r = pack_new(vol, &bulk->pack, &bulk->fd);
+		r = pack_new(vol, &bulk->packs[0].number, &bulk->packs[0].fd);
 	if (r < 0) {
 		vol_bulk_free(bulk);
 		return r;
@@ -190,7 +192,17 @@ int vol_bulk_new(struct vol_bulk **ret, struct volume *vol, const struct vol_bul
 
 int vol_bulk_fd(const struct vol_bulk *bulk)
 {
-	return bulk->fd;
+	return bulk->packs[0].fd;
+}
+
+int vol_bulk_share(struct vol_bulk *bulk, uint64_t ino, int *ret_fd, uint64_t *ret_len)
+{
+	struct bulk_pack *p = &bulk->packs[1];
+	int r = p->fd >= 0 ? -EINVAL : pack_share(bulk->vol, ino, &p->number, &p->fd, ret_len);
+
+	if (r == 0)
+		*ret_fd = p->fd;
+	return r;
 }
 
 int vol_bulk_add(struct vol_bulk *bulk, struct host_file *files, size_t n)
@@ -200,7 +212,10 @@ int vol_bulk_add(struct vol_bulk *bulk, struct host_file *files, size_t n)
 	int r;
 
 	for (size_t i = 0; i < n; i++)
-		bytes += files[i].len;
+		if (files[i].shared && bulk->packs[1].fd < 0)
+			return -EINVAL;
+	for (size_t i = 0; i < n; i++)
+		bytes += files[i].shared ? 0 : files[i].len;
 	r = room_take(bulk->vol, bytes, ROOM_DATA);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		r = add_path(bulk, files[i].path, &at);
@@ -209,7 +224,8 @@ int vol_bulk_add(struct vol_bulk *bulk, struct host_file *files, size_t n)
 		files[i].ino = bulk->entries[at].ino;
 		bulk->entries[at].size = files[i].len;
 		bulk->entries[at].offset = files[i].offset;
-		bulk->packed += files[i].len > 0;
+		bulk->entries[at].is_shared = files[i].shared;
+		bulk->packs[files[i].shared].n += files[i].len > 0;
 	}
 	return r;
 }
@@ -264,7 +280,7 @@ static struct inode_rec record_of(const struct vol_bulk *bulk, const struct entr
 		rec.parent = bulk->entries[e->dir].ino;
 	} else if (e->size) {
 		rec.storage = STORAGE_PACK;
-		rec.pack = bulk->pack;
+		rec.pack = bulk->packs[e->is_shared].number;
 		rec.offset = e->offset;
 	}
 	return rec;
@@ -370,8 +386,9 @@ int vol_bulk_put(struct vol_bulk *bulk, uint64_t parent, const char *name, const
 	if (r == 0 && bulk->done)
 		r = -EINVAL;
 	/* The records may get to the disk with anybody's fsync, and then the archive is not read again: the bytes first. */
-	if (r == 0 && bulk->packed)
-		r = blob_sync(vol, bulk->pack, bulk->fd);
+	for (int i = 0; r == 0 && i < 2; i++)
+		if (bulk->packs[i].n)
+			r = blob_sync(vol, bulk->packs[i].number, bulk->packs[i].fd);
 	if (r == 0)
 		r = node_get_dir(vol, parent, &dir);
 	if (r != 0)
@@ -394,8 +411,9 @@ int vol_bulk_put(struct vol_bulk *bulk, uint64_t parent, const char *name, const
 	r = put_names(&b, bulk);
 	if (r < 0)
 		goto out;
-	if (bulk->packed)
-		pack_batch_new(&b, bulk->pack, bulk->packed);
+	for (int i = 0; i < 2; i++)
+		if (bulk->packs[i].n)
+			pack_batch_new(&b, bulk->packs[i].number, bulk->packs[i].n);
 	put_xattrs(&b, bulk);
 	node_batch(&b, dir, &dir_rec);
 	xattr_lock(vol, mask);
@@ -429,37 +447,24 @@ int vol_bulk_attr(const struct vol_bulk *bulk, uint64_t parent, struct vol_attr 
 	return 0;
 }
 
-/* The pack that nobody refers to. */
-static int remove_pack(struct vol_bulk *bulk)
-{
-	char key[KEY_MAX];
-	struct batch b;
-	int r = blob_remove(bulk->vol, bulk->pack);
-
-	if (r == 0)
-		r = batch_init(&b, bulk->vol);
-	if (r < 0)
-		return r;
-	batch_delete(&b, CF_DEFAULT, key, key_tagged(key, 'B', bulk->pack));
-	r = batch_commit(&b, false);
-	batch_release(&b);
-	room_freed(bulk->vol);
-	return r;
-}
-
 void vol_bulk_free(struct vol_bulk *bulk)
 {
 	int r = 0;
 
 	if (!bulk)
 		return;
-	if (bulk->fd >= 0) {
-		close(bulk->fd);
-		if (!bulk->done || !bulk->packed)
-			r = remove_pack(bulk);
+	for (int i = 0; i < 2; i++) {
+		struct bulk_pack *p = &bulk->packs[i];
+
+		if (p->fd < 0)
+			continue;
+		close(p->fd);
+		if (!bulk->done || !p->n)
+			r = pack_remove_new(bulk->vol, p->number);
+		if (r < 0)
+			log_warn("volume: what an archive held is removed at the next start: %s",
+				 strerror(-r));
 	}
-	if (r < 0)
-		log_warn("volume: what an archive held is removed at the next start: %s", strerror(-r));
 	free(bulk->entries);
 	free(bulk->table);
 	buf_release(&bulk->names);

@@ -26,6 +26,11 @@ int vol_bulk_new(struct vol_bulk **ret, struct volume *vol, const struct vol_bul
  * nobody writes afterwards. */
 int vol_bulk_fd(const struct vol_bulk *bulk);
 /*
+ * The descriptor (read-only, the volume's) and length of the content of inode `ino`, in which contents of files may lie as well:
+ * it can't change any more, whatever happens to the inode. -ENODATA: not of this one. Once.
+ */
+int vol_bulk_share(struct vol_bulk *bulk, uint64_t ino, int *ret_fd, uint64_t *ret_len);
+/*
  * Sets the files' ino. Paths are relative to the new directory, with single slashes; directories on the way are made.
  * Room is asked for, though their bytes may be there already. -EEXIST: the path is there already, as a file or directory; -ENOTDIR: it leads through a file; as vol_create for names and
  * room. After a failure the whole can only be freed.

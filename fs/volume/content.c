@@ -36,7 +36,7 @@ void content_drop(struct node *node)
 	if (node->pack_fd >= 0)
 		close(node->pack_fd);
 	node->blob_fd = node->pack_fd = -1;
-	node->blob_marked = false;
+	node->blob_marked = node->blob_shared = false;
 	node->stores = false;
 }
 
@@ -91,15 +91,17 @@ int content_blob_open(struct volume *vol, struct node *node, struct inode_rec *r
 		return fd;
 	if (fd < 0)
 		return blob_bad(vol, node->ino, strerror(-fd));
-	/* Beyond the size is what a crashed run wrote and did not flush: a later growth must not show it. */
-	if (fstat(fd, &st) < 0 ||
-	    (!vol->read_only && (uint64_t)st.st_size > rec->size && ftruncate(fd, (off_t)rec->size) < 0)) {
+	/* Beyond the size is what a crashed run wrote and did not flush: a later growth must not show it. (Nor does it with a blob that
+	 * is shared: share_break.) */
+	if (fstat(fd, &st) < 0 || (!vol->read_only && (uint64_t)st.st_size > rec->size && st.st_nlink == 1 &&
+				   ftruncate(fd, (off_t)rec->size) < 0)) {
 		int r = -errno;
 
 		close(fd);
 		return r;
 	}
 	node->blob_fd = fd;
+	node->blob_shared = st.st_nlink > 1;
 	return 0;
 }
 
@@ -221,6 +223,8 @@ ssize_t content_write(struct volume *vol, struct node *node, const void *data, s
 	} else {
 		r = blob_prepare(vol, node);
 		if (r == 0)
+			r = share_break(vol, node, node->rec.size);
+		if (r == 0)
 			r = io_pwrite(node->blob_fd, data, size, offset, &done);
 		else
 			done = 0;
@@ -266,6 +270,7 @@ int content_commit(struct volume *vol, struct node *node, const struct inode_rec
 
 static int blob_truncate(struct volume *vol, struct node *node, uint64_t size)
 {
+	uint64_t keep = size < node->rec.size ? size : node->rec.size;
 	struct inode_rec rec;
 	int r = blob_prepare(vol, node);
 
@@ -279,6 +284,9 @@ static int blob_truncate(struct volume *vol, struct node *node, uint64_t size)
 		if (r < 0)
 			return r;
 	}
+	r = share_break(vol, node, keep);
+	if (r < 0)
+		return r;
 	return ftruncate(node->blob_fd, (off_t)size) < 0 ? -errno : 0;
 }
 
@@ -347,6 +355,8 @@ int content_fallocate(struct volume *vol, struct node *node, int mode, uint64_t 
 	}
 	if (node->rec.storage == STORAGE_BLOB) {
 		r = blob_prepare(vol, node);
+		if (r == 0)
+			r = share_break(vol, node, size);
 		if (r < 0)
 			return r;
 		if (fallocate(node->blob_fd, mode, (off_t)offset, (off_t)length) < 0)

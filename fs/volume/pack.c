@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sendfile.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define HOLE_UNIT 4096 /* at least of what is a page or a block; smaller parts are only zeroed */
@@ -111,10 +112,15 @@ static void punch(struct volume *vol, const struct pack_left *left)
 	uint64_t from = (left->offset + HOLE_UNIT - 1) / HOLE_UNIT * HOLE_UNIT;
 	uint64_t to = (left->offset + left->len) / HOLE_UNIT * HOLE_UNIT;
 	int fd = blob_open(vol, left->pack, O_WRONLY);
+	struct stat st;
 
 	if (fd < 0)
 		return;
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) < 0)
+	/* Not of an archive that is there itself: share.c. */
+	if (fstat(fd, &st) < 0 || st.st_nlink > 1)
+		log_trace(LOG_FS, "blobs: a pack that is shared keeps the room of what was removed");
+	else if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from)) <
+		 0)
 		log_trace(LOG_FS, "blobs: a pack keeps the room of what was removed: %s", strerror(errno));
 	close(fd);
 }

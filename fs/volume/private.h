@@ -58,6 +58,7 @@ struct node {
 	int pack_fd;                /* of a pack that it refers or has referred to: as blob_fd */
 	int blob_fd;                /* -1 or open as long as the node lives */
 	bool blob_marked;           /* the 'B' record is known to be there */
+	bool blob_shared;           /* with blob_fd: it may be a pack too (share.c) */
 	bool stores;                /* the blob may be changed by mappings of it: backing.c */
 	struct timespec blob_mtime; /* with stores: the blob's own when we last knew all about it */
 };
@@ -248,6 +249,15 @@ int pack_purge(
 bool pack_purges_content(struct volume *vol,
 			 uint64_t ino); /* the same of the content of an inode that is not there */
 
+/* --- share.c: a blob that is a pack too --- */
+
+/* Another name for the blob, which is a pack as one of pack_new: -ENODATA: the content is in none, is open, or can't have two. */
+int pack_share(struct volume *vol, uint64_t ino, uint64_t *ret_pack, int *ret_fd, uint64_t *ret_len);
+int pack_remove_new(struct volume *vol,
+		    uint64_t pack); /* of pack_new or pack_share: no inode came to refer to it */
+/* Before a change of the blob: it is the node's alone, with `keep` bytes of what it had. Under node->lock, blob_fd is open. */
+int share_break(struct volume *vol, struct node *node, uint64_t keep);
+
 /* --- dentry.c --- */
 
 int dentry_name_check(const char *name);
@@ -326,6 +336,7 @@ void room_stop(struct volume *vol);
 /* --- blob.c: the files below STATE/blobs --- */
 
 void blob_name(char name[32], uint64_t ino);
+int blob_folder(struct volume *vol, uint64_t ino);          /* is there from now on */
 int blob_open(struct volume *vol, uint64_t ino, int flags); /* descriptor; O_CREAT makes the folder too */
 int blob_remove(struct volume *vol, uint64_t ino);          /* 0 when there is none */
 int blob_sync(struct volume *vol, uint64_t ino, int fd);    /* data and the names that lead to it */

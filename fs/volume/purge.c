@@ -155,7 +155,9 @@ static int settle(struct volume *vol, uint64_t ino)
 		log_warn("volume: the end of inode %llu was not fsynced and is lost: %llu of %llu bytes",
 			 (unsigned long long)ino, (unsigned long long)st.st_size,
 			 (unsigned long long)rec.size);
-	if (fstat(fd, &st) < 0 || ((uint64_t)st.st_size != rec.size && ftruncate(fd, (off_t)rec.size) < 0))
+	if (fstat(fd, &st) < 0 ||
+	    ((uint64_t)st.st_size != rec.size && (st.st_nlink == 1 || (uint64_t)st.st_size < rec.size) &&
+	     ftruncate(fd, (off_t)rec.size) < 0))
 		r = -errno;
 	close(fd);
 	return r;

@@ -1,6 +1,6 @@
 /*
- * The unpack worker: one archive in, its files out: contents one after the other into the file that came with it, names in packs of
- * some hundred in messages. libarchive decides by the content what the archive is. Anything odd ends it with FAILED: the daemon submits all of an
+ * The unpack worker: one archive in, its files out: contents one after the other into the file that came with it, or where they lie in
+ * the archive, names in packs of some hundred in messages. libarchive decides by the content what the archive is. Anything odd ends it with FAILED: the daemon submits all of an
  * archive or nothing. Archives within it are files like others.
  *
  * A tar has an end marker; libarchive takes one that is cut between two entries for whole. So the bytes that the last look for an
@@ -19,6 +19,7 @@
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -34,12 +35,17 @@ struct unpacking {
 	uint32_t files;   /* so far */
 	uint32_t headers; /* also of what is left out */
 	uint64_t total;   /* bytes so far */
-	int fd;           /* where the contents go */
+	uint64_t written; /* of these, to fd */
+	/* The archive, mapped for reading; contents that lie in it as they are need not be written when it is shared. */
+	const char *map;
+	uint64_t map_len;
+	bool shared;
+	int fd; /* where the contents go */
 	/* what is to be written to it next: a system call for each small file would be half of the work */
 	uint64_t out_at;
 	size_t out_len;
-	char *out;                                 /* (OUT_BYTES) */
-	struct wire_file file[ARCHIVE_PACK_FILES]; /* (n); path is an offset into names until it is sent */
+	char *out;                                   /* (OUT_BYTES) */
+	struct wire_member file[ARCHIVE_PACK_FILES]; /* (n); path is an offset into names until it is sent */
 	uint32_t n;
 	uint64_t bytes; /* of these */
 	struct buf names;
@@ -119,11 +125,23 @@ static int send_pack(struct unpacking *u)
 	return r;
 }
 
-/* The content goes to the end of the file; its holes stay holes. */
+/* libarchive hands out what it has: of what is stored as it is, the archive's own bytes. At its start is no content. */
+static bool lies_inside(const struct unpacking *u, const void *data, size_t len)
+{
+	const char *at = data;
+
+	return u->shared && len && at > u->map && at < u->map + u->map_len &&
+	       len <= (size_t)(u->map + u->map_len - at);
+}
+
+/* The content goes to the end of the file, if it is not inside of the archive; its holes stay holes. */
 static int read_content(struct unpacking *u, const char *path, uint64_t stated, uint64_t *ret_len,
-			struct err *err)
+			uint64_t *ret_inside, struct err *err)
 {
 	uint64_t most = u->limits.total - u->total, end = stated;
+	const char *begin = NULL; /* inside of the archive, so_far bytes */
+	uint64_t so_far = 0;
+	bool is_inside = true;
 	const void *data;
 	int64_t offset;
 	size_t len;
@@ -148,12 +166,35 @@ static int read_content(struct unpacking *u, const char *path, uint64_t stated, 
 		}
 		if ((uint64_t)offset + len > end)
 			end = (uint64_t)offset + len;
-		r = put(u, data, len, u->total + (uint64_t)offset);
+		if (is_inside && lies_inside(u, data, len) && (uint64_t)offset == so_far) {
+			const char *at = data;
+
+			if (so_far == 0)
+				begin = at;
+			if (at == begin + so_far) {
+				so_far += len;
+				continue;
+			}
+		}
+		if (len == 0)
+			continue;
+		if (is_inside && so_far) /* it is not, after all */
+			r = put(u, begin, so_far, u->written);
+		is_inside = false;
+		if (r >= 0)
+			r = put(u, data, len, u->written + (uint64_t)offset);
 		if (r < 0)
 			return r;
 	} while (true);
+	*ret_inside = 0;
+	if (is_inside && so_far) {
+		if (so_far == end)
+			*ret_inside = (uint64_t)(begin - u->map);
+		else /* it ends in a hole */
+			r = put(u, begin, so_far, u->written);
+	}
 	*ret_len = end;
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 static int take_file(struct unpacking *u, struct archive_entry *e, const char *path, struct err *err)
@@ -161,18 +202,20 @@ static int take_file(struct unpacking *u, struct archive_entry *e, const char *p
 	uint64_t stated = archive_entry_size_is_set(e) && archive_entry_size(e) > 0
 				  ? (uint64_t)archive_entry_size(e)
 				  : 0,
-		 len = 0;
+		 len = 0, inside = 0;
 	int r;
 
 	if (u->files == u->limits.files)
 		return err_set(err, ERR_ARCHIVE_SIZE, "more than %" PRIu32 " files", u->limits.files);
-	r = read_content(u, path, stated, &len, err);
+	r = read_content(u, path, stated, &len, &inside, err);
 	if (r < 0)
 		return r;
-	u->file[u->n++] = (struct wire_file){.path = (const char *)(uintptr_t)u->names.len, .len = len};
+	u->file[u->n++] = (struct wire_member){
+		.path = (const char *)(uintptr_t)u->names.len, .len = len, .inside = inside};
 	buf_add(&u->names, path, strlen(path) + 1);
 	u->bytes += len;
 	u->total += len;
+	u->written += inside ? 0 : len;
 	u->files++;
 	return u->bytes >= ARCHIVE_PACK || u->n == ARCHIVE_PACK_FILES ||
 			       u->names.len >= ARCHIVE_PACK_NAMES - ARCHIVE_PATH
@@ -223,12 +266,19 @@ static int unpack(struct unpacking *u, int fd, struct err *err)
 	struct archive_entry *e;
 	struct stat st;
 	int64_t before;
+	void *map;
 	int r;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	u->limits = archive_limits((uint64_t)st.st_size);
-	if (archive_read_open_fd(u->a, fd, READ_BYTES) != ARCHIVE_OK)
+	map = st.st_size > 0 ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0) : MAP_FAILED;
+	if (map != MAP_FAILED) {
+		u->map = map;
+		u->map_len = (uint64_t)st.st_size;
+	}
+	if ((u->map ? archive_read_open_memory(u->a, u->map, u->map_len)
+		    : archive_read_open_fd(u->a, fd, READ_BYTES)) != ARCHIVE_OK)
 		return failed(u, err, "");
 	for (;;) {
 		before = archive_filter_bytes(u->a, 0);
@@ -247,7 +297,7 @@ static int unpack(struct unpacking *u, int fd, struct err *err)
 	if (archive_read_has_encrypted_entries(u->a) > 0)
 		return err_set(err, ERR_BAD_ARCHIVE, "it is encrypted");
 	r = send_pack(u);
-	if (r == 0 && ftruncate(u->fd, (off_t)u->total) < 0) /* the last file may end in a hole */
+	if (r == 0 && ftruncate(u->fd, (off_t)u->written) < 0) /* the last file may end in a hole */
 		r = -errno;
 	return r;
 }
@@ -295,6 +345,7 @@ int unpack_worker(struct worker *w)
 		r = -EPROTO;
 	if (r == 0) {
 		u->window = m.unpack.ahead;
+		u->shared = m.unpack.shared;
 		u->fd = m.fds[1];
 		r = unpack(u, m.fds[0], &err);
 	}

@@ -1,5 +1,5 @@
 /*
- * ENTRIES of a corrupted unpack worker (the first 4 bytes of the input are how many came before it). What is let through must be names
+ * ENTRIES of a corrupted unpack worker (the first 4 bytes of the input are how many came before it, and the length of the archive). What is let through must be names
  * that stay in their directory and lengths that stay in the limits. The packet's names are normalised too.
  */
 #include "tests/fuzz/fuzz.h"
@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static uint8_t packet[WIRE_MAX];
 	const struct archive_limits limits = archive_limits(1000);
 	struct wire_message m;
-	uint64_t told;
+	uint64_t told, told_written;
 	uint32_t before;
 	size_t len = size - sizeof(before);
 
@@ -50,8 +50,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			check_path(path);
 		archive_stem(m.entries.files[i].path);
 	}
-	if (archive_check_entries(&m.entries, &limits, 10, before, &told) == 0) {
-		uint64_t sum = 0;
+	if (archive_check_entries(&m.entries, &limits, 10, before, before, &told, &told_written) == 0) {
+		uint64_t sum = 0, written = 0;
 
 		MUST(m.entries.n_files > 0 && m.entries.n_files <= limits.files - 10);
 		for (uint32_t i = 0; i < m.entries.n_files; i++) {
@@ -59,8 +59,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			MUST(!archive_leaves_out(m.entries.files[i].path));
 			MUST(m.entries.files[i].len <= limits.one);
 			sum += m.entries.files[i].len;
+			if (m.entries.files[i].inside)
+				MUST(m.entries.files[i].inside <= before &&
+				     m.entries.files[i].len <= before - m.entries.files[i].inside);
+			else
+				written += m.entries.files[i].len;
 		}
-		MUST(sum == told && sum + before <= limits.total);
+		MUST(sum == told && written == told_written && sum + before <= limits.total);
 	}
 	wire_clear(&m);
 	return 0;

@@ -29,6 +29,7 @@ enum script {
 	HANG,
 	SAY_BAD,
 	EMPTY,
+	INSIDE,   /* the first file's content is the second byte of the archive */
 	TWICE,    /* first of those whose archive is refused at once, see what */
 	NONSENSE, /* first of those that no honest worker sends */
 	NO_MESSAGE = NONSENSE,
@@ -43,6 +44,8 @@ enum script {
 	LESS_THAN_WRITTEN,
 	NO_FILES,
 	TOO_MUCH,
+	INSIDE_UNASKED,
+	INSIDE_BEYOND,
 	WRONG_COUNT,
 	UNKNOWN_ERROR,
 	NO_ERROR,
@@ -65,11 +68,11 @@ static void say(struct wire_channel *ch, struct wire_message m)
 /* One pack: files [from, to), told as `told` bytes more than they are. */
 static void say_pack(struct wire_channel *ch, size_t from, size_t to, const char *rename, int more)
 {
-	struct wire_file files[FILES];
+	struct wire_member files[FILES];
 	struct wire_message m = {.type = WIRE_ENTRIES, .entries = {files, (uint32_t)(to - from)}};
 
 	for (size_t i = from; i < to; i++)
-		files[i - from] = (struct wire_file){.path = names[i], .len = strlen(contents[i])};
+		files[i - from] = (struct wire_member){.path = names[i], .len = strlen(contents[i])};
 	if (rename)
 		files[0].path = rename;
 	if (to > from)
@@ -79,7 +82,14 @@ static void say_pack(struct wire_channel *ch, size_t from, size_t to, const char
 
 static void say_large(struct wire_channel *ch, uint64_t len)
 {
-	struct wire_file file = {.path = "1.png", .len = len};
+	struct wire_member file = {.path = "1.png", .len = len};
+
+	say(ch, (struct wire_message){.type = WIRE_ENTRIES, .entries = {&file, 1}});
+}
+
+static void say_inside(struct wire_channel *ch, uint64_t inside, uint64_t len)
+{
+	struct wire_member file = {.path = "1.png", .len = len, .inside = inside};
 
 	say(ch, (struct wire_message){.type = WIRE_ENTRIES, .entries = {&file, 1}});
 }
@@ -158,6 +168,17 @@ static void play(struct wire_channel *ch, enum script what)
 		break;
 	case TOO_MUCH: /* of an archive of 3 bytes */
 		say_large(ch, ARCHIVE_GRACE + 3 * ARCHIVE_RATIO + 1);
+		break;
+	case INSIDE:
+		say_inside(ch, 1, 1);
+		say_pack(ch, 1, FILES, NULL, 0);
+		say(ch, (struct wire_message){.type = WIRE_UNPACKED, .unpacked = {FILES}});
+		break;
+	case INSIDE_UNASKED:
+		say_inside(ch, 1, 1);
+		break;
+	case INSIDE_BEYOND:
+		say_inside(ch, 2, 2);
 		break;
 	case WRONG_COUNT:
 		say_pack(ch, 0, 3, NULL, 0);
@@ -361,6 +382,24 @@ static void test_deaths(void **data)
 	end(&w);
 }
 
+/* Contents that lie in the archive itself, where it may be so. */
+static void test_inside(void **data)
+{
+	struct world w;
+
+	(void)data;
+	script[0] = INSIDE;
+	begin(&w);
+	w.host.shares = true;
+	w.host.packed = "23345bad";
+	world_put(&w, "x.tar", "t8r");
+	run(&w, 1000);
+	whole(&w);
+	assert_string_equal(world_text(&w, "out/x/1.png.json", "label"), "6"); /* '8' % 10 */
+	assert_int_equal(started, 1);
+	end(&w);
+}
+
 static void test_refused(void **data)
 {
 	static const struct {
@@ -399,6 +438,7 @@ static void test_nonsense(void **data)
 
 		script[0] = script[1] = script[2] = (enum script)what;
 		begin(&w);
+		w.host.shares = what == INSIDE_BEYOND;
 		world_put(&w, "x.tar", "tar");
 		run(&w, 1000);
 		if (started != 3)
@@ -527,10 +567,11 @@ static void test_several(void **data)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_well),     cmocka_unit_test(test_deadline),
-		cmocka_unit_test(test_deaths),   cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_nonsense), cmocka_unit_test(test_crash),
-		cmocka_unit_test(test_changed),  cmocka_unit_test(test_several),
+		cmocka_unit_test(test_well),    cmocka_unit_test(test_deadline),
+		cmocka_unit_test(test_deaths),  cmocka_unit_test(test_inside),
+		cmocka_unit_test(test_refused), cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_crash),   cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_several),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

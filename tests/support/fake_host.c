@@ -148,6 +148,7 @@ static int fake_tree_new(void *host, uint64_t like, struct host_tree **ret)
 	snprintf((*ret)->path, sizeof((*ret)->path), "trees/%u", h->n_trees++);
 	fake_node_make(h, (*ret)->path, true);
 	(*ret)->fd = memfd_create("tree", MFD_CLOEXEC);
+	(*ret)->shared = -1;
 	if (h->packed && write((*ret)->fd, h->packed, strlen(h->packed)) < 0)
 		abort();
 	return 0;
@@ -157,6 +158,23 @@ static int fake_tree_fd(void *host, struct host_tree *tree)
 {
 	(void)host;
 	return tree->fd;
+}
+
+static int fake_tree_share(void *host, struct host_tree *tree, uint64_t ino, int *ret_fd, uint64_t *ret_len)
+{
+	struct fake_host *h = host;
+	const struct fake_node *node = fake_node_of(h, ino);
+
+	if (!node)
+		return -ESTALE;
+	if (!h->shares)
+		return -ENODATA;
+	tree->shared = memfd_create("archive", MFD_CLOEXEC);
+	if (write(tree->shared, node->content, node->len) < 0)
+		abort();
+	*ret_fd = tree->shared;
+	*ret_len = node->len;
+	return 0;
 }
 
 static int fake_tree_add(void *host, struct host_tree *tree, struct host_file *files, size_t n)
@@ -173,7 +191,8 @@ static int fake_tree_add(void *host, struct host_tree *tree, struct host_file *f
 			return -EEXIST;
 		free(node->content);
 		node->content = calloc(1, files[i].len + 1);
-		if (pread(tree->fd, node->content, files[i].len, (off_t)files[i].offset) < 0)
+		if (pread(files[i].shared ? tree->shared : tree->fd, node->content, files[i].len,
+			  (off_t)files[i].offset) < 0)
 			abort();
 		node->len = files[i].len;
 		files[i].ino = node->ino;
@@ -191,6 +210,8 @@ static void fake_tree_free(void *host, struct host_tree *tree)
 {
 	fake_remove(host, tree->path);
 	close(tree->fd);
+	if (tree->shared >= 0)
+		close(tree->shared);
 	free(tree);
 }
 
@@ -333,6 +354,7 @@ const struct host_ops fake_host_ops = {
 	.state_remove = fake_state_remove,
 	.tree_new = fake_tree_new,
 	.tree_fd = fake_tree_fd,
+	.tree_share = fake_tree_share,
 	.tree_add = fake_tree_add,
 	.tree_xattr = fake_tree_xattr,
 	.tree_free = fake_tree_free,

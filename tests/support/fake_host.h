@@ -44,9 +44,10 @@ struct fake_host {
 	int commit_error;
 	/* Starts a worker: the daemon's end of its socket in *ret_fd. NULL: there are none. */
 	int (*spawn)(struct fake_host *h, const char *kind, int *ret_fd);
+	bool shares;      /* contents may lie in the archives themselves */
 	unsigned n_trees; /* made so far */
-	const char *
-		packed; /* what a worker writes into the file of a tree, there from the start; NULL: nothing */
+	/* What a worker writes into the file of a tree, there from the start; NULL: nothing. */
+	const char *packed;
 };
 
 extern const struct host_ops fake_host_ops;

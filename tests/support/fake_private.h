@@ -39,7 +39,7 @@ struct fake_publication {
 
 struct host_tree {
 	char path[32];
-	int fd; /* what is packed */
+	int fd, shared; /* what is packed; the archive, -1: it is not shared */
 };
 
 /* --- fake_tree.c --- */

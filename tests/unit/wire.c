@@ -35,6 +35,7 @@ static struct wire_submodel submodels[] = {
 static struct wire_name names[] = {{.text = "cat"}, {.text = ""}};
 static struct wire_slice slices[] = {{.rate = 1, .accuracy = 0.9, .loss = 0.1}};
 static struct wire_file files[] = {{.path = "train/cat/1.png", .len = 5}};
+static struct wire_member members[] = {{.path = "a/1.png", .len = 5, .inside = 512}};
 static struct wire_picture pictures[] = {{.len = 99}, {.len = 0}};
 static struct wire_wish wishes[] = {{.id = 5, .len = 6, .label = 7, .score = 0.5f}};
 
@@ -64,8 +65,8 @@ static const struct wire_message all[] = {
 	{.type = WIRE_TAKEN, .taken = {.files = 1}},
 	{.type = WIRE_FINISH, .n_fds = 1},
 	{.type = WIRE_SCANNED, .n_fds = 1, .scanned = {.code = 0}},
-	{.type = WIRE_UNPACK, .n_fds = 2, .unpack = {.ahead = 3}},
-	{.type = WIRE_ENTRIES, .entries = {.files = files, .n_files = 1}},
+	{.type = WIRE_UNPACK, .n_fds = 2, .unpack = {.ahead = 3, .shared = 1}},
+	{.type = WIRE_ENTRIES, .entries = {.files = members, .n_files = 1}},
 	{.type = WIRE_NEXT, .next = {.packs = 1}},
 	{.type = WIRE_UNPACKED, .unpacked = {.files = 10000}},
 };
