@@ -291,6 +291,7 @@ static void test_changed(void **state)
 	assert_int_equal(vol_read(reader, got, 8, LARGE - 2), 2); /* not the next one's bytes */
 	assert_int_equal(vol_read(reader, got, 8, LARGE), 0);
 	assert_int_equal(vol_seek(reader, 0, SEEK_HOLE), LARGE);
+	assert_int_equal(vol_backing_fd(reader, false), -ENODATA); /* nobody else may read all of the pack */
 	write_at("b/large", 0, "new", LARGE - 1); /* over the end: of what follows it in the pack too */
 	assert_int_equal(vol_read(reader, got, 8, LARGE - 2), 4);
 	assert_memory_equal(got, "Lnew", 4);
@@ -669,6 +670,7 @@ static void test_shared(void **state)
 	same_shared("x");
 	assert_int_equal(vol_file_open(vol, at("x.tar"), O_RDONLY, &reader), 0);
 	assert_int_equal(vol_read(reader, got, 8, 100), 8);
+	assert_int_equal(vol_backing_fd(reader, false), -ENODATA); /* it will be another file */
 	/* written in place */
 	assert_int_equal(vol_file_open(vol, at("x.tar"), O_RDWR, &f), 0);
 	assert_int_equal(vol_write(f, "changed", 7, 100), 7);
