@@ -2,7 +2,8 @@
  * Data sets. A change starts the settle clock anew; when it was quiet the directory is walked and its
  * fingerprint (of path, inode, size, mtime of every file that counts) compared. Another fingerprint drops the
  * caches of the old one and asks for a scan; so does a job that wants a shape nobody asked for yet. A cache
- * is valid exactly when its record exists: the worker makes the file durable before its last word.
+ * is valid after a restart exactly when its record exists: the worker makes the file durable before its last word, and
+ * dataset.json is visible before it.
  *
  * Files that don't count: dataset.json (written here), hidden ones (also rsync's and git's), and unfinished
  * ones by their names.
@@ -107,7 +108,7 @@ static void cache_remove(struct dataset_entry *ds, struct cache *c)
 	cache_free(ds, c);
 }
 
-int cache_record(struct dataset_entry *ds, struct cache *c)
+static int cache_record(struct dataset_entry *ds, struct cache *c)
 {
 	cJSON *json = cJSON_CreateObject();
 	char hex[24], *text = NULL;
@@ -122,6 +123,64 @@ int cache_record(struct dataset_entry *ds, struct cache *c)
 	cJSON_free(text);
 	cJSON_Delete(json);
 	return r;
+}
+
+/* --- dataset.json --- */
+
+struct announced {
+	struct announced *next;
+	struct jobs *jobs;
+	uint64_t fingerprint;
+	char name[];
+};
+
+static void announced_free(struct announced *a)
+{
+	struct announced **p = &a->jobs->announced;
+
+	while (*p != a)
+		p = &(*p)->next;
+	*p = a->next;
+	free(a);
+}
+
+static void json_visible(void *data, int r, int64_t visible)
+{
+	struct announced *a = data;
+	struct dataset_entry *ds = find(a->jobs, a->name);
+	struct cache *c = ds ? find_cache(ds, "") : NULL;
+
+	(void)visible;
+	if (c && c->state == CACHE_READY && !c->record && c->fingerprint == a->fingerprint) {
+		if (r == 0)
+			r = cache_record(ds, c);
+		if (r < 0)
+			log_error("data set %s is scanned again at the next start: %s", a->name,
+				  strerror(-r));
+	}
+	announced_free(a);
+}
+
+/* Recorded before, a crash would leave the dataset.json of an older scan for good. */
+int dataset_scanned(struct dataset_entry *ds, struct cache *c, const void *json, size_t len)
+{
+	struct jobs *jobs = ds->jobs;
+	struct announced *a;
+	char *path;
+
+	if (*c->shape)
+		return cache_record(ds, c);
+	a = malloc(sizeof(*a) + strlen(ds->name) + 1);
+	if (!a || asprintf(&path, "datasets/%s/dataset.json", ds->name) < 0) {
+		free(a);
+		return -ENOMEM;
+	}
+	*a = (struct announced){.next = jobs->announced, .jobs = jobs, .fingerprint = c->fingerprint};
+	strcpy(a->name, ds->name);
+	jobs->announced = a;
+	jobs_publish_then(jobs, HOST_RESULT, json, len, path, json_visible, a);
+	free(path);
+	return 0;
 }
 
 /* --- the walk --- */
@@ -300,6 +359,8 @@ void jobs_dataset_gone(struct jobs *jobs, const char *name)
 
 void dataset_free_all(struct jobs *jobs)
 {
+	while (jobs->announced)
+		announced_free(jobs->announced);
 	for (struct dataset_entry *ds = jobs->datasets, *next; ds; ds = next) {
 		next = ds->next;
 		dataset_free(ds);

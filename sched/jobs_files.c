@@ -21,8 +21,8 @@
 #define MAX_MODEL (UINT64_C(4) << 30)
 #define MAX_TEXT  (UINT64_C(16) << 20) /* model.json, labels.txt, slices.csv */
 
-static void publish(struct jobs *jobs, unsigned flags, const void *data, size_t len, const char *path,
-		    void (*done)(void *data, int r, int64_t visible), void *done_data)
+void jobs_publish_then(struct jobs *jobs, unsigned flags, const void *data, size_t len, const char *path,
+		       void (*done)(void *data, int r, int64_t visible), void *done_data)
 {
 	int r = jobs->ops->publish(jobs->host, &(struct host_publication){.path = path,
 									  .content = data,
@@ -50,7 +50,7 @@ void jobs_publish(struct jobs *jobs, unsigned flags, const void *data, size_t le
 		log_error("%s can't be published: no memory", path);
 		return;
 	}
-	publish(jobs, flags, data, len, text, NULL, NULL);
+	jobs_publish_then(jobs, flags, data, len, text, NULL, NULL);
 	free(text);
 }
 
@@ -367,7 +367,8 @@ void job_publish_state(struct job *job)
 			on_announced(announce, -ENOMEM, 0);
 		return;
 	}
-	publish(job->jobs, HOST_RESULT, text, (size_t)len, path, announce ? on_announced : NULL, announce);
+	jobs_publish_then(job->jobs, HOST_RESULT, text, (size_t)len, path, announce ? on_announced : NULL,
+			  announce);
 	free(path);
 }
 
@@ -502,7 +503,7 @@ int job_publish_model(struct job *job, const int fds[4], struct err *err)
 		char path[800];
 
 		snprintf(path, sizeof(path), "models/%s/%d/%s", pub->model, pub->version, files[i].name);
-		publish(jobs, HOST_RESULT | HOST_FSYNC, data[i], len[i], path, on_published, pub);
+		jobs_publish_then(jobs, HOST_RESULT | HOST_FSYNC, data[i], len[i], path, on_published, pub);
 	}
 out:
 	for (int i = 0; i < 4; i++)

@@ -164,6 +164,7 @@ struct jobs {
 	struct trainer trainer;
 	struct scanner scanner;
 	struct publishing *publishing;
+	struct announced *announced; /* dataset.json on its way */
 	struct reaper reaper;
 	struct loop_timer *kick;
 };
@@ -203,7 +204,8 @@ void dataset_cache_bad(struct jobs *jobs, const char *name, int c, int h, int w)
 /* Adds up the fingerprint and, when asked to, the files, which the caller frees on failure too. */
 int dataset_walk(struct dataset_entry *ds, struct dataset_walk *walk);
 void scan_files_free(struct scan_file *files, size_t n);
-int cache_record(struct dataset_entry *ds, struct cache *c);
+/* The cache is READY: recorded now, or, when it is the one that dataset.json comes of, when that is visible. */
+int dataset_scanned(struct dataset_entry *ds, struct cache *c, const void *json, size_t len);
 int dataset_recover(struct jobs *jobs);
 void dataset_free_all(struct jobs *jobs);
 void dataset_status(struct jobs *jobs, struct buf *ret);
@@ -218,6 +220,9 @@ void scan_kill(struct jobs *jobs);
 /* Publishes at the path; what can't be is logged. */
 void jobs_publish(struct jobs *jobs, unsigned flags, const void *data, size_t len, const char *path, ...)
 	__attribute__((format(printf, 5, 6)));
+/* At `path`; done (may be NULL) is called from the loop, or, if it fails at once, before this returns. */
+void jobs_publish_then(struct jobs *jobs, unsigned flags, const void *data, size_t len, const char *path,
+		       void (*done)(void *data, int r, int64_t visible), void *done_data);
 void job_log(struct job *job, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void job_publish_state(struct job *job);
 void job_publish_progress(struct job *job);

@@ -210,21 +210,22 @@ static int on_scanned(struct jobs *jobs, const struct wire_message *m)
 	r = io_read(m->fds[0], MAX_JSON, &json, &len);
 	if (r < 0)
 		return r;
-	if (!*s->cache->shape)
-		jobs_publish(jobs, HOST_RESULT, json, len, "datasets/%s/dataset.json", s->ds->name);
-	free(json);
 	if (err.code != ERR_NONE) {
+		if (!*s->cache->shape)
+			jobs_publish(jobs, HOST_RESULT, json, len, "datasets/%s/dataset.json", s->ds->name);
 		fail(jobs, &err);
-		return 0;
+		goto out;
 	}
-	r = cache_record(s->ds, s->cache);
+	s->cache->state = CACHE_READY;
+	r = dataset_scanned(s->ds, s->cache, json, len);
 	if (r < 0) {
 		err_set(&err, ERR_IO, "the record of the decoded cache: %s", strerror(-r));
 		fail(jobs, &err);
-		return 0;
+		goto out;
 	}
-	s->cache->state = CACHE_READY;
 	last_word(jobs);
+out:
+	free(json);
 	return 0;
 }
 

@@ -69,6 +69,29 @@ static void test_dataset_changes(void **state)
 	assert_int_equal(count_caches(f), 0);
 }
 
+/* Killed between the end of a scan and its dataset.json: the one of the older scan is not taken for it. */
+static void test_unseen_json(void **state)
+{
+	struct fixture *f = *state;
+
+	fixture_write_dataset(f, "toy", 3);
+	jobs_dataset_changed(f->jobs, "toy");
+	f->scans = 1;
+	assert_true(dirhost_run_until(f->loop, scanned, f, 20));
+	dirhost_write(&f->host, "datasets/toy/train/c1/new.png", "x", 1);
+	dirhost_write(&f->host, "datasets/toy/dataset.json", "old", 3);
+	f->host.deaf = true;
+	jobs_dataset_changed(f->jobs, "toy");
+	f->scans = 2;
+	assert_true(dirhost_run_until(f->loop, scanned, f, 20));
+	fixture_run(f, 0.1);
+	f->host.deaf = false;
+	fixture_restart(f);
+	fixture_run(f, 0.2);
+	assert_int_equal(shared->scans, 3);
+	assert_true(fixture_text_has(f, "datasets/toy/dataset.json", "classes"));
+}
+
 /* What is written all the time keeps the scanner from nobody else. */
 static void test_busy_dataset(void **state)
 {
@@ -228,13 +251,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
-		TEST(test_dataset_changes),
-		TEST(test_busy_dataset),
-		TEST(test_wait_for_scan),
-		TEST(test_scan_deaths),
-		TEST(test_scan_crashers),
-		TEST(test_scan_hangs),
-		cmocka_unit_test(test_scan_nonsense),
+		TEST(test_dataset_changes), TEST(test_unseen_json),
+		TEST(test_busy_dataset),    TEST(test_wait_for_scan),
+		TEST(test_scan_deaths),     TEST(test_scan_crashers),
+		TEST(test_scan_hangs),      cmocka_unit_test(test_scan_nonsense),
 		TEST(test_empty_dataset),
 	};
 
