@@ -7,6 +7,8 @@ A writer that says what it was promised, and a check of that after a crash.
     manifest.py check MNT MANIFEST kill|power after the next mount: the tree holds it; MANIFEST then says what is there
     manifest.py end MNT MANIFEST              every submitted instance has exactly one answer
 
+Batches come as directories and, three of ten, as archives; after the crash an archive is either unpacked, whole, or yet to be.
+
 A path's history is a list of versions. kill: the last one acknowledged, or one begun after it, is there. power: the last one
 that was acknowledged after an fsync, or one after it. A version is whole if its bytes were promised (closed; for power: fsynced),
 else each byte of it is right or missing; what was promised before an append is right in any case. An answer that was
@@ -16,7 +18,7 @@ DISK: where the state's disk is mounted, if it is one that the test shuts down. 
 nothing (Linux 6.18: 9 of 300 shutdowns, with a program that only appends and fdatasyncs): the log is thrown away, the inode thereby
 unpinned, and fsync finds nothing left to wait for. So an fsync counts when the disk was still there after it, as its own fsync then says.
 """
-import collections, csv, errno, hashlib, json, os, random, shutil, sys, threading, time
+import collections, csv, errno, hashlib, io, json, os, random, shutil, sys, tarfile, threading, time
 
 KEEP_ROUNDS = 2
 GONE = {errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.EROFS, errno.ENODEV}
@@ -26,6 +28,10 @@ def content(v):
     """Of version {"seed", "size"}; a smaller size is a prefix."""
     block = hashlib.shake_128(v["seed"].encode()).digest(4099)
     return (block * (v["size"] // len(block) + 1))[: v["size"]]
+
+
+def member_of(batch, name, size):
+    return {"seed": "%s/%s" % (batch, name), "size": size}
 
 
 class Writer:
@@ -127,16 +133,34 @@ class Writer:
             n += 1
             name, sync = "b%d-%d" % (self.round, n), rng.random() < 0.5
             names = ["%d.png" % i for i in range(rng.randrange(1, 40))]
-            os.mkdir("%s/.%s" % (base, name))
-            for i in names:
-                with open("%s/.%s/%s" % (base, name, i), "wb") as f:
-                    f.write(b"x" * rng.randrange(2000))
-            os.rename("%s/.%s" % (base, name), "%s/%s" % (base, name))
+            archive = rng.random() < 0.3
+            if archive:
+                self.archive(base, name, names, sync, rng.randrange(5000))
+            else:
+                os.mkdir("%s/.%s" % (base, name))
+                for i in names:
+                    with open("%s/.%s/%s" % (base, name, i), "wb") as f:
+                        f.write(b"x" * rng.randrange(2000))
+                os.rename("%s/.%s" % (base, name), "%s/%s" % (base, name))
             if sync:
                 self.sync_dir("infer/app/in")
-            self.say(t="s", p=name, names=names, d=sync)
+            self.say(t="s", p=name, names=names, d=sync, archive=archive)
             with self.lock:
                 self.open_batches[name] = set(names)
+
+    def archive(self, base, name, names, sync, size):
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w") as tar:
+            for i in names:
+                member = tarfile.TarInfo(i)
+                member.size = size
+                tar.addfile(member, io.BytesIO(content(member_of(name, i, size))))
+        with open("%s/.%s.tar" % (base, name), "wb") as f:
+            f.write(data.getvalue())
+            f.flush()
+            if sync:
+                os.fsync(f.fileno())
+        os.rename("%s/.%s.tar" % (base, name), "%s/%s.tar" % (base, name))
 
     def answers(self):
         rng = random.Random()
@@ -276,8 +300,17 @@ class Check:
         for name, s in self.submitted.items():
             if self.power and not s["d"]:
                 continue
-            if set(s["names"]) != {n for n in os.listdir("%s/infer/app/in/%s" % (self.mnt, name))}:
-                self.fault("in/%s lacks some of its instances" % name)
+            batch = "infer/app/in/" + name
+            if s["archive"] and not os.path.exists(os.path.join(self.mnt, batch)):
+                if not os.path.exists(os.path.join(self.mnt, batch + ".tar")):  # else it is yet to be unpacked
+                    self.fault("%s.tar is gone" % batch)
+            elif set(s["names"]) != set(os.listdir(os.path.join(self.mnt, batch))):
+                self.fault("%s lacks some of its instances" % batch)
+            elif s["archive"]:
+                for n in s["names"]:
+                    data = self.read("%s/%s" % (batch, n))
+                    if data != content(member_of(name, n, len(data))) or len(data) >= 5000:
+                        self.fault("%s/%s is not what the archive holds" % (batch, n))
         self.counts = (len(self.history), len(self.submitted), len(self.seen))
         self.compact(there)
         print("held: %d paths, %d batches, %d answers seen" % self.counts)
@@ -307,9 +340,11 @@ class Check:
     def end(self):
         base = os.path.join(self.mnt, "infer/app")
         answered, started = 0, time.monotonic()
-        for name in sorted(os.listdir(base + "/in")):
-            if name.startswith("."):
-                continue
+        batches = {n for n in os.listdir(base + "/in") if not n.startswith(".") and not n.endswith(".tar")}
+        batches |= {n for n, s in self.submitted.items() if s["d"] or not self.power}
+        for name in sorted(batches):
+            while not os.path.exists("%s/in/%s" % (base, name)) and time.monotonic() < started + 60:
+                time.sleep(0.05)  # an archive
             wanted = set(os.listdir("%s/in/%s" % (base, name)))
             until = started + 60
             while time.monotonic() < until:

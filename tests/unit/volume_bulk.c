@@ -635,16 +635,19 @@ static uint64_t share(const char *name, const char *batch)
 	return attr.ino;
 }
 
-static void same_shared(const char *batch)
+static void same_member(const char *batch, const char *name, const void *data, size_t len)
 {
 	char path[32];
 
-	sprintf(path, "%s/a", batch);
-	same(path, archive_bytes + 100, 1000);
-	sprintf(path, "%s/b", batch);
-	same(path, archive_bytes + 1500, 150000);
-	sprintf(path, "%s/c", batch);
-	same(path, "written", 7);
+	assert_true(snprintf(path, sizeof(path), "%s/%s", batch, name) < (int)sizeof(path));
+	same(path, data, len);
+}
+
+static void same_shared(const char *batch)
+{
+	same_member(batch, "a", archive_bytes + 100, 1000);
+	same_member(batch, "b", archive_bytes + 1500, 150000);
+	same_member(batch, "c", "written", 7);
 }
 
 static void remove_shared(const char *batch)
