@@ -1,23 +1,16 @@
 #include "sched/internal.h"
 #include "sched/result.h"
 
-#include "engine/base/json.h"
 #include "engine/base/log.h"
 
-#include <cjson/cJSON.h>
-
 #include <errno.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define SCHEDULE_ROWS 1000              /* schedule.csv keeps the newest; chosen */
-#define STATS_NS      (200 * NS_PER_MS) /* at most 5 a second (DESIGN section 1) */
 #define LOAD_AGAIN_NS NS_PER_S
-#define MAX_GENERATED (1 << 20)
 
 static const char *const state_names[] = {[ENDPOINT_STOPPED] = "stopped",
 					  [ENDPOINT_STARTING] = "starting",
@@ -42,22 +35,6 @@ char *endpoint_path(const struct endpoint *ep, char *ret, size_t size, const cha
 	return ret;
 }
 
-static void publish_text(struct endpoint *ep, const char *name, const struct buf *text)
-{
-	struct sched *s = ep->s;
-	char path[MAX_NAME + 64];
-	int r = text->failed ? -ENOMEM : 0;
-
-	if (ep->gone)
-		return;
-	endpoint_path(ep, path, sizeof(path), "%s", name);
-	if (r == 0)
-		r = s->ops->publish(s->host, &(struct host_publication){
-						     .path = path, .content = text->data, .len = text->len});
-	if (r < 0 && !s->stopping)
-		log_error("%s: publishing: %s", path, strerror(-r));
-}
-
 /* Every transition goes through here: the files state and error always say what is. */
 static void set_state(struct endpoint *ep, enum endpoint_state state, const struct err *err)
 {
@@ -67,11 +44,11 @@ static void set_state(struct endpoint *ep, enum endpoint_state state, const stru
 	ep->state = state;
 	ep->err = err ? *err : ERR_INIT;
 	buf_addf(&text, "%s\n", state_names[state]);
-	publish_text(ep, "state", &text);
+	endpoint_publish(ep, "state", &text);
 	buf_clear(&text);
 	if (state == ENDPOINT_FAILED) {
 		buf_addf(&text, "%s\n", err_format(&ep->err, line, sizeof(line)));
-		publish_text(ep, "error", &text);
+		endpoint_publish(ep, "error", &text);
 	} else if (!ep->gone) {
 		ep->s->ops->unpublish(ep->s->host, endpoint_path(ep, path, sizeof(path), "error"));
 	}
@@ -284,39 +261,6 @@ static int copy_labels(struct endpoint *ep, const char *const *labels, int n)
 	return ep->n_labels == n ? 0 : -ENOMEM;
 }
 
-/* Rows of the last run belong on if they are of the same sub-models. */
-static void recover_schedule(struct endpoint *ep)
-{
-	struct sched *s = ep->s;
-	struct buf header = BUF_INIT;
-	struct host_entry e;
-	char path[MAX_NAME + 64];
-	void *old = NULL;
-	size_t len = 0;
-
-	result_schedule_header(&header, ep);
-	if (header.failed || !header.data)
-		goto out; /* no memory: the rows stay as they are */
-	if (ep->schedule.len >= header.len && memcmp(ep->schedule.data, header.data, header.len) == 0)
-		goto out;
-	endpoint_path(ep, path, sizeof(path), "schedule.csv");
-	if (!ep->schedule.len && s->ops->lookup(s->host, path, &e) == 0 && !e.is_dir &&
-	    s->ops->read(s->host, e.ino, MAX_GENERATED, &old, &len) == 0 && len >= header.len &&
-	    memcmp(old, header.data, header.len) == 0) {
-		buf_add(&header, (const char *)old + header.len, len - header.len);
-	}
-	free(old);
-	buf_release(&ep->schedule);
-	ep->schedule = header;
-	ep->schedule_rows = 0;
-	for (size_t i = 0; i < header.len; i++)
-		ep->schedule_rows += header.data[i] == '\n';
-	ep->schedule_rows -= ep->schedule_rows > 0;
-	return;
-out:
-	buf_release(&header);
-}
-
 void endpoint_loaded(void *data, uint32_t number, int r, const struct err *err,
 		     const struct submodel *submodels, int n, const char *const *labels, int n_labels)
 {
@@ -345,9 +289,9 @@ void endpoint_loaded(void *data, uint32_t number, int r, const struct err *err,
 	ep->n_submodels = n;
 	dispatch_set_ready(ep, true);
 	result_slices(&text, ep);
-	publish_text(ep, "slices.csv", &text);
+	endpoint_publish(ep, "slices.csv", &text);
 	buf_release(&text);
-	recover_schedule(ep);
+	endpoint_recover_schedule(ep);
 	if (ep->state != ENDPOINT_RUNNING)
 		set_state(ep, ENDPOINT_RUNNING, NULL);
 	endpoint_publish_stats(ep);
@@ -455,94 +399,4 @@ void endpoint_recover(struct endpoint *ep)
 			endpoint_spec(ep, text, len);
 	}
 	free(text);
-}
-
-/* --- stats.json and schedule.csv --- */
-
-static double digits(double x, double scale)
-{
-	return round(x * scale) / scale;
-}
-
-static void print_stats(struct buf *ret, const struct endpoint *ep)
-{
-	const struct stats *st = &ep->stats;
-	uint64_t all = st->ok + st->late + st->dropped + st->failed;
-	cJSON *json = cJSON_CreateObject(), *latency;
-
-	if (!json) {
-		ret->failed = true;
-		return;
-	}
-	cJSON_AddStringToObject(json, "model", endpoint_model(ep));
-	cJSON_AddNumberToObject(json, "version", ep->version);
-	cJSON_AddNumberToObject(json, "throughput", digits(stats_throughput(st, loop_now(ep->s->loop)), 100));
-	latency = cJSON_AddObjectToObject(json, "latency_ms");
-	if (latency) {
-		cJSON_AddNumberToObject(latency, "p50", digits(stats_quantile_ms(st, 0.5), 1e3));
-		cJSON_AddNumberToObject(latency, "p90", digits(stats_quantile_ms(st, 0.9), 1e3));
-		cJSON_AddNumberToObject(latency, "p99", digits(stats_quantile_ms(st, 0.99), 1e3));
-	}
-	cJSON_AddNumberToObject(json, "effective_accuracy",
-				all ? digits(100 * st->gained / (double)all, 1e4) : 0);
-	cJSON_AddNumberToObject(json, "tasks", (double)st->tasks);
-	cJSON_AddNumberToObject(json, "ok", (double)st->ok);
-	cJSON_AddNumberToObject(json, "late", (double)st->late);
-	cJSON_AddNumberToObject(json, "dropped", (double)st->dropped);
-	cJSON_AddNumberToObject(json, "failed", (double)st->failed);
-	cJSON_AddNumberToObject(json, "explained", (double)st->explained);
-	cJSON_AddNumberToObject(json, "queued", (double)ep->instances.count);
-	cJSON_AddNumberToObject(json, "worker_deaths", (double)st->worker_deaths);
-	cJSON_AddNumberToObject(json, "publish_ms", digits(ep->s->outbox.cost.of_late / 1e6, 1e4));
-	json_print(ret, json);
-	cJSON_Delete(json);
-}
-
-static void publish_stats(void *data)
-{
-	struct endpoint *ep = data;
-	struct buf text = BUF_INIT;
-
-	ep->stats_timer = NULL;
-	print_stats(&text, ep);
-	publish_text(ep, "stats.json", &text);
-	buf_release(&text);
-	if (ep->schedule.len)
-		publish_text(ep, "schedule.csv", &ep->schedule);
-	/* The throughput falls to 0 when nothing comes any more. */
-	if (stats_throughput(&ep->stats, loop_now(ep->s->loop)) > 0)
-		ep->stats_timer =
-			loop_timer_at(ep->s->loop, loop_now(ep->s->loop) + NS_PER_S, publish_stats, ep);
-	ep->stats_soon = false;
-}
-
-void endpoint_publish_stats(struct endpoint *ep)
-{
-	if (ep->stats_soon || ep->gone)
-		return;
-	loop_timer_cancel(ep->s->loop, ep->stats_timer);
-	ep->stats_timer = loop_timer_at(ep->s->loop, loop_now(ep->s->loop) + STATS_NS, publish_stats, ep);
-	ep->stats_soon = ep->stats_timer != NULL;
-}
-
-void endpoint_schedule_row(struct endpoint *ep, const struct task *task)
-{
-	if (!ep->n_submodels)
-		return; /* never ran: every instance was dropped or removed, and the columns are not known */
-	if (ep->schedule_rows >= 2 * SCHEDULE_ROWS) { /* the older half goes */
-		struct buf rest = BUF_INIT;
-		const char *p = ep->schedule.data;
-
-		result_schedule_header(&rest, ep);
-		for (size_t i = 0; i <= ep->schedule_rows - SCHEDULE_ROWS && p; i++)
-			p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL;
-		if (p)
-			buf_adds(&rest, p);
-		buf_release(&ep->schedule);
-		ep->schedule = rest;
-		ep->schedule_rows = SCHEDULE_ROWS;
-	}
-	result_schedule_row(&ep->schedule, task);
-	ep->schedule_rows++;
-	endpoint_publish_stats(ep);
 }

@@ -21,6 +21,7 @@
 
 struct sched;
 struct loop_timer;
+struct task;
 
 enum endpoint_state { ENDPOINT_STOPPED, ENDPOINT_STARTING, ENDPOINT_RUNNING, ENDPOINT_FAILED };
 
@@ -71,16 +72,20 @@ void endpoint_free(struct endpoint *ep);
 void endpoint_recover(struct endpoint *ep);
 
 /* The executor's events. */
-struct task;
-void endpoint_schedule_row(struct endpoint *ep, const struct task *task);
 void endpoint_loaded(void *s, uint32_t number, int r, const struct err *err, const struct submodel *submodels,
 		     int n, const char *const *labels, int n_labels);
 void endpoint_died(void *s);
 
 const char *endpoint_state_name(enum endpoint_state state);
-void endpoint_publish_stats(struct endpoint *ep); /* stats.json and schedule.csv, soon */
 /* Paths in the tree: "infer/APP/" and the rest. Returns ret. */
 char *endpoint_path(const struct endpoint *ep, char *ret, size_t size, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+
+/* --- endpoint_files.c --- */
+
+void endpoint_publish(struct endpoint *ep, const char *name, const struct buf *text); /* as infer/APP/NAME */
+void endpoint_schedule_row(struct endpoint *ep, const struct task *task);
+void endpoint_publish_stats(struct endpoint *ep);    /* stats.json and schedule.csv, soon */
+void endpoint_recover_schedule(struct endpoint *ep); /* as it lies there, if it is of the same sub-models */
 
 #endif
