@@ -2,11 +2,8 @@
  * The inference worker: endpoints, each a model with a session for every slice at the batch size S.
  * Mini-batches are decoded by all threads, the readable instances moved together, and run at once; one that
  * can't be decoded fails alone. Messages are answered in the order in which they came.
- *
- * Grad-CAM runs in a session of its own (it keeps activations and gradients) of CAM_BATCH instances, made
- * when first asked for and kept for one sub-model at a time, so that memory stays within the promise.
  */
-#include "sched/worker/worker.h"
+#include "sched/worker/infer_private.h"
 
 #include "engine/backend.h"
 #include "engine/base/clock.h"
@@ -16,7 +13,6 @@
 #include "sched/executor.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,45 +22,13 @@
 
 #define MAX_JSON       (UINT64_C(16) << 20)
 #define MAX_BATCH      65536
-#define CAM_BATCH      8
-#define CAM_SIDE       1024 /* larger images are shrunk before the heat map is drawn over them */
-#define ANSWERS_A_TIME 64   /* with the longest error texts these fit in WIRE_MAX */
+#define ANSWERS_A_TIME 64 /* with the longest error texts these fit in WIRE_MAX */
 #define NAMES_BYTES    (32 * 1024)
 #define MEASURE_WARM   3                   /* packed weights, touched memory, woken threads */
 #define MEASURE_RUNS   11                  /* the median of so many … */
 #define MEASURE_NS     INT64_C(1000000000) /* … or of as many as this allows, at least one */
-#define BACKEND        "onednn"
 
-struct endpoint {
-	struct endpoint *next;
-	uint32_t number;
-	int batch, classes, channels, height, width, threads;
-	size_t image_size; /* C·H·W */
-	bool gradcam;
-	struct model *model;
-	int n_slices;
-	struct session *sessions[MODEL_MAX_RATES];
-	struct session *cam; /* of slice cam_slice; NULL: not made */
-	int cam_slice;
-	uint8_t *pixels;             /* (batch, H, W, C) */
-	float *logits;               /* (batch, classes) */
-	struct wire_answer *answers; /* (batch) */
-	struct wire_top *tops;       /* (batch, MAX_TOP) */
-	struct err *errs;            /* (batch) */
-};
-
-struct infer {
-	struct worker *w;
-	struct endpoint *endpoints;
-};
-
-/* A file's bytes, mapped. */
-struct map {
-	const uint8_t *data;
-	size_t len;
-};
-
-static int map_fd(struct map *ret, int fd)
+int map_open(struct map *ret, int fd)
 {
 	struct stat st;
 	void *data;
@@ -82,7 +46,7 @@ static int map_fd(struct map *ret, int fd)
 	return 0;
 }
 
-static void unmap(struct map *map)
+void map_close(struct map *map)
 {
 	if (map->len)
 		munmap((void *)map->data, map->len);
@@ -90,7 +54,7 @@ static void unmap(struct map *map)
 
 /* --- endpoints --- */
 
-static void endpoint_free(struct endpoint *e)
+static void endpoint_free(struct infer_endpoint *e)
 {
 	if (!e)
 		return;
@@ -106,9 +70,9 @@ static void endpoint_free(struct endpoint *e)
 	free(e);
 }
 
-static struct endpoint *find(struct infer *in, uint32_t number)
+struct infer_endpoint *infer_find(struct infer *in, uint32_t number)
 {
-	struct endpoint *e = in->endpoints;
+	struct infer_endpoint *e = in->endpoints;
 
 	while (e && e->number != number)
 		e = e->next;
@@ -117,8 +81,8 @@ static struct endpoint *find(struct infer *in, uint32_t number)
 
 static void unload(struct infer *in, uint32_t number)
 {
-	for (struct endpoint **p = &in->endpoints; *p; p = &(*p)->next) {
-		struct endpoint *e = *p;
+	for (struct infer_endpoint **p = &in->endpoints; *p; p = &(*p)->next) {
+		struct infer_endpoint *e = *p;
 
 		if (e->number != number)
 			continue;
@@ -151,12 +115,13 @@ static int set_labels(struct model *model, int classes, int fd, struct err *err)
 	return r < 0 ? err_set(err, ERR_BAD_MODEL, "labels.txt: %s", strerror(-r)) : 0;
 }
 
-static int endpoint_new(struct endpoint **ret, const struct wire_message *m, int threads, struct err *err)
+static int endpoint_new(struct infer_endpoint **ret, const struct wire_message *m, int threads,
+			struct err *err)
 {
-	const struct backend *backend = backend_find(BACKEND);
+	const struct backend *backend = backend_find(INFER_BACKEND);
 	struct map json = {0}, weights = {0};
 	const struct model_info *info;
-	struct endpoint *e;
+	struct infer_endpoint *e;
 	int r;
 
 	if (m->load.batch < 1 || m->load.batch > MAX_BATCH)
@@ -164,15 +129,15 @@ static int endpoint_new(struct endpoint **ret, const struct wire_message *m, int
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;
-	r = map_fd(&json, m->fds[0]);
+	r = map_open(&json, m->fds[0]);
 	if (r == 0)
-		r = map_fd(&weights, m->fds[1]);
+		r = map_open(&weights, m->fds[1]);
 	if (r == 0 && json.len > MAX_JSON)
 		r = err_set(err, ERR_BAD_MODEL, "model.json has %zu bytes", json.len);
 	if (r == 0)
 		r = model_load(&e->model, (const char *)json.data, json.len, weights.data, weights.len, err);
-	unmap(&json);
-	unmap(&weights);
+	map_close(&json);
+	map_close(&weights);
 	if (r < 0)
 		goto out;
 	info = model_info(e->model);
@@ -243,7 +208,7 @@ static void answer_top(struct wire_answer *a, struct wire_top *top, const float 
 }
 
 /* Fills e->answers[0…n); data[i] are the files' bytes. */
-static void run_batch(struct endpoint *e, int slice, const struct map *data, int n)
+static void run_batch(struct infer_endpoint *e, int slice, const struct map *data, int n)
 {
 	int good = 0, r;
 
@@ -292,7 +257,7 @@ static void run_batch(struct endpoint *e, int slice, const struct map *data, int
 }
 
 /* Where each instance lies in the pack; false when the lengths go beyond it. */
-static bool split(struct map *ret, const struct map *pack, const uint64_t *len, size_t stride, int n)
+bool map_split(struct map *ret, const struct map *pack, const uint64_t *len, size_t stride, int n)
 {
 	size_t at = 0;
 
@@ -307,7 +272,7 @@ static bool split(struct map *ret, const struct map *pack, const uint64_t *len, 
 	return true;
 }
 
-static int send_answers(struct infer *in, const struct wire_message *m, struct endpoint *e,
+static int send_answers(struct infer *in, const struct wire_message *m, struct infer_endpoint *e,
 			int64_t compute_ns)
 {
 	uint32_t n = m->run.n_inputs;
@@ -331,20 +296,20 @@ static int send_answers(struct infer *in, const struct wire_message *m, struct e
 
 static int on_run(struct infer *in, const struct wire_message *m)
 {
-	struct endpoint *e = find(in, m->run.endpoint);
+	struct infer_endpoint *e = infer_find(in, m->run.endpoint);
 	int64_t start = clock_monotonic_ns();
 	struct map pack = {0}, *data;
 	int n = (int)m->run.n_inputs, r;
 
 	if (!e || m->run.n_inputs > (uint32_t)e->batch || m->run.submodel >= (uint32_t)e->n_slices)
 		return -EPROTO;
-	r = map_fd(&pack, m->fds[0]);
+	r = map_open(&pack, m->fds[0]);
 	if (r < 0)
 		return r;
 	data = calloc((size_t)n + 1, sizeof(*data));
 	if (!data)
 		r = -ENOMEM;
-	else if (!split(data, &pack, n ? &m->run.inputs->len : NULL, sizeof(*m->run.inputs), n))
+	else if (!map_split(data, &pack, n ? &m->run.inputs->len : NULL, sizeof(*m->run.inputs), n))
 		r = -EPROTO;
 	if (r == 0) {
 		for (int i = 0; i < n; i++)
@@ -353,7 +318,7 @@ static int on_run(struct infer *in, const struct wire_message *m)
 		r = send_answers(in, m, e, clock_monotonic_ns() - start);
 	}
 	free(data);
-	unmap(&pack);
+	map_close(&pack);
 	return r;
 }
 
@@ -367,7 +332,7 @@ static int compare_ns(const void *a, const void *b)
 }
 
 /* Median time of a mini-batch of n instances like `png`, decoding included. */
-static int64_t measure(struct endpoint *e, int slice, const struct map *data, int n)
+static int64_t measure(struct infer_endpoint *e, int slice, const struct map *data, int n)
 {
 	int64_t times[MEASURE_RUNS], start = clock_monotonic_ns();
 	int runs = 0;
@@ -386,7 +351,7 @@ static int64_t measure(struct endpoint *e, int slice, const struct map *data, in
 
 /* Measured with noise as PNG of the input's shape: what real instances take to decode depends on their size
  * and format, and the scheduler keeps the times current as they come. */
-static int profile(struct endpoint *e, struct wire_submodel *submodels)
+static int profile(struct infer_endpoint *e, struct wire_submodel *submodels)
 {
 	const struct model_info *info = model_info(e->model);
 	int channels = e->channels == 1 ? 1 : 3;
@@ -421,7 +386,7 @@ out:
 	return r;
 }
 
-static int send_labels(struct infer *in, const struct endpoint *e)
+static int send_labels(struct infer *in, const struct infer_endpoint *e)
 {
 	struct wire_name names[256];
 	struct wire_message m = {.type = WIRE_LABELS, .labels = {.endpoint = e->number, .names = names}};
@@ -446,7 +411,7 @@ static int on_load(struct infer *in, const struct wire_message *m)
 {
 	struct wire_message answer = {.type = WIRE_LOADED, .loaded = {.endpoint = m->load.endpoint}};
 	struct wire_submodel submodels[MODEL_MAX_RATES];
-	struct endpoint *e = NULL;
+	struct infer_endpoint *e = NULL;
 	struct err err = ERR_INIT;
 	int r;
 
@@ -477,138 +442,6 @@ static int on_load(struct infer *in, const struct wire_message *m)
 	return worker_send(in->w, &answer);
 }
 
-/* --- pictures --- */
-
-static int cam_session(struct endpoint *e, int slice, struct err *err)
-{
-	if (e->cam && e->cam_slice == slice)
-		return 0;
-	session_free(e->cam);
-	e->cam = NULL;
-	e->cam_slice = slice;
-	return session_new(&e->cam, e->model, backend_find(BACKEND),
-			   &(struct session_options){.rate = model_info(e->model)->rates[slice],
-						     .batch = CAM_BATCH,
-						     .gradcam = true,
-						     .threads = e->threads},
-			   err);
-}
-
-/* Appends the PNG of one instance to fd. 0: no picture. */
-static uint64_t draw(const struct endpoint *e, const struct map *data, const struct wire_wish *wish,
-		     const float *heat, int h, int w, int fd)
-{
-	struct image image = {0}, small = {0}, over = {0};
-	struct buf png = BUF_INIT;
-	uint64_t len = 0;
-	char score[32];
-	int r;
-
-	snprintf(score, sizeof(score), "%.6f", (double)wish->score);
-	const struct image_text texts[] = {{"label", model_label(e->model, (int)wish->label)},
-					   {"score", score}};
-
-	r = image_decode(&image, data->data, data->len, 0, NULL);
-	if (r == 0 && (image.height > CAM_SIDE || image.width > CAM_SIDE)) {
-		double scale = (double)CAM_SIDE / (image.height > image.width ? image.height : image.width);
-		int sh = (int)lround(image.height * scale), sw = (int)lround(image.width * scale);
-
-		r = image_resize(&small, &image, sh ? sh : 1, sw ? sw : 1);
-		if (r == 0) {
-			image_release(&image);
-			image = small;
-		}
-	}
-	if (r == 0)
-		r = image_heat_overlay(&over, &image, heat, h, w);
-	if (r == 0)
-		r = image_encode_png(&png, &over, texts, 2);
-	if (r == 0)
-		r = io_write(fd, png.data, png.len);
-	if (r == 0)
-		len = png.len;
-	buf_release(&png);
-	image_release(&image);
-	image_release(&over);
-	return len;
-}
-
-/* Up to CAM_BATCH instances; what can't be drawn has length 0. */
-static int explain_some(struct endpoint *e, const struct map *data, const struct wire_wish *wishes,
-			struct wire_picture *pictures, int n, int fd)
-{
-	int h, w, at[CAM_BATCH], labels[CAM_BATCH], good = 0, r;
-	uint8_t *pixels = malloc(CAM_BATCH * e->image_size);
-	float *logits = malloc(CAM_BATCH * sizeof(float) * (size_t)e->classes), *heat = NULL;
-
-	session_gradcam_shape(e->cam, &h, &w);
-	if (h > 0 && w > 0)
-		heat = malloc(CAM_BATCH * sizeof(float) * (size_t)h * (size_t)w);
-	r = pixels && logits && heat ? 0 : -ENOMEM;
-	for (int i = 0; r == 0 && i < n; i++) {
-		if (wishes[i].label >= (uint32_t)e->classes ||
-		    image_load(pixels + (size_t)good * e->image_size, e->height, e->width, e->channels,
-			       data[i].data, data[i].len, NULL) < 0)
-			continue;
-		labels[good] = (int)wishes[i].label;
-		at[good++] = i;
-	}
-	if (r == 0 && good)
-		r = session_forward(e->cam, pixels, good, logits);
-	if (r == 0 && good)
-		r = session_gradcam(e->cam, labels, good, heat);
-	for (int i = 0; r == 0 && i < good; i++)
-		pictures[at[i]].len =
-			draw(e, &data[at[i]], &wishes[at[i]], heat + (size_t)i * (size_t)(h * w), h, w, fd);
-	free(pixels);
-	free(logits);
-	free(heat);
-	return r;
-}
-
-static int on_explain(struct infer *in, const struct wire_message *m)
-{
-	struct wire_message answer = {
-		.type = WIRE_PICTURES, .n_fds = 1, .fds = {-1}, .pictures = {.batch = m->explain.batch}};
-	struct endpoint *e = find(in, m->explain.endpoint);
-	int64_t start = clock_monotonic_ns();
-	int n = (int)m->explain.n_wishes, r;
-	struct map pack = {0}, *data = NULL;
-	struct err err = ERR_INIT;
-
-	if (!e || m->explain.n_wishes > (uint32_t)e->batch || m->explain.submodel >= (uint32_t)e->n_slices)
-		return -EPROTO;
-	r = map_fd(&pack, m->fds[0]);
-	if (r < 0)
-		return r;
-	data = calloc((size_t)n + 1, sizeof(*data));
-	answer.pictures.pictures = calloc((size_t)n + 1, sizeof(*answer.pictures.pictures));
-	answer.pictures.n_pictures = (uint32_t)n;
-	if (!data || !answer.pictures.pictures)
-		r = -ENOMEM;
-	else if (!split(data, &pack, n ? &m->explain.wishes->len : NULL, sizeof(*m->explain.wishes), n))
-		r = -EPROTO;
-	if (r == 0)
-		r = io_memfd_new("pictures", &answer.fds[0]);
-	/* What can't be explained has no pictures: all lengths stay 0. */
-	if (r == 0 && cam_session(e, (int)m->explain.submodel, &err) == 0)
-		for (int i = 0; i < n; i += CAM_BATCH)
-			explain_some(e, data + i, m->explain.wishes + i, answer.pictures.pictures + i,
-				     n - i < CAM_BATCH ? n - i : CAM_BATCH, answer.fds[0]);
-	if (r == 0)
-		r = io_memfd_seal(answer.fds[0]);
-	if (r == 0) {
-		answer.pictures.compute_ns = (uint64_t)(clock_monotonic_ns() - start);
-		r = worker_send(in->w, &answer);
-	}
-	if (answer.fds[0] >= 0)
-		close(answer.fds[0]);
-	free(answer.pictures.pictures);
-	free(data);
-	unmap(&pack);
-	return r;
-}
-
 int infer_worker(struct worker *w)
 {
 	struct infer in = {.w = w};
@@ -627,7 +460,7 @@ int infer_worker(struct worker *w)
 			r = on_run(&in, &m);
 			break;
 		case WIRE_EXPLAIN:
-			r = on_explain(&in, &m);
+			r = infer_explain(&in, &m);
 			break;
 		default:
 			r = -EPROTO;
