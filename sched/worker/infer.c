@@ -13,6 +13,7 @@
 #include "sched/executor.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
