@@ -181,6 +181,18 @@ static int read_weights(struct model *model, const void *weights, size_t len, st
 	return r;
 }
 
+/* Format 1 knew the CIFAR shape of a ResNet only, also of depth 50 and 152. */
+static void from_format_1(const cJSON *root)
+{
+	const char *format = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, "format"));
+	cJSON *net = cJSON_GetObjectItemCaseSensitive(root, "net");
+	const char *arch = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(net, "arch"));
+
+	if ((!format || strcmp(format, "inferfs-model-1") == 0) && cJSON_IsObject(net) &&
+	    (!arch || strcmp(arch, "resnet") == 0) && !cJSON_HasObjectItem(net, "style"))
+		cJSON_AddStringToObject(net, "style", "cifar");
+}
+
 int model_load(struct model **ret, const char *json, size_t json_len, const void *weights, size_t weights_len,
 	       struct err *err)
 {
@@ -196,6 +208,7 @@ int model_load(struct model **ret, const char *json, size_t json_len, const void
 		r = err_set(err, ERR_BAD_MODEL, "model.json is not a JSON object");
 		goto out;
 	}
+	from_format_1(root);
 	r = read_info(root, &info, test_accuracy, &why);
 	if (r == 0)
 		r = model_build(&model, cJSON_GetObjectItemCaseSensitive(root, "net"), &info, &why);
@@ -274,7 +287,7 @@ static int write_json(const struct model *model, struct buf *ret)
 	const struct model_info *info = &model->info;
 	cJSON *root = cJSON_CreateObject(), *input, *slices;
 
-	cJSON_AddStringToObject(root, "format", "inferfs-model-1");
+	cJSON_AddStringToObject(root, "format", "inferfs-model-2");
 	cJSON_AddStringToObject(root, "task", "image-classification");
 	cJSON_AddItemToObject(root, "net", cJSON_Parse(model->net_json));
 	input = cJSON_AddObjectToObject(root, "input");

@@ -119,16 +119,18 @@ wrong:
 /* What can be said of the net before the data are known. */
 static int check_net(const struct train_spec *spec, const cJSON *net, struct err *err)
 {
+	const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(net, "arch"));
+	const struct arch *arch = cJSON_IsObject(net) && name ? arch_find(name) : NULL;
+	int side = arch ? arch->side : 32;
 	const struct model_info info = {.channels = spec->channels ? spec->channels : 1,
-					.height = spec->height ? spec->height : 32,
-					.width = spec->width ? spec->width : 32,
+					.height = spec->height ? spec->height : side,
+					.width = spec->width ? spec->width : side,
 					.classes = 10};
-	const char *arch = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(net, "arch"));
 	struct net *made;
 	int r;
 
-	/* A list of layers may need a larger input than this one. */
-	if (cJSON_IsObject(net) && arch && strcmp(arch, "layers") == 0 && !spec->height)
+	/* A list of layers may need any input. */
+	if (arch && !side && !spec->height)
 		return 0;
 	r = arch_build(&made, net, &info, err);
 	if (r == 0)

@@ -5,17 +5,37 @@
 #include <string.h>
 
 static const struct arch archs[] = {
-	{"resnet", arch_resnet},
-	{"mlp", arch_mlp},
-	{"layers", arch_layers},
+	{"resnet", arch_resnet, 32},
+	{"vgg", arch_vgg, 32},
+	{"mlp", arch_mlp, 32},
+	{"layers", arch_layers, 0},
 };
+enum { N_ARCHS = sizeof(archs) / sizeof(archs[0]) };
+
+const struct arch *arch_find(const char *name)
+{
+	for (int i = 0; i < N_ARCHS; i++)
+		if (strcmp(archs[i].name, name) == 0)
+			return &archs[i];
+	return NULL;
+}
+
+static int unknown_arch(const char *name, struct err *err)
+{
+	char names[128] = "";
+
+	for (int i = 0; i < N_ARCHS; i++) {
+		strcat(names, i == 0 ? "" : i + 1 < N_ARCHS ? ", " : " or ");
+		strcat(names, archs[i].name);
+	}
+	return err_set(err, ERR_SPEC_VALUE, "\"net.arch\" must be %s, not \"%.60s\"", names, name);
+}
 
 int arch_build(struct net **ret, const cJSON *spec, const struct model_info *info, struct err *err)
 {
-	const size_t n = sizeof(archs) / sizeof(archs[0]);
 	const char *name = "resnet";
+	const struct arch *arch;
 	struct net *net = NULL;
-	size_t i = 0;
 	int r;
 
 	if (!cJSON_IsObject(spec))
@@ -23,15 +43,13 @@ int arch_build(struct net **ret, const cJSON *spec, const struct model_info *inf
 	r = spec_string(spec, "net", "arch", &name, err);
 	if (r < 0)
 		return r;
-	while (i < n && strcmp(archs[i].name, name) != 0)
-		i++;
-	if (i == n)
-		return err_set(err, ERR_SPEC_VALUE,
-			       "\"net.arch\" must be resnet, mlp or layers, not \"%.60s\"", name);
+	arch = arch_find(name);
+	if (!arch)
+		return unknown_arch(name, err);
 	r = net_new(&net, info->channels, info->height, info->width, err);
 	if (r < 0)
 		return r;
-	r = archs[i].build(net, spec, info, err);
+	r = arch->build(net, spec, info, err);
 	if (r >= 0 && net->nodes[r].channels * net->nodes[r].height * net->nodes[r].width != info->classes)
 		r = err_set(err, ERR_SPEC_VALUE, "the last layer of \"net\" gives %d numbers for %d classes",
 			    net->nodes[r].channels * net->nodes[r].height * net->nodes[r].width,

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "engine/arch/arch.h"
 #include "engine/backend.h"
 #include "engine/model_private.h"
 #include "engine/safetensors.h"
@@ -27,6 +28,10 @@ static const struct model_info info = {.channels = 1,
 static const char *const nets[] = {
 	"{\"arch\":\"resnet\",\"depth\":8,\"width\":8,\"groups\":4}",
 	"{\"arch\":\"resnet\",\"depth\":14,\"width\":8,\"groups\":8,\"stem\":4}",
+	"{\"arch\":\"resnet\",\"depth\":18,\"width\":8}",
+	"{\"arch\":\"resnet\",\"depth\":50,\"width\":4,\"groups\":4,\"stem\":\"imagenet\"}",
+	"{\"arch\":\"vgg\",\"depth\":11,\"width\":8,\"groups\":4,\"hidden\":16}",
+	"{\"arch\":\"vgg\",\"depth\":13,\"width\":4,\"groups\":4,\"hidden\":8,\"norm\":\"none\"}",
 	"{\"arch\":\"mlp\",\"hidden\":[16,24],\"groups\":8}",
 	"{\"arch\":\"layers\",\"groups\":4,\"layers\":["
 	"{\"op\":\"conv2d\",\"channels\":8,\"name\":\"c\"},{\"op\":\"group_norm\"},{\"op\":\"relu\",\"name\":"
@@ -117,12 +122,127 @@ static void resnet_size(void **state)
 	model_free(model);
 }
 
+/* Published sizes at 1,000 classes, of torchvision's and timm's models. Values are never touched: they are
+ * address space only. */
+static void published_sizes(void **state)
+{
+	static const struct {
+		const char *net;
+		int side;
+		int64_t params;
+	} known[] = {
+		{"{\"arch\":\"vgg\",\"depth\":16,\"norm\":\"none\"}", 224, 138357544},
+		{"{\"arch\":\"vgg\",\"depth\":13,\"norm\":\"none\"}", 224, 133047848},
+		{"{\"arch\":\"vgg\",\"depth\":11,\"norm\":\"none\"}", 224, 132863336},
+		{"{\"arch\":\"vgg\",\"depth\":16}", 224, 138365992}, /* vgg16_bn */
+		{"{\"arch\":\"vgg\",\"depth\":11}", 224, 132868840}, /* vgg11_bn */
+		{"{\"arch\":\"resnet\",\"depth\":18}", 224, 11689512},
+		{"{\"arch\":\"resnet\",\"depth\":34}", 224, 21797672},
+		{"{\"arch\":\"resnet\",\"depth\":50}", 224, 25557032},
+		{"{\"arch\":\"resnet\",\"depth\":101}", 224, 44549160},
+		{"{\"arch\":\"resnet\",\"depth\":152}", 224, 60192808},
+	};
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(known) / sizeof(known[0]); k++) {
+		const struct model_info i = {
+			.channels = 3, .height = known[k].side, .width = known[k].side, .classes = 1000};
+		cJSON *spec = cJSON_Parse(known[k].net);
+		struct err err = ERR_INIT;
+		struct net *net;
+
+		if (arch_build(&net, spec, &i, &err) < 0)
+			fail_msg("%s: %s", known[k].net, err.detail);
+		if (net_params(net, 1) != known[k].params)
+			fail_msg("%s has %lld parameters, not %lld", known[k].net,
+				 (long long)net_params(net, 1), (long long)known[k].params);
+		/* a half-wide slice has about a quarter */
+		assert_in_range(net_params(net, 0.5f) * 100 / known[k].params, 23, 27);
+		net_free(net);
+		cJSON_Delete(spec);
+	}
+}
+
+/* Names that the state dicts of torchvision have, with their shapes. */
+static void torchvision_names(void **state)
+{
+	static const struct {
+		const char *net, *name;
+		int rank, dims[4];
+	} known[] = {
+		{"{\"arch\":\"resnet\",\"depth\":50}", "conv1.weight", 4, {64, 3, 7, 7}},
+		{"{\"arch\":\"resnet\",\"depth\":50}", "layer1.0.downsample.0.weight", 4, {256, 64, 1, 1}},
+		{"{\"arch\":\"resnet\",\"depth\":50}", "layer3.5.conv2.weight", 4, {256, 256, 3, 3}},
+		{"{\"arch\":\"resnet\",\"depth\":50}", "layer4.2.bn3.bias", 1, {2048}},
+		{"{\"arch\":\"resnet\",\"depth\":18}", "layer2.0.bn1.weight", 1, {128}},
+		{"{\"arch\":\"resnet\",\"depth\":18}", "fc.weight", 2, {1000, 512}},
+		{"{\"arch\":\"vgg\",\"depth\":16,\"norm\":\"none\"}", "features.28.bias", 1, {512}},
+		{"{\"arch\":\"vgg\",\"depth\":16}", "features.41.weight", 1, {512}},
+		{"{\"arch\":\"vgg\",\"depth\":11}", "classifier.0.weight", 2, {4096, 25088}},
+	};
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(known) / sizeof(known[0]); k++) {
+		const struct model_info i = {.channels = 3, .height = 224, .width = 224, .classes = 1000};
+		cJSON *spec = cJSON_Parse(known[k].net);
+		const struct param *p;
+		struct net *net;
+
+		assert_int_equal(arch_build(&net, spec, &i, NULL), 0);
+		p = params_find(&net->params, known[k].name);
+		if (!p || p->rank != known[k].rank ||
+		    memcmp(p->dims, known[k].dims, (size_t)p->rank * sizeof(int)) != 0)
+			fail_msg("%s has no such %s", known[k].net, known[k].name);
+		net_free(net);
+		cJSON_Delete(spec);
+	}
+}
+
+/* A ResNet of depth 50 that was saved before there was ImageNet's shape. */
+static void old_format(void **state)
+{
+	static const char *const spec = "{\"arch\":\"resnet\",\"depth\":50,\"width\":8}";
+	struct buf b[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
+	struct model *model, *back;
+	struct err err = ERR_INIT;
+	char styled[128], *old;
+	cJSON *root;
+
+	(void)state;
+	snprintf(styled, sizeof(styled), "%.*s,\"style\":\"cifar\"}", (int)strlen(spec) - 1, spec);
+	assert_int_equal(model_new(&model, styled, &info, 5, NULL), 0);
+	assert_int_equal(model_save(model, &b[0], &b[1], &b[2], &b[3], NULL), 0);
+	root = cJSON_ParseWithLength(b[0].data, b[0].len);
+	cJSON_ReplaceItemInObject(root, "net", cJSON_Parse(spec));
+	cJSON_ReplaceItemInObject(root, "format", cJSON_CreateString("inferfs-model-1"));
+	old = cJSON_PrintUnformatted(root);
+	if (model_load(&back, old, strlen(old), b[1].data, b[1].len, &err) < 0)
+		fail_msg("%s", err.detail);
+	assert_int_equal(model_params(back, 1), model_params(model, 1));
+	model_free(back);
+	/* the same words in the new format mean ImageNet's */
+	free(old);
+	cJSON_ReplaceItemInObject(root, "format", cJSON_CreateString("inferfs-model-2"));
+	old = cJSON_PrintUnformatted(root);
+	assert_int_equal(model_load(&back, old, strlen(old), b[1].data, b[1].len, &err), -EBADMSG);
+	free(old);
+	cJSON_Delete(root);
+	model_free(model);
+	for (int i = 0; i < 4; i++)
+		buf_release(&b[i]);
+}
+
 static void wrong_specs(void **state)
 {
 	static const struct {
 		const char *net, *says;
 	} bad[] = {
-		{"{\"arch\":\"vgg\"}", "resnet"},
+		{"{\"arch\":\"lenet\"}", "resnet, vgg, "},
+		{"{\"arch\":\"vgg\",\"depth\":12}", "11, 13 or 16"},
+		{"{\"arch\":\"vgg\",\"norm\":\"layer\"}", "group, batch or none"},
+		{"{\"arch\":\"resnet\",\"norm\":\"none\"}", "group or batch"},
+		{"{\"arch\":\"resnet\",\"depth\":18,\"stem\":\"large\"}", "cifar or imagenet"},
+		{"{\"arch\":\"resnet\",\"depth\":18,\"style\":\"cifar\"}", "6n+2"},
 		{"{\"arch\":\"resnet\",\"dept\":8}", "did you mean \"depth\""},
 		{"{\"arch\":\"resnet\",\"depth\":9}", "6n+2"},
 		{"{\"arch\":\"resnet\",\"depth\":\"8\"}", "whole number"},
@@ -195,9 +315,9 @@ static void hostile_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(save_and_load),
-		cmocka_unit_test(resnet_size),
-		cmocka_unit_test(wrong_specs),
+		cmocka_unit_test(save_and_load),   cmocka_unit_test(resnet_size),
+		cmocka_unit_test(published_sizes), cmocka_unit_test(torchvision_names),
+		cmocka_unit_test(old_format),      cmocka_unit_test(wrong_specs),
 		cmocka_unit_test(hostile_files),
 	};
 
