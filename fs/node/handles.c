@@ -51,8 +51,7 @@ int node_find(struct tree *tree, const struct vol_attr *attr, struct node *ret, 
 	return 0;
 }
 
-/* A copy for hooks, which run without the lock; place_unref(ret->dir) when done. */
-static int snapshot(struct tree *tree, struct open_node *open, struct node *ret, char *name)
+int handles_snapshot(struct tree *tree, struct open_node *open, struct node *ret, char *name)
 {
 	struct vol_attr attr;
 	bool known, gone;
@@ -95,7 +94,7 @@ static int snapshot(struct tree *tree, struct open_node *open, struct node *ret,
 	return r;
 }
 
-static void mark_changed(struct tree *tree, struct open_node *open)
+void handles_mark_changed(struct tree *tree, struct open_node *open)
 {
 	char name[256];
 	struct node node;
@@ -107,7 +106,7 @@ static void mark_changed(struct tree *tree, struct open_node *open)
 	first = !open->changed;
 	__atomic_store_n(&open->changed, true, __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&tree->open_lock);
-	if (first && snapshot(tree, open, &node, name) == 0) {
+	if (first && handles_snapshot(tree, open, &node, name) == 0) {
 		if (node_type(node.kind)->writing)
 			node_type(node.kind)->writing(&node);
 		place_unref(node.dir);
@@ -164,7 +163,7 @@ static void open_put(struct tree *tree, struct open_node *open, bool complete)
 	}
 	*at = open->next;
 	pthread_mutex_unlock(&tree->open_lock);
-	if (complete && (open->changed || open->synced) && snapshot(tree, open, &node, name) == 0) {
+	if (complete && (open->changed || open->synced) && handles_snapshot(tree, open, &node, name) == 0) {
 		type = node_type(node.kind);
 		if (open->changed && type->complete)
 			type->complete(&node);
@@ -284,6 +283,8 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 			goto fail;
 		if (node_type(attr.kind)->flags & NODE_TEXT) /* the check reads it */
 			mode = O_RDWR;
+		if (flags & O_TRUNC)
+			text_keep_old(file, &attr);
 	}
 	/* The kernel works out the offsets of O_APPEND and has done what the other flags ask for. */
 	file->mode = (uint8_t)mode;
@@ -297,7 +298,7 @@ int tree_open(struct tree *tree, uint64_t ino, int flags, bool created, struct t
 		goto fail;
 	file->truncated = writable && flags & O_TRUNC;
 	if (writable && (created || flags & O_TRUNC))
-		mark_changed(tree, file->open);
+		handles_mark_changed(tree, file->open);
 	*ret = file;
 	return 0;
 fail:
@@ -305,6 +306,7 @@ fail:
 	vol_file_close(file->vf);
 	if (file->open)
 		open_put(tree, file->open, false);
+	free(file->old);
 	free(file);
 	return r;
 }
@@ -315,7 +317,7 @@ static int look_for_stores(struct tree_file *file)
 	if (file->io != TREE_IO_BACKED || !vol_stored(file->vf))
 		return 0;
 	if (file->open)
-		mark_changed(file->tree, file->open);
+		handles_mark_changed(file->tree, file->open);
 	return 1;
 }
 
@@ -327,6 +329,7 @@ void tree_release(struct tree_file *file)
 	vol_file_close(file->vf); /* first: whoever hears of the end reads the whole content */
 	if (file->open)
 		open_put(file->tree, file->open, true);
+	free(file->old);
 	free(file);
 }
 
@@ -381,86 +384,6 @@ bool tree_grew(struct tree_file *file)
 	return __atomic_exchange_n(&file->grown, count, __ATOMIC_RELAXED) != count;
 }
 
-/* The content as it would be with `data` at `offset`; malloc'd, NUL-terminated. */
-static int overlay(struct tree_file *file, const void *data, size_t size, uint64_t offset, char **ret,
-		   size_t *ret_len)
-{
-	struct vol_attr attr;
-	ssize_t n;
-	size_t len;
-	char *text;
-	int r;
-
-	r = vol_getattr(file->tree->vol, file->open->ino, &attr);
-	if (r < 0)
-		return r;
-	if (offset + size > NODE_TEXT_MAX || attr.size > NODE_TEXT_MAX)
-		return -EFBIG;
-	len = offset + size > attr.size ? offset + size : attr.size;
-	text = calloc(1, len + 1);
-	if (!text)
-		return -ENOMEM;
-	n = attr.size ? vol_read(file->vf, text, attr.size, 0) : 0;
-	if (n < 0) {
-		free(text);
-		return n;
-	}
-	memcpy(text + offset, data, size);
-	*ret = text;
-	*ret_len = len;
-	return 0;
-}
-
-static ssize_t write_text(struct tree_file *file, const struct node_type *type, const void *data, size_t size,
-			  uint64_t offset)
-{
-	struct tree *tree = file->tree;
-	struct node node = {0};
-	char name[256], *text = NULL;
-	size_t len = 0;
-	ssize_t n = 0;
-	int r;
-
-	r = snapshot(tree, file->open, &node, name);
-	if (r == -ENOENT) /* unlinked: nobody will read it as a spec */
-		return vol_write(file->vf, data, size, offset);
-	if (r < 0)
-		return r;
-	pthread_mutex_lock(&file->open->text_lock);
-	if (type->flags & NODE_WORD) {
-		r = size > NODE_TEXT_MAX ? -EFBIG : 0;
-		text = r < 0 ? NULL : strndup(data, size);
-		len = text ? strlen(text) : 0;
-		if (r == 0 && !text)
-			r = -ENOMEM;
-		if (r == 0 && len != size)
-			r = -EINVAL;
-	} else {
-		r = overlay(file, data, size, offset, &text, &len);
-	}
-	if (r == 0)
-		r = type->check(&node, text, len, false);
-	if (r == 0 && type->flags & NODE_WORD) {
-		r = vol_setattr(tree->vol, node.ino, &(struct vol_attr){0}, VOL_SET_SIZE,
-				&(struct vol_attr){0});
-		offset = 0;
-	}
-	if (r == 0) {
-		n = vol_write(file->vf, data, size, offset);
-		if (n < 0)
-			r = n;
-	}
-	if (r == 0) {
-		mark_changed(tree, file->open);
-		if (type->wrote)
-			r = type->wrote(&node, text, len);
-	}
-	pthread_mutex_unlock(&file->open->text_lock);
-	place_unref(node.dir);
-	free(text);
-	return r < 0 ? r : n;
-}
-
 ssize_t tree_write(struct tree_file *file, const void *data, size_t size, uint64_t offset)
 {
 	const struct node_type *type;
@@ -470,10 +393,10 @@ ssize_t tree_write(struct tree_file *file, const void *data, size_t size, uint64
 		return -EBADF;
 	type = node_type(__atomic_load_n(&file->open->kind, __ATOMIC_RELAXED));
 	if (type->flags & NODE_TEXT)
-		return write_text(file, type, data, size, offset);
+		return text_write(file, type, data, size, offset);
 	n = vol_write(file->vf, data, size, offset);
 	if (n >= 0)
-		mark_changed(file->tree, file->open);
+		handles_mark_changed(file->tree, file->open);
 	return n;
 }
 
@@ -481,8 +404,7 @@ int tree_flush(struct tree_file *file)
 {
 	const struct node_type *type;
 	struct node node;
-	char name[256], *text;
-	size_t len;
+	char name[256];
 	int r, stored;
 
 	if (!file->open)
@@ -493,15 +415,9 @@ int tree_flush(struct tree_file *file)
 		r = stored;
 	type = node_type(__atomic_load_n(&file->open->kind, __ATOMIC_RELAXED));
 	if (r < 0 || !(type->flags & NODE_TEXT) || !__atomic_load_n(&file->open->changed, __ATOMIC_RELAXED) ||
-	    snapshot(file->tree, file->open, &node, name) < 0)
+	    handles_snapshot(file->tree, file->open, &node, name) < 0)
 		return r;
-	pthread_mutex_lock(&file->open->text_lock);
-	r = overlay(file, "", 0, 0, &text, &len);
-	if (r == 0) {
-		r = type->check(&node, text, len, true);
-		free(text);
-	}
-	pthread_mutex_unlock(&file->open->text_lock);
+	r = text_flush(file, type, &node);
 	place_unref(node.dir);
 	return r < 0 ? r : stored;
 }
@@ -529,7 +445,7 @@ int tree_fsync(struct tree_file *file, uint64_t ino, bool data_only)
 	pthread_mutex_unlock(&tree->open_lock);
 	if (!open)
 		return stored;
-	if (snapshot(tree, open, &node, name) == 0) {
+	if (handles_snapshot(tree, open, &node, name) == 0) {
 		if (node_type(node.kind)->synced)
 			node_type(node.kind)->synced(&node, false);
 		place_unref(node.dir);
@@ -548,6 +464,6 @@ int tree_fallocate(struct tree_file *file, int mode, uint64_t offset, uint64_t l
 		return -EOPNOTSUPP;
 	r = vol_fallocate(file->vf, mode, offset, length);
 	if (r == 0)
-		mark_changed(file->tree, file->open);
+		handles_mark_changed(file->tree, file->open);
 	return r;
 }

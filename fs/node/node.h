@@ -66,6 +66,8 @@ struct node {
 	bool is_whole; /* of NODE_CREATED: a symlink or the like, which nobody writes to */
 };
 
+struct open_node;
+
 /* Why a name is leaving, or came. */
 enum node_event {
 	NODE_CREATED, /* made by mkdir, create, symlink … */
@@ -149,6 +151,17 @@ bool handles_changed(struct tree *tree, uint64_t ino);
 void handles_abandon(struct tree *tree); /* at the end: handover.c */
 /* A name of the inode, for hooks that are called for the inode; name: 256 bytes; place_unref(ret->dir). */
 int node_find(struct tree *tree, const struct vol_attr *attr, struct node *ret, char *name);
+
+/* A copy for hooks, which run without the lock; place_unref(ret->dir) when done. */
+int handles_snapshot(struct tree *tree, struct open_node *open, struct node *ret, char *name);
+void handles_mark_changed(struct tree *tree, struct open_node *open);
+
+/* text.c: writes of a NODE_TEXT, and its check at the flush */
+ssize_t text_write(struct tree_file *file, const struct node_type *type, const void *data, size_t size,
+		   uint64_t offset);
+int text_flush(struct tree_file *file, const struct node_type *type, const struct node *node);
+/* It is about to be opened with O_TRUNC: keeps what there is. */
+void text_keep_old(struct tree_file *file, const struct vol_attr *attr);
 
 /* numbers.c: the numbers of open files */
 struct numbers;
@@ -237,12 +250,15 @@ struct tree_file {
 	struct open_node *open; /* NULL: read-only */
 	uint8_t kind;           /* when it was opened */
 	bool truncated;         /* by its opening */
-	uint64_t grown;         /* of tree_grew; atomic */
-	uint8_t mode;           /* O_RDONLY … that vf was opened with */
-	uint8_t io;             /* enum tree_io */
-	bool joined;            /* it counts in the inode's struct backing */
-	bool drop_cache;        /* the kernel's pages may be older than the blob */
-	int backing;            /* with TREE_IO_BACKED: the kernel's number */
+	bool has_old;           /* the file holds `old` again, since a write was refused; under text_lock */
+	char *old;              /* a NODE_TEXT before its opening truncated it; NULL: none */
+	size_t old_len;
+	uint64_t grown;  /* of tree_grew; atomic */
+	uint8_t mode;    /* O_RDONLY … that vf was opened with */
+	uint8_t io;      /* enum tree_io */
+	bool joined;     /* it counts in the inode's struct backing */
+	bool drop_cache; /* the kernel's pages may be older than the blob */
+	int backing;     /* with TREE_IO_BACKED: the kernel's number */
 };
 
 /* In its bucket, or where it would be put. Under open_lock. */

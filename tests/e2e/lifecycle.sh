@@ -43,6 +43,10 @@ expect "Invalid argument" bash -c "echo restart >$app/ctl"
 expect "Invalid argument" bash -c "echo '{\"model\":7}' >$app/spec.json"
 expect "Invalid argument" bash -c "echo '{\"dataset\":\"small\",\"epochs\":-1}' >jobs/small/spec.json"
 is $app running || fail "$(state $app)"
+same '{"model":"small"}' "$(cat $app/spec.json)" "the spec after one that was refused"
+grep -q '"epochs":1' jobs/small/spec.json || fail "$(cat jobs/small/spec.json)"
+sleep 0.3
+is jobs/small done || fail "a refused spec started the job again: $(state jobs/small)"
 cp "$DIR/test/$(ls "$DIR/test" | head -n 1)" $app/in/one.png
 eventually 5 test -e $app/out/one.png.json
 

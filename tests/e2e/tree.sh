@@ -62,6 +62,24 @@ expect "Invalid argument" bash -c 'echo "{\"model\": oops}" >infer/app/spec.json
 eventually 5 test -s infer/app/error
 same 0 "$(stat -c %s infer/app/spec.json)"
 expect "Invalid argument" bash -c 'echo "{}" >infer/app/spec.json'
+echo '{"model":"a-long-name"}' >infer/app/spec.json
+expect "Invalid argument" bash -c 'echo "{\"model\":7}" >infer/app/spec.json'
+same '{"model":"a-long-name"}' "$(cat infer/app/spec.json)" "the spec after one that was refused"
+python3 - <<'P'
+import os
+f = os.open("infer/app/spec.json", os.O_WRONLY | os.O_TRUNC)
+for text in (b'{"model":7}', b'{"model":8}'):
+    try:
+        os.write(f, text)
+        raise SystemExit("a wrong spec was taken")
+    except OSError as e:
+        pass
+os.write(f, b'{"model":"m"}')
+os.close(f)
+P
+same '{"model":"m"}' "$(cat infer/app/spec.json)" "the spec that was written at the third try"
+: >infer/app/spec.json
+same 0 "$(stat -c %s infer/app/spec.json)"
 printf '{"model":' >datasets/d/cut
 expect "Invalid argument" python3 -c 'import os; os.rename("datasets/d/cut", "infer/app/spec.json")'
 python3 - <<'PY'
