@@ -359,8 +359,11 @@ void jobs_dataset_gone(struct jobs *jobs, const char *name)
 
 void dataset_free_all(struct jobs *jobs)
 {
-	while (jobs->announced)
-		announced_free(jobs->announced);
+	for (struct announced *a = jobs->announced, *next; a; a = next) {
+		next = a->next;
+		free(a);
+	}
+	jobs->announced = NULL;
 	for (struct dataset_entry *ds = jobs->datasets, *next; ds; ds = next) {
 		next = ds->next;
 		dataset_free(ds);
