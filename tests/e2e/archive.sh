@@ -67,6 +67,29 @@ cp plain.tar "$IN/" # anew
 W "$IN/plain"
 eventually 10 grep -q '"ok":.3' "$OUT/plain/task.json"
 
+# its contents lie in the archive, or in one file with the others: what is done to one of them is done to none else
+for file in plain.tar gz.tar.gz zip.zip; do
+	cp "$file" "$IN/own.${file#*.}"
+	W "$OUT/own/task.json"
+	printf X | dd of="$IN/own/sub dir/2.png" conv=notrunc status=none
+	: >"$IN/own/1.png"
+	printf 'Z%.0s' {1..100} | dd of="$IN/own/large.png" bs=1 seek=199950 conv=notrunc status=none # over its end
+	same X2 "$(cat "$IN/own/sub dir/2.png")"
+	cmp <(head -c 199950 "$SRC/a/large.png" && printf 'Z%.0s' {1..100}) "$IN/own/large.png" || fail "$file: not what was written"
+	cmp "$file" "$IN/own.${file#*.}" || fail "$file: a write into a member changed it"
+	mv "$IN/own" "$MNT/datasets/own"
+	: >"$IN/own.${file#*.}" # written anew: there is nothing in it now
+	W "$OUT/own.${file#*.}.json"
+	cmp <(head -c 199950 "$SRC/a/large.png" && printf 'Z%.0s' {1..100}) "$MNT/datasets/own/large.png" || fail "$file: its end changed a member"
+	rm -r "$MNT/datasets/own" "$IN/own.${file#*.}"
+	rm -rf "$OUT/own"
+done
+cp plain.tar "$IN/own.tar"
+W "$OUT/own/task.json"
+tr '\0-\377' '?' <plain.tar | dd of="$IN/own.tar" conv=notrunc status=none # in place: no archive any more
+W "$OUT/own.tar.json"
+diff -r "$SRC/a" "$IN/own" || fail "writing into the archive changed what came of it"
+
 # --- deadlines ---
 cp plain.tar "$DIR/soon.tar"
 setfattr -n user.deadline -v 7s "$DIR/soon.tar" 2>/dev/null || skip "no xattrs on $DIR"
