@@ -137,8 +137,8 @@ ssize_t text_write(struct tree_file *file, const struct node_type *type, const v
 
 int text_flush(struct tree_file *file, const struct node_type *type, const struct node *node)
 {
-	size_t len;
-	char *text;
+	size_t len = 0;
+	char *text = NULL;
 	int r;
 
 	pthread_mutex_lock(&file->open->text_lock);
