@@ -4,10 +4,11 @@
 set -euo pipefail
 
 build=(build-essential cmake ninja-build pkg-config fuse3 libfuse3-dev librocksdb-dev libdnnl-dev libglpk-dev
-	libcjson-dev libspng-dev libturbojpeg0-dev zlib1g-dev libarchive-dev attr dataset-fashion-mnist)
+	libcjson-dev libspng-dev libturbojpeg0-dev zlib1g-dev libarchive-dev
+	libprotobuf-c-dev protobuf-c-compiler libonnx-dev attr dataset-fashion-mnist)
 test=(libcmocka-dev clang clang-format clang-tidy libclang-rt-14-dev libomp-dev inotify-tools rsync git procps
 	python3 zip 7zip zstd xz-utils bzip2 iproute2 nfs-ganesha nfs-ganesha-vfs libnfs-utils rpcbind
-	python3-watchdog watchman)
+	python3-watchdog watchman libonnx-testdata)
 
 wanted=("${build[@]}")
 [ "${1:-}" != test ] || wanted+=("${test[@]}")
