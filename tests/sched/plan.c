@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -27,6 +28,15 @@ static int teardown(void **state)
 	(void)state;
 	planner_free(planner);
 	return 0;
+}
+
+/* Of this thread: a busy machine does not fail a test. */
+static double cpu_seconds(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
 /* --- what must hold for any plan, in exact arithmetic and from plan.h alone --- */
@@ -368,7 +378,7 @@ static void test_large(void **state)
 		struct plan_submodel m[MAX_SUBMODELS];
 		struct plan_request r = {.submodels = m};
 		struct plan plan, bnb;
-		double sum = 0;
+		double sum = 0, before;
 
 		r.n_submodels = 1 + (int)below(MAX_SUBMODELS);
 		r.batch = 1 + (int)below(200);
@@ -378,9 +388,10 @@ static void test_large(void **state)
 			sum += (double)m[i].time_ns / r.n_submodels;
 		}
 		r.deadline_ns = (int64_t)fmin(9e18, erand48(seed) * sum * (double)r.instances / r.batch + 1);
+		before = cpu_seconds();
 		assert_int_equal(planner_plan(planner, &r, &plan), 0);
+		assert_true(cpu_seconds() - before < 2);
 		check(&r, &plan);
-		assert_true(plan.solve_ns < 2000000000);
 		if (plan_by_bnb(&r, &bnb) == 0) {
 			check(&r, &bnb);
 			assert_true(bnb.p_eff <= plan.p_eff + 1e-8);
@@ -405,6 +416,7 @@ static void test_hard(void **state)
 		struct plan_request r = {.submodels = m, .n_submodels = 4 + c % 13, .batch = 32};
 		struct plan plan, one;
 		int64_t times = 0;
+		double before;
 
 		r.instances = 1 + (int64_t)exp(erand48(seed) * log(1e5));
 		for (int i = 0; i < r.n_submodels; i++) {
@@ -415,10 +427,11 @@ static void test_hard(void **state)
 		}
 		r.deadline_ns = (int64_t)(erand48(seed) * (double)times / r.n_submodels *
 					  (double)(r.instances / 32 + 1));
+		before = cpu_seconds();
 		assert_int_equal(planner_plan(planner, &r, &plan), 0);
+		assert_true(cpu_seconds() - before < 2);
 		check(&r, &plan);
 		by[plan.method]++;
-		assert_true(plan.solve_ns < 2000000000);
 		if (plan_by_hull(&r, &one) < 0)
 			gave_up++;
 		else
