@@ -186,6 +186,7 @@ static int abandon_file(void *data, struct tree_file *file, uint64_t number)
 		log_warn("what was last written to inode %llu is lost",
 			 (unsigned long long)vol_file_ino(file->vf));
 	vol_file_abandon(file->vf);
+	free(file->old);
 	free(file);
 	return 0;
 }
