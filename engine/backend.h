@@ -22,29 +22,47 @@ struct op_desc {
 	int n;
 	struct extent in, out;
 	int kernel, stride, pad;
-	int groups;        /* conv2d: convolution groups of this slice; group_norm: groups of statistics */
+	int kernel_w, pad_w; /* conv2d: of the width, where kernel and pad are of the height */
+	int groups; /* conv2d: convolution groups of this slice; group_norm: groups of statistics; concat: of which
+		     * each is one of x and then one of x2 */
 	int64_t weight_ld; /* elements from one output's weights to the next in the full-width array */
 	float eps;
 	bool bias;
-	bool residual; /* group_norm: y = gn(x) + x2 */
-	bool relu;     /* the result goes through ReLU; conv2d, linear, group_norm, add */
-	bool training; /* backward will be called */
-	bool need_dx;  /* with a gradient of its input */
+	bool residual;    /* group_norm, batch_norm: y = norm(x) + x2 */
+	bool relu;        /* the result goes through ReLU; conv2d, linear, the norms, add */
+	float ceiling;    /* and is cut there; 0: it isn't. relu6: 6 */
+	bool norm;        /* conv2d: a batch_norm by running statistics follows and is done with it */
+	bool statistics;  /* batch_norm: by the batch's own, which move the running ones */
+	bool exclude_pad; /* avg_pool: divides by the pixels inside the plane */
+	float scale;      /* add: y = x + scale·x2 */
+	float share;      /* dropout: of elements that become 0 */
+	uint64_t salt;    /* dropout: makes its choices others than those of another */
+	bool training;    /* backward will be called */
+	bool need_dx;     /* with a gradient of its input */
 };
 
-/* Pointers of one run; what an op does not have is NULL. dx may equal dy for relu, add and group_norm without
- * residual. */
+/* Where the ReLU that an op ends in cuts. */
+static inline float op_ceiling(const struct op_desc *d)
+{
+	return d->ceiling > 0 ? d->ceiling : __builtin_inff();
+}
+
+/* Pointers of one run; what an op does not have is NULL. dx may equal dy for relu, relu6, dropout, add and the
+ * norms without residual. */
 struct op_io {
-	const float *x, *x2; /* (n, in) */
+	const float *x, *x2; /* (n, in); concat's x2 has the channels that out has more */
 	float *y;            /* (n, out) */
 	float *dy;           /* (n, out); backward may overwrite it */
 	float *dx;           /* (n, in); overwritten; NULL: not wanted */
-	float *dx2; /* add and residual: the gradient of x2. May equal dy: dy is then left as that gradient */
+	float *dx2; /* the gradient of x2. But for concat it may equal dy: dy is then left as that gradient */
 	const float *weight, *bias;
-	float *dweight, *dbias; /* full-width views as weight and bias: ADDED to; NULL: not wanted */
-	void *saved;            /* op_impl.saved_size bytes that live from forward to backward */
-	void *scratch;          /* kernel->scratch_size bytes during the call */
-	uint64_t version;       /* of the parameters */
+	float *dweight, *dbias;     /* full-width views as weight and bias: ADDED to; NULL: not wanted */
+	const float *scale, *shift; /* conv2d with desc.norm: those of the norm */
+	float *mean, *variance;     /* running, (channels): batch_norm, conv2d with desc.norm */
+	uint64_t seed;              /* dropout: of this step */
+	void *saved;                /* op_impl.saved_size bytes that live from forward to backward */
+	void *scratch;              /* kernel->scratch_size bytes during the call */
+	uint64_t version;           /* of the parameters, and of the statistics where mean is there */
 };
 
 /* First member of each implementation's own struct. */

@@ -52,39 +52,70 @@ static int sole_consumer(const struct builder *b, int node, enum op op)
 	return p->consumers == 1 && b->net->nodes[p->consumer].op == op ? p->consumer : 0;
 }
 
+static bool is_norm(enum op op)
+{
+	return op == OP_group_norm || op == OP_batch_norm;
+}
+
+/* The addition that a norm can be done with: its sole consumer, which adds it as it is. */
+static int sole_addition(const struct builder *b, int node)
+{
+	int add = sole_consumer(b, node, OP_add);
+
+	return add && b->net->nodes[add].add.scale == 1 ? add : 0;
+}
+
+/* The ReLU of either kind that takes all of a node's result, where an op can end in one. */
+static int sole_relu(const struct builder *b, enum op op, int node)
+{
+	int relu = sole_consumer(b, node, OP_relu);
+
+	if (op != OP_conv2d && op != OP_linear && op != OP_add && !is_norm(op))
+		return 0;
+	return relu ? relu : sole_consumer(b, node, OP_relu6);
+}
+
 /* Makes the step of a node; `last` is the node whose result it gives, after what was fused into it. */
 static void add_step(struct builder *b, int id, int last, int residual)
 {
 	const struct node *node = &b->net->nodes[id];
 	const struct param *weight = node->weight >= 0 ? &b->net->params.list[node->weight] : NULL;
 	struct step *s = &b->c->steps[b->c->n_steps++];
-	int relu = node->op == OP_relu ? 0 : sole_consumer(b, last, OP_relu);
+	int relu = sole_relu(b, node->op, last);
 
 	*s = (struct step){.x = b->places[node->in[0]].value,
 			   .x2 = residual >= 0 ? b->places[residual].value : -1,
 			   .weight = node->weight,
 			   .bias = node->bias,
+			   .norm = -1,
 			   .saved = -1,
 			   .dx = -1,
 			   .dx2 = -1};
-	if (relu && (node->op == OP_conv2d || node->op == OP_linear || node->op == OP_group_norm ||
-		     node->op == OP_add)) {
+	if (node->op == OP_conv2d && last != id) {
+		s->norm = net_batch_norm_set(b->net, &b->net->nodes[last], b->options->rate);
+		s->desc.norm = true;
+		s->desc.eps = b->net->nodes[last].norm.eps;
+	}
+	if (relu) {
 		b->places[relu].absorbed = true;
 		last = relu;
 		s->desc.relu = true;
+		s->desc.ceiling = b->net->nodes[relu].op == OP_relu6 ? 6 : 0;
 	}
 	s->y = b->places[last].value = add_value(b, &b->net->nodes[last]);
 	s->desc.op = node->op;
 	s->desc.in = b->c->values[s->x].extent;
 	s->desc.out = b->c->values[s->y].extent;
 	s->desc.bias = node->bias >= 0;
-	s->desc.residual = node->op == OP_group_norm && residual >= 0;
+	s->desc.residual = is_norm(node->op) && residual >= 0;
 	s->desc.weight_ld = weight ? (int64_t)(weight->size / (size_t)weight->dims[0]) : 0;
 	switch (node->op) {
 	case OP_conv2d:
 		s->desc.kernel = node->conv.kernel;
 		s->desc.stride = node->conv.stride;
 		s->desc.pad = node->conv.pad;
+		s->desc.kernel_w = node->conv.kernel_w;
+		s->desc.pad_w = node->conv.pad_w;
 		s->desc.groups = node->conv.conv_groups;
 		if (s->desc.groups > 1)
 			s->desc.groups = (int)((int64_t)s->desc.groups * s->desc.out.c / node->channels);
@@ -94,10 +125,31 @@ static void add_step(struct builder *b, int id, int last, int residual)
 		s->desc.kernel = node->pool.kernel;
 		s->desc.stride = node->pool.stride;
 		s->desc.pad = node->pool.pad;
+		s->desc.exclude_pad = node->pool.exclude_pad;
 		break;
 	case OP_group_norm:
 		s->desc.groups = (int)((int64_t)node->norm.groups * s->desc.in.c / node->channels);
 		s->desc.eps = node->norm.eps;
+		break;
+	case OP_batch_norm:
+		s->norm = net_batch_norm_set(b->net, node, b->options->rate);
+		s->weight = s->norm;
+		s->bias = s->norm + 1;
+		s->desc.eps = node->norm.eps;
+		s->desc.statistics = b->options->training;
+		break;
+	case OP_relu6:
+		s->desc.ceiling = 6;
+		break;
+	case OP_add:
+		s->desc.scale = node->add.scale;
+		break;
+	case OP_concat:
+		s->desc.groups = node->groups ? s->desc.out.c / (node->channels / node->groups) : 1;
+		break;
+	case OP_dropout:
+		s->desc.share = node->dropout.share;
+		s->desc.salt = (uint64_t)id;
 		break;
 	default:
 		break;
@@ -139,17 +191,34 @@ static void make_steps(struct builder *b)
 		b->places[i].value = -1;
 	b->places[0].value = add_value(b, &net->nodes[0]);
 	for (int i = 1; i <= net->output; i++) {
+		int norm;
+
 		if (b->places[i].absorbed)
 			continue;
 		switch (net->nodes[i].op) {
+		case OP_dropout:
+			if (b->options->training) {
+				add_step(b, i, i, -1);
+				break;
+			}
+			/* fall through */
 		case OP_flatten:
 			b->places[i].value = b->places[net->nodes[i].in[0]].value;
+			break;
+		case OP_conv2d:
+			norm = b->options->training ? 0 : sole_consumer(b, i, OP_batch_norm);
+			b->places[norm].absorbed |= norm > 0;
+			add_step(b, i, norm ? norm : i, -1);
+			break;
+		case OP_concat:
+			add_step(b, i, i, net->nodes[i].in[1]);
 			break;
 		case OP_add:
 			add_addition(b, i);
 			break;
 		case OP_group_norm:
-			if (sole_consumer(b, i, OP_add))
+		case OP_batch_norm:
+			if (sole_addition(b, i))
 				break;
 			/* fall through */
 		default:
@@ -211,9 +280,9 @@ static void place_data(struct builder *b)
 		if (!s->desc.training)
 			continue;
 		live_until(c, s->saved, back);
-		if (d.op == OP_conv2d || d.op == OP_linear || d.op == OP_group_norm)
+		if (d.op == OP_conv2d || d.op == OP_linear || is_norm(d.op))
 			live_until(c, c->values[s->x].data, back);
-		if (d.relu || d.op == OP_relu)
+		if (d.relu || d.op == OP_relu || d.op == OP_relu6)
 			live_until(c, c->values[s->y].data, back);
 	}
 	live_until(c, c->values[c->output].data, c->n_steps);
@@ -224,8 +293,15 @@ static void place_data(struct builder *b)
 /*
  * The gradient of a value is written by the first of its consumers to run backward and added to by the
  * others. An elementwise op hands its dy on as dx, and an addition or residual its dy as dx2, without a copy:
- * dy is of no more use then, since all consumers of y have run.
+ * dy is of no more use then, since all consumers of y have run. Where an addition's dx2 is another than its dx,
+ * by a factor, and both are wanted, they need two places.
  */
+static bool gradient_in_place(const struct op_desc *d)
+{
+	return d->op == OP_add || d->op == OP_relu || d->op == OP_relu6 || d->op == OP_dropout ||
+	       (is_norm(d->op) && !d->residual);
+}
+
 static void place_gradients(struct builder *b)
 {
 	struct compiled *c = b->c;
@@ -236,9 +312,7 @@ static void place_gradients(struct builder *b)
 	for (int i = c->n_steps - 1; i >= 0; i--) {
 		struct step *s = &c->steps[i];
 		int time = 2 * c->n_steps - 1 - i, dy = c->values[s->y].grad;
-		bool in_place = s->desc.op == OP_add || s->desc.op == OP_relu ||
-				(s->desc.op == OP_group_norm && !s->desc.residual);
-		bool dy_taken = false;
+		bool in_place = gradient_in_place(&s->desc), dy_taken = false;
 
 		if (!s->desc.training || dy < 0)
 			continue;
@@ -257,9 +331,13 @@ static void place_gradients(struct builder *b)
 		if (s->x2 >= 0 && c->values[s->x2].need_grad) {
 			struct value *x2 = &c->values[s->x2];
 
+			bool apart = s->desc.op == OP_concat ||
+				     (s->desc.op == OP_add && s->desc.scale != 1 && s->dx >= 0);
+
 			s->add_dx2 = x2->grad >= 0;
-			s->dx2 = s->add_dx2 || !dy_taken ? dy
-							 : add_buffer(c, value_bytes(b, s->x2), time, time);
+			s->dx2 = !apart && (s->add_dx2 || !dy_taken)
+					 ? dy
+					 : add_buffer(c, value_bytes(b, s->x2), time, time);
 			if (!s->add_dx2)
 				x2->grad = s->dx2;
 			live_until(c, x2->grad, time);

@@ -24,6 +24,7 @@ struct step {
 	struct op_desc desc; /* n left 0 */
 	int x, x2, y;        /* values; -1: none */
 	int weight, bias;    /* parameters; -1: none */
+	int norm;            /* parameter: scale of batch_norm's set; shift and statistics follow; -1: none */
 	int saved;           /* buffer; -1: none */
 	/* Where backward puts the gradients of x and x2: straight into that value's grad, or, when another
 	 * step has written there before, into a buffer of its own, from where it is added. -1: not needed. */

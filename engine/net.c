@@ -7,6 +7,8 @@
 #include "engine/workspace.h"
 
 #include <errno.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +22,7 @@ static const struct op_info ops[OP_COUNT] = {
 #define NONE        OP_PARAMS_NONE
 #define WEIGHT_BIAS OP_PARAMS_WEIGHT_BIAS
 #define AFFINE      OP_PARAMS_AFFINE
+#define BATCH       OP_PARAMS_BATCH
 #define OP(name, inputs, params, gradient, slice, tolerance, mean_tolerance) \
 	{#name, inputs, params, gradient, OP_SLICE_##slice, tolerance, mean_tolerance},
 #include "engine/ops.def"
@@ -27,6 +30,7 @@ static const struct op_info ops[OP_COUNT] = {
 #undef NONE
 #undef WEIGHT_BIAS
 #undef AFFINE
+#undef BATCH
 };
 
 const struct op_info *op_info(enum op op)
@@ -99,13 +103,14 @@ static int plane_after(int size, int kernel, int stride, int pad)
 	return (size + 2 * pad - kernel) / stride + 1;
 }
 
-static int check_window(const struct node *in, const char *what, int kernel, int stride, int pad,
+/* size: the input's, in the direction at hand. */
+static int check_window(const struct node *in, const char *what, int size, int kernel, int stride, int pad,
 			struct err *err)
 {
 	if (in->flat)
 		return err_set(err, ERR_SPEC_VALUE, "%s: its input was flattened", what);
 	if (kernel < 1 || stride < 1 || pad < 0 || pad >= kernel || kernel > 1024 || stride > 1024 ||
-	    kernel > in->height + 2 * pad || kernel > in->width + 2 * pad)
+	    kernel > size + 2 * pad)
 		return err_set(err, ERR_SPEC_VALUE,
 			       "%s: kernel %d, stride %d, padding %d do not fit on %d×%d", what, kernel,
 			       stride, pad, in->height, in->width);
@@ -173,6 +178,8 @@ int net_new(struct net **ret, int channels, int height, int width, struct err *e
 	if (!net)
 		return err_set(err, ERR_NO_MEMORY, "a network");
 	net->params.version = 1;
+	net->n_rates = 1;
+	net->rates[0] = 1;
 	net->nodes = calloc(1, sizeof(*net->nodes));
 	r = net->nodes ? workspace_new(&net->workspace) : -ENOMEM;
 	if (r < 0) {
@@ -236,23 +243,26 @@ int net_conv2d(struct net *net, const char *name, int in, const struct conv2d_at
 	from = &net->nodes[in];
 	a.stride = a.stride ? a.stride : 1;
 	a.conv_groups = a.conv_groups ? a.conv_groups : 1;
+	a.pad_w = a.kernel_w ? a.pad_w : a.pad;
+	a.kernel_w = a.kernel_w ? a.kernel_w : a.kernel;
 	if ((r = check_name(net, name, err)) < 0 ||
-	    (r = check_window(from, name, a.kernel, a.stride, a.pad, err)) < 0 ||
+	    (r = check_window(from, name, from->height, a.kernel, a.stride, a.pad, err)) < 0 ||
+	    (r = check_window(from, name, from->width, a.kernel_w, a.stride, a.pad_w, err)) < 0 ||
 	    (r = check_groups(name, a.channels, a.groups, err)) < 0 ||
 	    (r = check_conv_groups(name, from, &a, err)) < 0)
 		return r;
 	node->channels = a.channels;
 	node->groups = a.groups;
 	node->height = plane_after(from->height, a.kernel, a.stride, a.pad);
-	node->width = plane_after(from->width, a.kernel, a.stride, a.pad);
+	node->width = plane_after(from->width, a.kernel_w, a.stride, a.pad_w);
 	node->conv = a;
 	weight = (struct param){
 		.rank = 4,
-		.dims = {a.channels, from->channels / a.conv_groups, a.kernel, a.kernel},
+		.dims = {a.channels, from->channels / a.conv_groups, a.kernel, a.kernel_w},
 		.groups = {a.groups, a.conv_groups == 1 ? from->groups : 0, 0, 0},
 		.decay = true,
 	};
-	weight.fan_in = weight.dims[1] * a.kernel * a.kernel;
+	weight.fan_in = weight.dims[1] * a.kernel * a.kernel_w;
 	bias = (struct param){.rank = 1, .dims = {a.channels}, .groups = {a.groups}};
 	return finish_node(net, node, name, &weight, a.bias ? &bias : NULL, err);
 }
@@ -316,10 +326,84 @@ int net_group_norm(struct net *net, const char *name, int in, int norm_groups, s
 	return finish_node(net, node, name, &scale, &shift, err);
 }
 
-int net_relu(struct net *net, int in, struct err *err)
+int net_set_rates(struct net *net, const float *rates, int n, struct err *err)
+{
+	bool bad = n < 1 || n > NET_MAX_RATES || rates[n - 1] != 1;
+
+	for (int i = 0; i < n && !bad; i++)
+		bad = !(rates[i] > 0) || (i && !(rates[i] > rates[i - 1]));
+	if (bad)
+		return err_set(err, ERR_SPEC_VALUE, "slice rates must be 1 to %d, ascend and end in 1",
+			       NET_MAX_RATES);
+	memcpy(net->rates, rates, (size_t)n * sizeof(*rates));
+	net->n_rates = n;
+	return 0;
+}
+
+int net_batch_norm(struct net *net, const char *name, int in, float eps, struct err *err)
+{
+	static const struct {
+		const char *suffix;
+		bool statistic;
+		float constant;
+	} kinds[] = {{".weight", false, 1},
+		     {".bias", false, 0},
+		     {".running_mean", true, 0},
+		     {".running_var", true, 1}};
+	int n_params = net->params.n;
+	const struct node *from;
+	struct node *node;
+	int r = new_node(net, OP_batch_norm, in, &node, err);
+
+	if (r < 0)
+		return r;
+	from = &net->nodes[in];
+	r = check_name(net, name, err);
+	if (r < 0)
+		return r;
+	if (from->flat && from->height * from->width > 1)
+		return err_set(err, ERR_SPEC_VALUE, "%s: its input was flattened", name);
+	shape_as(node, from);
+	node->norm.eps = eps;
+	/* from full width down */
+	for (int i = net->n_rates - 1; i >= 0 && r >= 0; i--)
+		for (int k = 0; k < 4 && r >= 0; k++) {
+			struct param p = {.rank = 1,
+					  .dims = {slice_extent(from->channels, from->groups, net->rates[i])},
+					  .rate = net->rates[i],
+					  .statistic = kinds[k].statistic,
+					  .constant = kinds[k].constant};
+			char suffix[PARAM_NAME_MAX - NET_NAME_MAX];
+
+			snprintf(suffix, sizeof(suffix), "%s", kinds[k].suffix);
+			if (i < net->n_rates - 1)
+				snprintf(suffix, sizeof(suffix), ".slice-%g%s", (double)net->rates[i],
+					 kinds[k].suffix);
+			r = add_param(net, name, suffix, &p, err);
+		}
+	if (r < 0) {
+		net->params.n = n_params;
+		return r;
+	}
+	node->weight = n_params;
+	node->bias = n_params + 1;
+	memcpy(node->name, name, strlen(name) + 1);
+	return net->n_nodes++;
+}
+
+int net_batch_norm_set(const struct net *net, const struct node *node, float rate)
+{
+	for (int i = 0; i < net->n_rates; i++)
+		if (net->rates[i] == rate)
+			return node->weight + 4 * (net->n_rates - 1 - i);
+	return -EINVAL;
+}
+
+/* An op without attributes that keeps its input's shape. */
+static int add_same(struct net *net, enum op op, int in, struct err *err)
 {
 	struct node *node;
-	int r = new_node(net, OP_relu, in, &node, err);
+	int r = new_node(net, op, in, &node, err);
 
 	if (r < 0)
 		return r;
@@ -327,7 +411,64 @@ int net_relu(struct net *net, int in, struct err *err)
 	return finish_node(net, node, NULL, NULL, NULL, err);
 }
 
+int net_relu(struct net *net, int in, struct err *err)
+{
+	return add_same(net, OP_relu, in, err);
+}
+
+int net_relu6(struct net *net, int in, struct err *err)
+{
+	return add_same(net, OP_relu6, in, err);
+}
+
+int net_dropout(struct net *net, int in, float share, struct err *err)
+{
+	int id = add_same(net, OP_dropout, in, err);
+
+	if (id < 0)
+		return id;
+	if (!(share >= 0 && share < 1)) {
+		net->n_nodes--;
+		return err_set(err, ERR_SPEC_VALUE, "dropout of %g (from 0 to below 1)", (double)share);
+	}
+	net->nodes[id].dropout.share = share;
+	return id;
+}
+
+int net_concat(struct net *net, int a, int b, struct err *err)
+{
+	const struct node *x, *y;
+	struct node *node;
+	int r;
+
+	if (b < 0)
+		return b;
+	r = new_node(net, OP_concat, a, &node, err);
+	if (r < 0)
+		return r;
+	if (b >= net->n_nodes)
+		return err_set(err, ERR_SPEC_VALUE, "concat: there is no node %d to build on", b);
+	x = &net->nodes[a];
+	y = &net->nodes[b];
+	if (x->height != y->height || x->width != y->width || x->groups != y->groups || x->flat || y->flat)
+		return err_set(err, ERR_SPEC_VALUE, "concat: %d×%d×%d in %d groups and %d×%d×%d in %d groups",
+			       x->channels, x->height, x->width, x->groups, y->channels, y->height, y->width,
+			       y->groups);
+	shape_as(node, x);
+	node->in[1] = b;
+	node->channels += y->channels;
+	if (node->channels > MAX_CHANNELS)
+		return err_set(err, ERR_SPEC_VALUE, "concat: %d channels (1 to %d)", node->channels,
+			       MAX_CHANNELS);
+	return finish_node(net, node, NULL, NULL, NULL, err);
+}
+
 int net_add(struct net *net, int a, int b, struct err *err)
+{
+	return net_add_scaled(net, a, b, 1, err);
+}
+
+int net_add_scaled(struct net *net, int a, int b, float scale, struct err *err)
 {
 	const struct node *x, *y;
 	struct node *node;
@@ -347,8 +488,11 @@ int net_add(struct net *net, int a, int b, struct err *err)
 		return err_set(err, ERR_SPEC_VALUE, "add: %d×%d×%d in %d groups and %d×%d×%d in %d groups",
 			       x->channels, x->height, x->width, x->groups, y->channels, y->height, y->width,
 			       y->groups);
+	if (!isfinite(scale))
+		return err_set(err, ERR_SPEC_VALUE, "add: a scale that is no number");
 	shape_as(node, x);
 	node->in[1] = b;
+	node->add.scale = scale;
 	return finish_node(net, node, NULL, NULL, NULL, err);
 }
 
@@ -363,8 +507,8 @@ static int add_pool(struct net *net, enum op op, int in, const struct pool_attr 
 		return r;
 	from = &net->nodes[in];
 	a.stride = a.stride ? a.stride : a.kernel;
-	r = check_window(from, ops[op].name, a.kernel, a.stride, a.pad, err);
-	if (r < 0)
+	if ((r = check_window(from, ops[op].name, from->height, a.kernel, a.stride, a.pad, err)) < 0 ||
+	    (r = check_window(from, ops[op].name, from->width, a.kernel, a.stride, a.pad, err)) < 0)
 		return r;
 	if (a.pad > a.kernel / 2)
 		return err_set(err, ERR_SPEC_VALUE, "%s: padding %d is more than half of kernel %d",
@@ -448,6 +592,8 @@ int64_t net_params(const struct net *net, float rate)
 		const struct param *p = &net->params.list[i];
 		int64_t size = 1;
 
+		if (p->statistic || !param_used(p, rate))
+			continue;
 		for (int d = 0; d < p->rank; d++)
 			size *= slice_extent(p->dims[d], p->groups[d], rate);
 		total += size;

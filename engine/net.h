@@ -38,8 +38,8 @@ enum op {
 	OP_COUNT
 };
 
-enum op_params { OP_PARAMS_NONE, OP_PARAMS_WEIGHT_BIAS, OP_PARAMS_AFFINE };
-enum op_slice { OP_SLICE_INPUT, OP_SLICE_OWN, OP_SLICE_SAME };
+enum op_params { OP_PARAMS_NONE, OP_PARAMS_WEIGHT_BIAS, OP_PARAMS_AFFINE, OP_PARAMS_BATCH };
+enum op_slice { OP_SLICE_INPUT, OP_SLICE_OWN, OP_SLICE_SAME, OP_SLICE_JOIN };
 
 struct op_info {
 	const char *name;
@@ -55,20 +55,27 @@ const struct op_info *op_info(enum op op);
  * all of it when groups is 0. */
 int slice_extent(int size, int groups, float rate);
 
-#define NET_NAME_MAX  64
-#define PARAM_MAX_DIM 4
+#define NET_NAME_MAX   64
+#define PARAM_NAME_MAX (NET_NAME_MAX + 40)
+#define PARAM_MAX_DIM  4
+#define NET_MAX_RATES  8
 
 /*
  * One learned array, full width, in PyTorch's order: conv2d (O, I/conv_groups, KH, KW), linear (O, I), bias
  * (O), scale and shift of a normalisation (C). A slice is the prefix slice_extent(dims[i], groups[i], rate)
  * of each dimension. name is PyTorch's too: "conv1.weight", "norm1.bias".
+ *
+ * Some belong to one slice rate only (batch_norm): then the dimensions are those of the slice. Full width has
+ * PyTorch's names, "bn1.running_mean", and another rate its own: "bn1.slice-0.25.running_mean".
  */
 struct param {
-	char name[NET_NAME_MAX + 8];
+	char name[PARAM_NAME_MAX];
 	int rank, dims[PARAM_MAX_DIM];
 	int groups[PARAM_MAX_DIM]; /* of each dimension; 0: never sliced */
 	size_t size;               /* elements */
-	float *value, *grad;       /* (dims); grad is NULL until params_need_grad */
+	float *value, *grad;       /* (dims); grad is NULL until params_need_grad, and of a statistic */
+	float rate;                /* the one that it belongs to; 0: all */
+	bool statistic;            /* not learned: a training session's forward moves it */
 	bool decay;                /* weight decay applies: weights yes, biases and normalisation no */
 	int fan_in;                /* of the He initialisation; 0: constant */
 	float constant;
@@ -77,8 +84,12 @@ struct param {
 struct params {
 	int n;
 	struct param *list;
-	uint64_t version; /* see params_changed */
+	uint64_t version;    /* see params_changed */
+	uint64_t statistics; /* moves when a statistic does */
 };
+
+/* Whether a slice of that rate uses it. */
+bool param_used(const struct param *p, float rate);
 
 int params_need_grad(struct params *p);  /* allocates grad, zeroed; -ENOMEM */
 void params_zero_grad(struct params *p); /* all of every grad */
@@ -89,7 +100,8 @@ struct param *params_find(struct params *p, const char *name);
 
 struct conv2d_attr {
 	int channels, groups;    /* outputs, and how they are sliced */
-	int kernel, stride, pad; /* square; stride 0 means 1 */
+	int kernel, stride, pad; /* stride 0 means 1 */
+	int kernel_w, pad_w;     /* where the width's differ from the height's; kernel_w 0: they don't */
 	int conv_groups; /* 0 and 1: dense. Else input and output must be sliced alike, and a slice must hold
 			  * whole convolution groups (depthwise does) */
 	bool bias;
@@ -101,8 +113,9 @@ struct linear_attr {
 };
 
 struct pool_attr {
-	/* stride 0: as kernel; padding counts as zeros in an average, as in PyTorch */
+	/* stride 0: as kernel; padding counts as zeros in an average, as in PyTorch, but with exclude_pad */
 	int kernel, stride, pad;
+	bool exclude_pad;
 };
 
 struct node {
@@ -120,8 +133,15 @@ struct node {
 			int groups; /* of the statistics; equal to the input's slice groups */
 			float eps;
 		} norm;
+		struct {
+			float scale; /* of the second addend */
+		} add;
+		struct {
+			float share; /* of the elements that become 0 */
+		} dropout;
 	};
-	int weight, bias; /* indices in params.list; -1: none */
+	/* indices in params.list; -1: none. batch_norm: of the full width's set, see net_batch_norm_set */
+	int weight, bias;
 };
 
 struct net {
@@ -129,20 +149,42 @@ struct net {
 	struct node *nodes; /* in order: inputs come before */
 	int output;         /* node id; 0 until net_finish */
 	int feature; /* the last feature map before the network loses its plane, for Grad-CAM; 0: the input */
+	int n_rates; /* those that batch_norm has sets for, ascending to 1 */
+	float rates[NET_MAX_RATES];
 	struct params params;
 	struct workspace *workspace; /* private to sessions: memory that those of this net share */
 };
 
 int net_new(struct net **ret, int channels, int height, int width, struct err *err);
 void net_free(struct net *net);
+/* Before the first batch_norm; ascending, the last is 1. Without it there is a set for full width only. */
+int net_set_rates(struct net *net, const float *rates, int n, struct err *err);
 
 int net_conv2d(struct net *net, const char *name, int in, const struct conv2d_attr *attr, struct err *err);
 int net_linear(struct net *net, const char *name, int in, const struct linear_attr *attr, struct err *err);
 /* In as many groups as its input is sliced into (norm_groups 0), or in norm_groups of them, a multiple of
  * these. An input that isn't sliced: 0 means 1 group. eps 1e-5. */
 int net_group_norm(struct net *net, const char *name, int in, int norm_groups, struct err *err);
+/*
+ * Batch normalisation (Ioffe & Szegedy 2015) with a set of scale, shift, running mean and variance for each of
+ * the net's rates (Yu et al. 2019, "slimmable networks"). A training session normalises by the batch's own
+ * statistics and moves the running ones by a tenth, PyTorch's way; another uses the running ones.
+ */
+int net_batch_norm(struct net *net, const char *name, int in, float eps, struct err *err);
+/* Index of the set for a rate: scale, shift, running mean and variance, in this order. -EINVAL: no such. */
+int net_batch_norm_set(const struct net *net, const struct node *node, float rate);
 int net_relu(struct net *net, int in, struct err *err);
+int net_relu6(struct net *net, int in, struct err *err); /* min(max(x, 0), 6) */
 int net_add(struct net *net, int a, int b, struct err *err);
+int net_add_scaled(struct net *net, int a, int b, float scale, struct err *err); /* a + scale·b */
+/*
+ * Channels of a and of b. Where they are sliced, in the same number of groups, the result's groups are each one
+ * of a and then one of b, so that a prefix of it is what prefixes of a and b give: what follows needs no rule of
+ * its own. PyTorch's order it is where they are not sliced.
+ */
+int net_concat(struct net *net, int a, int b, struct err *err);
+/* In training a share of the elements becomes 0 and the others grow by 1/(1-share) (Srivastava et al. 2014). */
+int net_dropout(struct net *net, int in, float share, struct err *err);
 int net_max_pool(struct net *net, int in, const struct pool_attr *attr, struct err *err);
 int net_avg_pool(struct net *net, int in, const struct pool_attr *attr, struct err *err);
 int net_global_avg_pool(struct net *net, int in, struct err *err);

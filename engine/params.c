@@ -26,6 +26,8 @@ int params_need_grad(struct params *p)
 	for (int i = 0; i < p->n; i++) {
 		struct param *param = &p->list[i];
 
+		if (param->statistic)
+			continue;
 		if (!param->grad)
 			param->grad = calloc(param->size, sizeof(float));
 		if (!param->grad)
@@ -44,6 +46,11 @@ void params_zero_grad(struct params *p)
 void params_changed(struct params *p)
 {
 	p->version++;
+}
+
+bool param_used(const struct param *p, float rate)
+{
+	return p->rate == 0 || p->rate == rate;
 }
 
 struct param *params_find(struct params *p, const char *name)

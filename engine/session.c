@@ -38,6 +38,7 @@ struct session {
 	int n_variants;
 	struct variant *variants;
 	size_t scratch_size;
+	uint64_t seed;
 	uint64_t generation; /* workspace->generation after the last forward */
 	int last_n;          /* of that forward; 0: none, or its activations were used up by a backward */
 	int last_variant;
@@ -140,6 +141,12 @@ int session_new_net(struct session **ret, struct net *net, const float *mean, co
 	if (!net->output || options->batch < 1 || !(options->rate > 0 && options->rate <= 1))
 		return err_set(err, ERR_SPEC_VALUE, "a session of batch %d at rate %g", options->batch,
 			       (double)options->rate);
+	for (int i = 1; i < net->n_nodes; i++)
+		if (net->nodes[i].op == OP_batch_norm &&
+		    net_batch_norm_set(net, &net->nodes[i], options->rate) < 0)
+			return err_set(err, ERR_SPEC_VALUE,
+				       "slice %g: this network has a BatchNorm for other rates only",
+				       (double)options->rate);
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(err, ERR_NO_MEMORY, "a session");
@@ -220,10 +227,17 @@ struct session_stats session_stats(const struct session *s)
 				      .variants = s->n_variants};
 }
 
+void session_set_seed(struct session *s, uint64_t seed)
+{
+	s->seed = seed;
+}
+
 static struct op_io io_of(const struct session *s, const struct step *step)
 {
-	const struct param *weight = step->weight < 0 ? NULL : &s->net->params.list[step->weight];
-	const struct param *bias = step->bias < 0 ? NULL : &s->net->params.list[step->bias];
+	const struct params *p = &s->net->params;
+	const struct param *weight = step->weight < 0 ? NULL : &p->list[step->weight];
+	const struct param *bias = step->bias < 0 ? NULL : &p->list[step->bias];
+	const struct param *norm = step->norm < 0 ? NULL : &p->list[step->norm];
 
 	return (struct op_io){
 		.x = data_of(s, step->x),
@@ -231,9 +245,14 @@ static struct op_io io_of(const struct session *s, const struct step *step)
 		.y = data_of(s, step->y),
 		.weight = weight ? weight->value : NULL,
 		.bias = bias ? bias->value : NULL,
+		.scale = norm ? norm[0].value : NULL,
+		.shift = norm ? norm[1].value : NULL,
+		.mean = norm ? norm[2].value : NULL,
+		.variance = norm ? norm[3].value : NULL,
+		.seed = s->seed,
 		.saved = buffer_at(s, step->saved),
 		.scratch = s->net->workspace->scratch.base,
-		.version = s->net->params.version,
+		.version = p->version + (norm ? p->statistics : 0), /* neither goes back */
 	};
 }
 
@@ -250,6 +269,7 @@ static int run_forward(struct session *s, int n, int variant, float *logits)
 
 		r = kernel_forward(s->variants[variant].kernels[i], &io);
 	}
+	s->net->params.statistics += s->options.training;
 	if (r < 0)
 		return r;
 	memcpy(logits, data_of(s, c->output), (size_t)n * row_size(s, c->output) * sizeof(float));

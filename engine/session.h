@@ -24,6 +24,9 @@
 int session_new_net(struct session **ret, struct net *net, const float *mean, const float *std,
 		    const struct backend *backend, const struct session_options *options, struct err *err);
 
+/* What dropout's choices of the next forwards are made from; 0 at first. */
+void session_set_seed(struct session *s, uint64_t seed);
+
 /* As session_forward, with an input that is already normalised: x (n, H, W, C). */
 int session_forward_float(struct session *s, const float *x, int n, float *logits);
 

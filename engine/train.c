@@ -295,6 +295,7 @@ static int step(struct train *t, double lr, double *loss_sum, int64_t *right, st
 	double loss, total;
 
 	params_zero_grad(&t->model->net->params);
+	session_set_seed(t->session[full], rng_mix(t->seed ^ (uint64_t)t->step));
 	r = session_forward_float(t->session[full], t->x, t->batch, t->teacher);
 	if (r < 0)
 		goto fail;
@@ -302,6 +303,7 @@ static int step(struct train *t, double lr, double *loss_sum, int64_t *right, st
 					  (float)t->spec->smoothing, t->dlogits);
 	r = session_backward(t->session[full], t->dlogits, t->batch);
 	for (int i = 0; i < n && r == 0; i++) {
+		session_set_seed(t->session[chosen[i]], rng_mix(t->seed ^ (uint64_t)t->step));
 		r = session_forward_float(t->session[chosen[i]], t->x, t->batch, t->logits);
 		if (r < 0)
 			break;

@@ -13,18 +13,20 @@
 #include <string.h>
 
 #define KINDS           4
-#define CHECKPOINT_NAME (NET_NAME_MAX + 16)
+#define CHECKPOINT_NAME (PARAM_NAME_MAX + 8)
 
 /* The array of a kind of parameter i; NULL when this run has none. */
 static float *array_of(const struct train *t, int kind, int i)
 {
+	const struct param *p = &t->model->net->params.list[i];
+
 	switch (kind) {
 	case 0:
-		return t->model->net->params.list[i].value;
+		return p->value;
 	case 1:
-		return t->momentum[i];
+		return p->statistic ? NULL : t->momentum[i];
 	case 2:
-		return t->second ? t->second[i] : NULL;
+		return p->statistic || !t->second ? NULL : t->second[i];
 	default:
 		return t->average ? t->average[i] : NULL;
 	}

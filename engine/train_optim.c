@@ -93,7 +93,7 @@ void train_optim_step(struct train *t, double lr)
 		double norm = 0;
 
 		for (int i = 0; i < params->n; i++)
-			for (size_t j = 0; j < params->list[i].size; j++)
+			for (size_t j = 0; j < params->list[i].size && params->list[i].grad; j++)
 				norm += (double)params->list[i].grad[j] * params->list[i].grad[j];
 		norm = sqrt(norm);
 		if (norm > spec->clip)
@@ -103,6 +103,8 @@ void train_optim_step(struct train *t, double lr)
 		struct param *p = &params->list[i];
 		float decay = p->decay ? (float)spec->weight_decay : 0;
 
+		if (p->statistic)
+			continue;
 		if (spec->optimizer == TRAIN_ADAMW)
 			adamw(p, t->momentum[i], t->second[i], (float)lr, (float)spec->momentum, decay, scale,
 			      t->step + 1);

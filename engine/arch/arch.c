@@ -7,6 +7,8 @@
 static const struct arch archs[] = {
 	{"resnet", arch_resnet, 32},
 	{"vgg", arch_vgg, 32},
+	{"mobilenet", arch_mobilenet, 32},
+	{"inception-resnet-v2", arch_inception, 299},
 	{"mlp", arch_mlp, 32},
 	{"layers", arch_layers, 0},
 };
@@ -49,7 +51,9 @@ int arch_build(struct net **ret, const cJSON *spec, const struct model_info *inf
 	r = net_new(&net, info->channels, info->height, info->width, err);
 	if (r < 0)
 		return r;
-	r = arch->build(net, spec, info, err);
+	if (info->n_rates)
+		r = net_set_rates(net, info->rates, info->n_rates, err);
+	r = r < 0 ? r : arch->build(net, spec, info, err);
 	if (r >= 0 && net->nodes[r].channels * net->nodes[r].height * net->nodes[r].width != info->classes)
 		r = err_set(err, ERR_SPEC_VALUE, "the last layer of \"net\" gives %d numbers for %d classes",
 			    net->nodes[r].channels * net->nodes[r].height * net->nodes[r].width,

@@ -14,7 +14,7 @@ int blocks_init(struct blocks *b, struct net *net, const cJSON *spec, bool may_l
 	const char *norm = "group";
 	int r;
 
-	*b = (struct blocks){.net = net, .err = err, .groups = 8};
+	*b = (struct blocks){.net = net, .err = err, .groups = 8, .eps = 1e-5f};
 	if ((r = spec_int(spec, "net", "groups", 1, 256, &b->groups, err)) < 0 ||
 	    (r = spec_string(spec, "net", "norm", &norm, err)) < 0)
 		return r;
@@ -23,8 +23,6 @@ int blocks_init(struct blocks *b, struct net *net, const cJSON *spec, bool may_l
 	if (strcmp(names[b->norm], norm) != 0 || (b->norm == BLOCK_NORM_NONE && !may_lack))
 		return err_set(err, ERR_SPEC_VALUE, "\"net.norm\" must be group%s, not \"%.60s\"",
 			       may_lack ? ", batch or none" : " or batch", norm);
-	if (b->norm == BLOCK_NORM_BATCH)
-		return err_set(err, ERR_SPEC_VALUE, "\"net.norm\" batch can't be trained yet: use group");
 	return 0;
 }
 
@@ -42,7 +40,14 @@ int blocks_conv(const struct blocks *b, const char *name, int in, int channels, 
 
 int blocks_norm(const struct blocks *b, const char *name, int in)
 {
-	return b->norm == BLOCK_NORM_NONE ? in : net_group_norm(b->net, name, in, 0, b->err);
+	switch (b->norm) {
+	case BLOCK_NORM_GROUP:
+		return net_group_norm(b->net, name, in, 0, b->err);
+	case BLOCK_NORM_BATCH:
+		return net_batch_norm(b->net, name, in, b->eps, b->err);
+	default:
+		return in;
+	}
 }
 
 int blocks_conv_norm(const struct blocks *b, const char *prefix, const char *conv, const char *norm, int in,

@@ -14,6 +14,7 @@ struct blocks {
 	struct err *err;
 	int groups; /* in which each layer's channels are sliced */
 	enum block_norm norm;
+	float eps; /* of BatchNorm; 1e-5 */
 	bool bias; /* of convolutions, beside the norm's; where no norm follows there always is one */
 };
 

@@ -42,6 +42,7 @@ static int get(const struct layers *l, const char *key, int min, int max, int *r
 static int conv2d(struct layers *l)
 {
 	struct conv2d_attr a = {.groups = l->groups, .kernel = 3, .stride = 1};
+	bool square = !cJSON_HasObjectItem(l->spec, "kernel_w");
 	int r;
 
 	if ((r = get(l, "channels", 1, 65536, &a.channels)) < 0 ||
@@ -53,7 +54,15 @@ static int conv2d(struct layers *l)
 	if (!a.channels)
 		return err_set(l->err, ERR_SPEC_MISSING, "\"%s.channels\"", l->where);
 	a.pad = (a.kernel - 1) / 2;
-	r = get(l, "pad", 0, 31, &a.pad);
+	if ((r = get(l, "pad", 0, 31, &a.pad)) < 0)
+		return r;
+	a.kernel_w = a.kernel;
+	a.pad_w = a.pad;
+	r = get(l, "kernel_w", 1, 31, &a.kernel_w);
+	if (!square)
+		a.pad_w = (a.kernel_w - 1) / 2;
+	if (r == 0)
+		r = get(l, "pad_w", 0, 31, &a.pad_w);
 	return r < 0 ? r : net_conv2d(l->net, l->name, l->in, &a, l->err);
 }
 
@@ -84,13 +93,19 @@ static int group_norm(struct layers *l)
 	return r < 0 ? r : net_group_norm(l->net, l->name, l->in, groups, l->err);
 }
 
+static int batch_norm(struct layers *l)
+{
+	return net_batch_norm(l->net, l->name, l->in, 1e-5f, l->err);
+}
+
 static int pool(struct layers *l, int (*make)(struct net *, int, const struct pool_attr *, struct err *))
 {
 	struct pool_attr a = {.kernel = 2};
 	int r;
 
 	if ((r = get(l, "kernel", 1, 64, &a.kernel)) < 0 || (r = get(l, "stride", 1, 64, &a.stride)) < 0 ||
-	    (r = get(l, "pad", 0, 32, &a.pad)) < 0)
+	    (r = get(l, "pad", 0, 32, &a.pad)) < 0 ||
+	    (r = spec_bool(l->spec, l->where, "exclude_pad", &a.exclude_pad, l->err)) < 0)
 		return r;
 	return make(l->net, l->in, &a, l->err);
 }
@@ -110,6 +125,19 @@ static int relu(struct layers *l)
 	return net_relu(l->net, l->in, l->err);
 }
 
+static int relu6(struct layers *l)
+{
+	return net_relu6(l->net, l->in, l->err);
+}
+
+static int dropout(struct layers *l)
+{
+	double share = 0.5;
+	int r = spec_double(l->spec, l->where, "share", 0, 0.99, &share, l->err);
+
+	return r < 0 ? r : net_dropout(l->net, l->in, (float)share, l->err);
+}
+
 static int global_avg_pool(struct layers *l)
 {
 	return net_global_avg_pool(l->net, l->in, l->err);
@@ -120,35 +148,56 @@ static int flatten(struct layers *l)
 	return net_flatten(l->net, l->in, l->err);
 }
 
-static int add(struct layers *l)
+/* The other input of add and concat. */
+static int with(const struct layers *l)
 {
-	const char *with = NULL;
-	int r = spec_string(l->spec, l->where, "with", &with, l->err);
+	const char *name = NULL;
+	int r = spec_string(l->spec, l->where, "with", &name, l->err);
 
 	if (r < 0)
 		return r;
-	if (!with)
-		return err_set(l->err, ERR_SPEC_MISSING, "\"%s.with\"", l->where);
-	r = lookup(l, with);
-	return r < 0 ? r : net_add(l->net, l->in, r, l->err);
+	return name ? lookup(l, name) : err_set(l->err, ERR_SPEC_MISSING, "\"%s.with\"", l->where);
+}
+
+static int add(struct layers *l)
+{
+	double scale = 1;
+	int other = with(l), r;
+
+	if (other < 0)
+		return other;
+	r = spec_double(l->spec, l->where, "scale", -1000, 1000, &scale, l->err);
+	return r < 0 ? r : net_add_scaled(l->net, l->in, other, (float)scale, l->err);
+}
+
+static int concat(struct layers *l)
+{
+	int other = with(l);
+
+	return other < 0 ? other : net_concat(l->net, l->in, other, l->err);
 }
 
 static const struct {
 	const char *op;
 	int (*make)(struct layers *l);
-	const char *keys[12];
+	const char *keys[14];
 } kinds[] = {
 	{"conv2d",
 	 conv2d,
-	 {"op", "name", "in", "channels", "kernel", "stride", "pad", "groups", "conv_groups", "bias"}},
+	 {"op", "name", "in", "channels", "kernel", "stride", "pad", "kernel_w", "pad_w", "groups",
+	  "conv_groups", "bias"}},
 	{"linear", linear, {"op", "name", "in", "features", "groups", "bias"}},
 	{"group_norm", group_norm, {"op", "name", "in", "norm_groups"}},
+	{"batch_norm", batch_norm, {"op", "name", "in"}},
 	{"relu", relu, {"op", "name", "in"}},
+	{"relu6", relu6, {"op", "name", "in"}},
+	{"dropout", dropout, {"op", "name", "in", "share"}},
 	{"max_pool", max_pool, {"op", "name", "in", "kernel", "stride", "pad"}},
-	{"avg_pool", avg_pool, {"op", "name", "in", "kernel", "stride", "pad"}},
+	{"avg_pool", avg_pool, {"op", "name", "in", "kernel", "stride", "pad", "exclude_pad"}},
 	{"global_avg_pool", global_avg_pool, {"op", "name", "in"}},
 	{"flatten", flatten, {"op", "name", "in"}},
-	{"add", add, {"op", "name", "in", "with"}},
+	{"add", add, {"op", "name", "in", "with", "scale"}},
+	{"concat", concat, {"op", "name", "in", "with"}},
 };
 
 /* The layer at l->spec; its node or a negative errno. */

@@ -61,15 +61,17 @@ static int to_plane(const struct vgg *v, int x)
 
 int arch_vgg(struct net *net, const cJSON *spec, const struct model_info *info, struct err *err)
 {
-	static const char *const keys[] = {"arch", "depth", "width",  "groups",
-					   "norm", "stem",  "hidden", NULL};
+	static const char *const keys[] = {"arch", "depth",  "width",   "groups", "norm",
+					   "stem", "hidden", "dropout", NULL};
 	int depth = 16, column = 0, x, r;
+	double dropout = 0.5;
 	enum block_stem stem;
 	struct vgg v;
 
 	if ((r = spec_keys(spec, "net", keys, err)) < 0 ||
 	    (r = blocks_init(&v.b, net, spec, true, err)) < 0 ||
 	    (r = blocks_stem(spec, info, &stem, err)) < 0 ||
+	    (r = spec_double(spec, "net", "dropout", 0, 0.99, &dropout, err)) < 0 ||
 	    (r = spec_int(spec, "net", "depth", 11, 16, &depth, err)) < 0)
 		return r;
 	v.b.bias = true; /* torchvision has both */
@@ -92,6 +94,8 @@ int arch_vgg(struct net *net, const cJSON *spec, const struct model_info *info, 
 		const struct linear_attr attr = {.features = v.hidden, .groups = v.b.groups, .bias = true};
 
 		x = net_relu(net, net_linear(net, i ? "classifier.3" : "classifier.0", x, &attr, err), err);
+		if (dropout > 0)
+			x = net_dropout(net, x, (float)dropout, err);
 	}
 	return net_linear(net, "classifier.6", x,
 			  &(struct linear_attr){.features = info->classes, .bias = true}, err);

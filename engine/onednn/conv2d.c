@@ -4,9 +4,9 @@
  * array. */
 static int weight_format(dnnl_memory_desc_t *ret, const struct op_desc *d, bool view)
 {
-	dnnl_dim_t plane = (dnnl_dim_t)d->kernel * d->kernel;
-	dnnl_dims_t dims = {d->groups, d->out.c / d->groups, d->in.c / d->groups, d->kernel, d->kernel};
-	dnnl_dims_t strides = {d->out.c / d->groups * d->weight_ld, d->weight_ld, plane, d->kernel, 1};
+	dnnl_dim_t plane = (dnnl_dim_t)d->kernel * d->kernel_w;
+	dnnl_dims_t dims = {d->groups, d->out.c / d->groups, d->in.c / d->groups, d->kernel, d->kernel_w};
+	dnnl_dims_t strides = {d->out.c / d->groups * d->weight_ld, d->weight_ld, plane, d->kernel_w, 1};
 	int skip = d->groups == 1, r = 0;
 
 	if (view)
@@ -27,7 +27,8 @@ out:
  */
 static const char *avoid_in(const struct op_desc *d)
 {
-	return d->kernel == 1 && d->stride > 1 && d->in.c / d->groups % 16 ? "jit_1x1" : NULL;
+	return d->kernel == 1 && d->kernel_w == 1 && d->stride > 1 && d->in.c / d->groups % 16 ? "jit_1x1"
+											       : NULL;
 }
 
 static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
@@ -35,8 +36,9 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 	struct weighted_descs descs = {0};
 	dnnl_memory_desc_t x, y, weight, bias;
 	dnnl_dims_t x_dims = {d->n, d->in.c, d->in.h, d->in.w}, y_dims = {d->n, d->out.c, d->out.h, d->out.w};
-	dnnl_dims_t bias_dims = {d->out.c}, stride = {d->stride, d->stride}, pad = {d->pad, d->pad};
+	dnnl_dims_t bias_dims = {d->out.c}, stride = {d->stride, d->stride}, pad = {d->pad, d->pad_w};
 	dnnl_convolution_desc_t what;
+	bool has_bias = d->bias || d->norm; /* a norm that is folded in gives one */
 	int r = 0;
 
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, 4, x_dims, dnnl_f32, dnnl_nhwc));
@@ -45,19 +47,19 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 	if (weight_format(&weight, d, false) < 0 || weight_format(&descs.weight_view, d, true) < 0)
 		goto out;
 	DNNL_CHECK(dnnl_convolution_forward_desc_init(&what, dnnl_forward_inference, dnnl_convolution_direct,
-						      &x, &weight, d->bias ? &bias : NULL, &y, stride, pad,
+						      &x, &weight, has_bias ? &bias : NULL, &y, stride, pad,
 						      pad));
-	r = onednn_describe(&descs.forward, &what, d->relu, NULL, NULL);
-	if (r == 0 && d->training) {
+	r = onednn_describe(&descs.forward, &what, d, NULL, NULL);
+	if (r == 0 && d->training && !d->norm) {
 		DNNL_CHECK(dnnl_convolution_backward_weights_desc_init(&what, dnnl_convolution_direct, &x,
-								       &weight, d->bias ? &bias : NULL, &y,
+								       &weight, has_bias ? &bias : NULL, &y,
 								       stride, pad, pad));
-		r = onednn_describe(&descs.backward_weights, &what, false, descs.forward, avoid_in(d));
+		r = onednn_describe(&descs.backward_weights, &what, NULL, descs.forward, avoid_in(d));
 	}
 	if (r == 0 && d->need_dx) {
 		DNNL_CHECK(dnnl_convolution_backward_data_desc_init(&what, dnnl_convolution_direct, &x,
 								    &weight, &y, stride, pad, pad));
-		r = onednn_describe(&descs.backward_data, &what, false, descs.forward, NULL);
+		r = onednn_describe(&descs.backward_data, &what, NULL, descs.forward, NULL);
 	}
 	if (r == 0)
 		return weighted_create(ret, d, sibling, &descs, err);

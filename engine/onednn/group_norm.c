@@ -1,13 +1,8 @@
 /*
  * Group normalisation, fused with the residual and the ReLU that follow it. Threads share out instances; one
  * instance's plane fits the second-level cache, so its passes cost memory traffic once.
- *
- * Few channels (slices of 4 to 32) are shorter than vectors. So a plane of (h·w, c) is read as rows of
- * `period` elements, a multiple of both c and 16 where that is possible: sums are taken per column of such
- * rows and folded to channels at the end, and per-channel factors are repeated along a row. All loops then
- * are long, branch-free and over columns.
  */
-#include "engine/onednn/onednn.h"
+#include "engine/onednn/rows.h"
 
 #include <errno.h>
 #include <math.h>
@@ -23,18 +18,6 @@ struct norm {
 	size_t sums_offset; /* in scratch memory: (n, 2, c), gradients of scale and shift by instance */
 };
 
-static int gcd(int a, int b)
-{
-	return b ? gcd(b, a % b) : a;
-}
-
-static int period_of(int channels)
-{
-	int pixels = 16 / gcd(channels, 16);
-
-	return channels * pixels * ((63 + channels * pixels) / (channels * pixels));
-}
-
 static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
 {
 	struct norm *k = calloc(1, sizeof(*k));
@@ -42,7 +25,7 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 	(void)sibling;
 	if (!k)
 		return err_set(err, ERR_NO_MEMORY, "a kernel of group_norm");
-	k->period = period_of(d->in.c);
+	k->period = rows_period(d->in.c);
 	k->threads = omp_get_max_threads();
 	k->sums_offset = (size_t)k->threads * ROW_ARRAYS * (size_t)k->period * sizeof(float);
 	k->base.scratch_size = k->sums_offset + (size_t)d->n * 2 * (size_t)d->in.c * sizeof(float);
@@ -55,103 +38,6 @@ static size_t saved_size(const struct op_desc *d)
 	return (size_t)d->n * (size_t)d->groups * 2 * sizeof(float);
 }
 
-/* Each body works on one row of up to `period` elements; the plane functions below cut a plane into rows. */
-VECTORISED static void row_sum(const float *restrict x, float *restrict sum, size_t size, size_t period)
-{
-	for (size_t i = 0; i < size; i += period) {
-		size_t n = size - i < period ? size - i : period;
-
-		for (size_t j = 0; j < n; j++)
-			sum[j] += x[i + j];
-	}
-}
-
-VECTORISED static void row_square(const float *restrict x, const float *restrict mean, float *restrict sum,
-				  size_t size, size_t period)
-{
-	for (size_t i = 0; i < size; i += period) {
-		size_t n = size - i < period ? size - i : period;
-
-		for (size_t j = 0; j < n; j++) {
-			float d = x[i + j] - mean[j];
-
-			sum[j] += d * d;
-		}
-	}
-}
-
-VECTORISED static void row_apply(const float *restrict x, const float *restrict x2, float *restrict y,
-				 const float *restrict a, const float *restrict b, size_t size, size_t period,
-				 float floor)
-{
-	for (size_t i = 0; i < size; i += period) {
-		size_t n = size - i < period ? size - i : period;
-
-		if (x2)
-			for (size_t j = 0; j < n; j++) {
-				float v = x[i + j] * a[j] + b[j] + x2[i + j];
-
-				y[i + j] = v > floor ? v : floor;
-			}
-		else
-			for (size_t j = 0; j < n; j++) {
-				float v = x[i + j] * a[j] + b[j];
-
-				y[i + j] = v > floor ? v : floor;
-			}
-	}
-}
-
-/* dy is masked by y > 0 in place; sums of dy and of dy·u, u = x·a + b. */
-VECTORISED static void row_gradient_sums(const float *restrict x, const float *restrict y, float *restrict dy,
-					 const float *restrict a, const float *restrict b,
-					 float *restrict sum, float *restrict sum_u, size_t size,
-					 size_t period)
-{
-	for (size_t i = 0; i < size; i += period) {
-		size_t n = size - i < period ? size - i : period;
-
-		if (y)
-			for (size_t j = 0; j < n; j++)
-				dy[i + j] = y[i + j] > 0 ? dy[i + j] : 0;
-		for (size_t j = 0; j < n; j++) {
-			sum[j] += dy[i + j];
-			sum_u[j] += dy[i + j] * (x[i + j] * a[j] + b[j]);
-		}
-	}
-}
-
-/* dx may be dy */
-VECTORISED static void row_gradient(const float *restrict x, const float *dy, float *dx,
-				    const float *restrict a, const float *restrict b, const float *restrict c,
-				    size_t size, size_t period)
-{
-	for (size_t i = 0; i < size; i += period) {
-		size_t n = size - i < period ? size - i : period;
-
-#pragma omp simd
-		for (size_t j = 0; j < n; j++)
-			dx[i + j] = dy[i + j] * a[j] + x[i + j] * b[j] + c[j];
-	}
-}
-
-/* Sum over one group of what row_* left in columns. */
-static double fold_group(const float *columns, int period, int channels, int first, int size)
-{
-	double sum = 0;
-
-	for (int p = 0; p < period; p += channels)
-		for (int c = first; c < first + size; c++)
-			sum += columns[p + c];
-	return sum;
-}
-
-static void repeat(float *row, int period, int channels)
-{
-	for (int p = channels; p < period; p += channels)
-		memcpy(row + p, row, (size_t)channels * sizeof(float));
-}
-
 static void forward_one(const struct norm *k, const struct op_io *io, int n, float *rows)
 {
 	const struct op_desc *d = &k->base.desc;
@@ -162,17 +48,17 @@ static void forward_one(const struct norm *k, const struct op_io *io, int n, flo
 	float *saved = (float *)io->saved + (size_t)n * (size_t)d->groups * 2;
 
 	memset(sum, 0, period * sizeof(float));
-	row_sum(io->x + at, sum, size, period);
+	rows_sum(io->x + at, sum, size, period);
 	for (int g = 0; g < d->groups; g++) {
-		saved[2 * g] = (float)(fold_group(sum, k->period, channels, g * group, group) / count);
+		saved[2 * g] = (float)(rows_fold(sum, k->period, channels, g * group, group) / count);
 		for (int c = g * group; c < (g + 1) * group; c++)
 			a[c] = saved[2 * g];
 	}
-	repeat(a, k->period, channels);
+	rows_repeat(a, k->period, channels);
 	memset(sum, 0, period * sizeof(float));
-	row_square(io->x + at, a, sum, size, period);
+	rows_square(io->x + at, a, sum, size, period);
 	for (int g = 0; g < d->groups; g++) {
-		double variance = fold_group(sum, k->period, channels, g * group, group) / count;
+		double variance = rows_fold(sum, k->period, channels, g * group, group) / count;
 
 		saved[2 * g + 1] = (float)(1 / sqrt(variance + d->eps));
 	}
@@ -182,10 +68,10 @@ static void forward_one(const struct norm *k, const struct op_io *io, int n, flo
 		a[c] = io->weight[c] * s[1];
 		b[c] = io->bias[c] - s[0] * a[c];
 	}
-	repeat(a, k->period, channels);
-	repeat(b, k->period, channels);
-	row_apply(io->x + at, io->x2 ? io->x2 + at : NULL, io->y + at, a, b, size, period,
-		  d->relu ? 0 : -INFINITY);
+	rows_repeat(a, k->period, channels);
+	rows_repeat(b, k->period, channels);
+	rows_apply(io->x + at, io->x2 ? io->x2 + at : NULL, io->y + at, a, b, size, period,
+		   d->relu ? 0 : -INFINITY, d->relu ? op_ceiling(d) : INFINITY);
 }
 
 static int forward(struct kernel *kernel, const struct op_io *io)
@@ -218,14 +104,14 @@ static void backward_one(const struct norm *k, const struct op_io *io, int n, fl
 		a[c] = saved[c / group * 2 + 1];
 		b[c] = -saved[c / group * 2] * a[c];
 	}
-	repeat(a, k->period, channels);
-	repeat(b, k->period, channels);
+	rows_repeat(a, k->period, channels);
+	rows_repeat(b, k->period, channels);
 	memset(sum, 0, 2 * period * sizeof(float));
-	row_gradient_sums(io->x + at, d->relu ? io->y + at : NULL, io->dy + at, a, b, sum, sum_u, size,
-			  period);
+	rows_gradient_sums(io->x + at, d->relu ? io->y + at : NULL, io->dy + at, a, b, sum, sum_u, size,
+			   period, op_ceiling(d));
 	for (int c = 0; c < channels; c++) {
-		dshift[c] = (float)fold_group(sum, k->period, channels, c, 1);
-		dscale[c] = (float)fold_group(sum_u, k->period, channels, c, 1);
+		dshift[c] = (float)rows_fold(sum, k->period, channels, c, 1);
+		dscale[c] = (float)rows_fold(sum_u, k->period, channels, c, 1);
 	}
 	if (io->dx2 && io->dx2 != io->dy)
 		memcpy(io->dx2 + at, io->dy + at, size * sizeof(float));
@@ -244,10 +130,10 @@ static void backward_one(const struct norm *k, const struct op_io *io, int n, fl
 			sum[c] = (float)(-rstd * du + rstd * rstd * mean * duu);
 		}
 	}
-	repeat(a, k->period, channels);
-	repeat(b, k->period, channels);
-	repeat(sum, k->period, channels);
-	row_gradient(io->x + at, io->dy + at, io->dx + at, a, b, sum, size, period);
+	rows_repeat(a, k->period, channels);
+	rows_repeat(b, k->period, channels);
+	rows_repeat(sum, k->period, channels);
+	rows_gradient(io->x + at, io->dy + at, io->dx + at, a, b, sum, size, period);
 }
 
 static int backward(struct kernel *kernel, const struct op_io *io)

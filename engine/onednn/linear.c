@@ -21,15 +21,15 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 		dnnl_memory_desc_init_by_strides(&descs.weight_view, rank, weight_dims, dnnl_f32, strides));
 	DNNL_CHECK(dnnl_inner_product_forward_desc_init(&what, dnnl_forward_inference, &x, &weight,
 							d->bias ? &bias : NULL, &y));
-	r = onednn_describe(&descs.forward, &what, d->relu, NULL, NULL);
+	r = onednn_describe(&descs.forward, &what, d, NULL, NULL);
 	if (r == 0 && d->training) {
 		DNNL_CHECK(dnnl_inner_product_backward_weights_desc_init(&what, &x, &weight,
 									 d->bias ? &bias : NULL, &y));
-		r = onednn_describe(&descs.backward_weights, &what, false, descs.forward, NULL);
+		r = onednn_describe(&descs.backward_weights, &what, NULL, descs.forward, NULL);
 	}
 	if (r == 0 && d->need_dx) {
 		DNNL_CHECK(dnnl_inner_product_backward_data_desc_init(&what, &x, &weight, &y));
-		r = onednn_describe(&descs.backward_data, &what, false, descs.forward, NULL);
+		r = onednn_describe(&descs.backward_data, &what, NULL, descs.forward, NULL);
 	}
 	if (r == 0)
 		return weighted_create(ret, d, sibling, &descs, err);

@@ -50,7 +50,7 @@ static inline size_t extent_size(const struct extent *e)
 	return (size_t)e->c * (size_t)e->h * (size_t)e->w;
 }
 
-/* dy = y > 0 ? dy : 0 */
+/* dy = 0 < y < ceiling ? dy : 0 */
 void onednn_relu_before(const struct op_desc *d, const float *y, float *dy);
 void onednn_add_to(float *y, const float *x, size_t n);
 
@@ -59,7 +59,7 @@ void onednn_add_to(float *y, const float *x, size_t n);
  * slice within the full-width array; the primitives' own formats are whatever oneDNN prefers.
  */
 struct weighted_descs {
-	dnnl_primitive_desc_t forward, backward_data, backward_weights; /* the latter two may be NULL */
+	dnnl_primitive_desc_t forward, backward_data, backward_weights; /* NULL where they are not wanted */
 	dnnl_memory_desc_t weight_view;
 };
 /* Takes the descriptors over, also when it fails. */
@@ -71,11 +71,11 @@ int weighted_forward(struct kernel *k, const struct op_io *io);
 int weighted_backward(struct kernel *k, const struct op_io *io);
 
 /*
- * Makes a primitive descriptor with our attributes (scratch memory from the session, ReLU at the end of
- * forward). hint: the forward one for backward passes; avoid: implementations whose name begins so are passed
+ * Makes a primitive descriptor with our attributes (scratch memory from the session; with `d` the ReLU that it
+ * ends in, for forward). hint: the forward one for backward passes; avoid: implementations whose name begins so are passed
  * over, or NULL.
  */
-int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, bool relu,
+int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, const struct op_desc *d,
 		    dnnl_primitive_desc_t hint, const char *avoid);
 
 #endif

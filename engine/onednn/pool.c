@@ -18,10 +18,11 @@ static struct window window_at(const struct op_desc *d, int oh, int ow)
 			       w < 0 ? 0 : w, w + d->kernel < d->in.w ? w + d->kernel : d->in.w};
 }
 
-static float factor(const struct op_desc *d)
+static float factor(const struct op_desc *d, struct window win)
 {
-	return 1.0f /
-	       (d->op == OP_global_avg_pool ? (float)(d->in.h * d->in.w) : (float)(d->kernel * d->kernel));
+	return 1.0f / (d->op == OP_global_avg_pool || d->exclude_pad
+			       ? (float)((win.h1 - win.h0) * (win.w1 - win.w0))
+			       : (float)(d->kernel * d->kernel));
 }
 
 /* x: the instance's plane; y and from: one output pixel. from may be NULL. */
@@ -134,7 +135,7 @@ static int avg_forward(struct kernel *k, const struct op_io *io)
 					  io->y + ((size_t)(n * d->out.h + oh) * (size_t)d->out.w +
 						   (size_t)ow) *
 							  (size_t)d->out.c,
-					  factor(d));
+					  factor(d, window_at(d, oh, ow)));
 	return 0;
 }
 
@@ -150,9 +151,12 @@ static int avg_backward(struct kernel *k, const struct op_io *io)
 		const float *dy = io->dy + (size_t)n * out;
 
 		memset(io->dx + (size_t)n * in, 0, in * sizeof(float));
-		for (int i = 0; i < d->out.h * d->out.w; i++)
-			spread_pixel(io->dx + (size_t)n * in, d, window_at(d, i / d->out.w, i % d->out.w),
-				     dy + (size_t)i * (size_t)d->out.c, factor(d));
+		for (int i = 0; i < d->out.h * d->out.w; i++) {
+			struct window win = window_at(d, i / d->out.w, i % d->out.w);
+
+			spread_pixel(io->dx + (size_t)n * in, d, win, dy + (size_t)i * (size_t)d->out.c,
+				     factor(d, win));
+		}
 	}
 	return 0;
 }

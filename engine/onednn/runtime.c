@@ -49,7 +49,7 @@ int onednn_error(dnnl_status_t status, const char *call)
 	return -EIO;
 }
 
-int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, bool relu,
+int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, const struct op_desc *d,
 		    dnnl_primitive_desc_t hint, const char *avoid)
 {
 	dnnl_primitive_attr_t attr = NULL;
@@ -61,9 +61,13 @@ int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, bool 
 
 	DNNL_CHECK(dnnl_primitive_attr_create(&attr));
 	DNNL_CHECK(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user));
-	if (relu) {
+	if (d && d->relu) {
 		DNNL_CHECK(dnnl_post_ops_create(&after));
-		DNNL_CHECK(dnnl_post_ops_append_eltwise(after, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f));
+		if (d->ceiling > 0)
+			DNNL_CHECK(dnnl_post_ops_append_eltwise(after, 1.0f, dnnl_eltwise_clip, 0.0f,
+								d->ceiling));
+		else
+			DNNL_CHECK(dnnl_post_ops_append_eltwise(after, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f));
 		DNNL_CHECK(dnnl_primitive_attr_set_post_ops(attr, after));
 	}
 	DNNL_CHECK(dnnl_primitive_desc_iterator_create(&it, what, attr, onednn_engine(), hint));

@@ -3,11 +3,13 @@
  * array into the format that a primitive prefers; packs are renewed when the parameters' version moves,
  * shared between the batch sizes of a step where they prefer the same format, and dropped by trim. Weight
  * gradients go the other way: into the primitive's format in scratch memory, then by a summing reorder onto
- * the view.
+ * the view. A norm that follows a convolution by running statistics is a factor and a shift of each output:
+ * its weights are packed times the one, the other becomes the bias.
  */
 #include "engine/onednn/onednn.h"
 
 #include <errno.h>
+#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 
@@ -29,6 +31,8 @@ struct weighted {
 	dnnl_memory_t scratch[4];         /* of the four primitives */
 	dnnl_memory_desc_t dw_format;
 	size_t dw_offset, dbias_offset; /* in scratch memory */
+	float *folded;                  /* bias with the norm folded in; NULL: there is no norm */
+	uint64_t folded_version;
 };
 
 static void pack_release(struct pack *p)
@@ -135,19 +139,59 @@ static int pack_get(struct pack **ret, const dnnl_memory_desc_t *view, const dnn
 	return r;
 }
 
-static int pack_renew(struct pack *p, const float *weight, uint64_t version)
+static float norm_factor(const struct op_desc *d, const struct op_io *io, int o)
+{
+	return (float)(io->scale[o] / sqrt((double)io->variance[o] + d->eps));
+}
+
+/* The rows of the slice, each times its norm's factor, at the same strides; the caller frees it. */
+static float *fold_weight(const struct op_desc *d, const struct op_io *io)
+{
+	float *folded = malloc((size_t)(d->out.c * d->weight_ld) * sizeof(float));
+
+	for (int o = 0; folded && o < d->out.c; o++) {
+		float factor = norm_factor(d, io, o);
+
+		for (int64_t j = o * d->weight_ld; j < (o + 1) * d->weight_ld; j++)
+			folded[j] = factor * io->weight[j];
+	}
+	return folded;
+}
+
+static void fold_bias(struct weighted *w, const struct op_io *io)
+{
+	const struct op_desc *d = &w->base.desc;
+
+	if (!w->folded || w->folded_version == io->version)
+		return;
+	for (int o = 0; o < d->out.c; o++)
+		w->folded[o] =
+			io->shift[o] + ((io->bias ? io->bias[o] : 0) - io->mean[o]) * norm_factor(d, io, o);
+	w->folded_version = io->version;
+}
+
+static int pack_renew(struct pack *p, const struct op_desc *d, const struct op_io *io)
 {
 	dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, p->view}, {DNNL_ARG_TO, p->packed}};
+	const float *weight = io->weight;
+	float *folded = NULL;
 	int threads, r = 0;
 
-	if (p->version == version)
+	if (p->version == io->version)
 		return 0;
+	if (d->norm) {
+		weight = folded = fold_weight(d, io);
+		if (!folded)
+			return -ENOMEM;
+	}
 	if (!p->data) {
 		size_t size = (dnnl_memory_desc_get_size(&p->format) + 63) / 64 * 64;
 
 		p->data = aligned_alloc(64, size);
-		if (!p->data)
-			return -ENOMEM;
+		if (!p->data) {
+			r = -ENOMEM;
+			goto out;
+		}
 		DNNL_CHECK(dnnl_memory_set_data_handle(p->packed, p->data));
 	}
 	/* oneDNN's handles are not const, its reorder only reads this one */
@@ -156,8 +200,9 @@ static int pack_renew(struct pack *p, const float *weight, uint64_t version)
 	r = run(p->reorder, args, 2);
 	omp_set_num_threads(threads);
 	if (r == 0)
-		p->version = version;
+		p->version = io->version;
 out:
+	free(folded);
 	return r;
 }
 
@@ -199,11 +244,14 @@ static int make_all(struct weighted *w, const struct op_desc *d, struct weighted
 	if ((r = make_primitive(w, &w->forward, &w->scratch[0], forward)) < 0 ||
 	    (r = make_memory(&w->x, query(forward, dnnl_query_src_md))) < 0 ||
 	    (r = make_memory(&w->y, query(forward, dnnl_query_dst_md))) < 0 ||
-	    (d->bias && (r = make_memory(&w->bias, dnnl_primitive_desc_query_md(
-							   forward, dnnl_query_weights_md, 1))) < 0) ||
+	    ((d->bias || d->norm) &&
+	     (r = make_memory(&w->bias, dnnl_primitive_desc_query_md(forward, dnnl_query_weights_md, 1))) <
+		     0) ||
 	    (r = pack_get(&w->pack, &descs->weight_view, query(forward, dnnl_query_weights_md), candidates,
 			  2)) < 0)
 		return r;
+	if (d->norm && !(w->folded = malloc((size_t)d->out.c * sizeof(float))))
+		return -ENOMEM;
 	if (!d->training)
 		return 0;
 	r = make_memory(&w->dy, query(forward, dnnl_query_dst_md));
@@ -215,7 +263,9 @@ static int make_all(struct weighted *w, const struct op_desc *d, struct weighted
 		r = pack_get(&w->back_pack, &descs->weight_view,
 			     query(descs->backward_data, dnnl_query_weights_md), candidates, 3);
 	}
-	if (r < 0 || (r = make_primitive(w, &w->backward_weights, &w->scratch[2], weights)) < 0 ||
+	if (r < 0 || !weights)
+		return r;
+	if ((r = make_primitive(w, &w->backward_weights, &w->scratch[2], weights)) < 0 ||
 	    (r = make_memory(&w->dw, query(weights, dnnl_query_diff_weights_md))) < 0 ||
 	    (r = make_memory(&w->dw_view, &descs->weight_view)) < 0 ||
 	    (d->bias && (r = make_memory(&w->dbias, dnnl_primitive_desc_query_md(
@@ -268,6 +318,7 @@ void weighted_destroy(struct kernel *k)
 			dnnl_primitive_destroy(primitives[i]);
 	pack_release(w->pack);
 	pack_release(w->back_pack);
+	free(w->folded);
 	free(w);
 }
 
@@ -316,11 +367,12 @@ int weighted_forward(struct kernel *k, const struct op_io *io)
 	struct weighted *w = (struct weighted *)k;
 	const struct argument arguments[] = {{DNNL_ARG_SRC, w->x, io->x},
 					     {DNNL_ARG_WEIGHTS, w->pack->packed, NULL},
-					     {DNNL_ARG_BIAS, w->bias, io->bias},
+					     {DNNL_ARG_BIAS, w->bias, w->folded ? w->folded : io->bias},
 					     {DNNL_ARG_DST, w->y, io->y},
 					     {DNNL_ARG_SCRATCHPAD, w->scratch[0], io->scratch}};
-	int r = pack_renew(w->pack, io->weight, io->version);
+	int r = pack_renew(w->pack, &k->desc, io);
 
+	fold_bias(w, io);
 	return r < 0 ? r : execute(w->forward, arguments, 5);
 }
 
@@ -331,7 +383,7 @@ int weighted_backward(struct kernel *k, const struct op_io *io)
 	int r = 0;
 
 	onednn_relu_before(&k->desc, io->y, io->dy);
-	if (io->dweight) {
+	if (io->dweight && w->backward_weights) {
 		const struct argument arguments[] = {
 			{DNNL_ARG_SRC, w->x, io->x},
 			{DNNL_ARG_DIFF_DST, w->dy, io->dy},
@@ -358,7 +410,7 @@ int weighted_backward(struct kernel *k, const struct op_io *io)
 						     {DNNL_ARG_DIFF_SRC, w->dx, io->dx},
 						     {DNNL_ARG_SCRATCHPAD, w->scratch[1], scratch}};
 
-		r = pack_renew(w->back_pack, io->weight, io->version);
+		r = pack_renew(w->back_pack, &k->desc, io);
 		if (r == 0)
 			r = execute(w->backward_data, arguments, 4);
 	}

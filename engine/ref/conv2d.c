@@ -1,7 +1,11 @@
-/* y[n,oh,ow,o] = bias[o] + Σ x[n, oh·stride-pad+kh, ow·stride-pad+kw, i]·w[o,i,kh,kw], i over o's group */
+/*
+ * y[n,oh,ow,o] = bias[o] + Σ x[n, oh·stride-pad+kh, ow·stride-pad_w+kw, i]·w[o,i,kh,kw], i over o's group;
+ * with a norm, y' = (y - mean[o])·scale[o]/√(variance[o] + eps) + shift[o]
+ */
 #include "engine/ref/ref.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 struct window {
@@ -17,10 +21,15 @@ static bool window_at(struct window *win, const struct op_desc *d, int o, int oh
 	win->in_group = d->in.c / d->groups;
 	win->first = o / (d->out.c / d->groups) * win->in_group;
 	win->h = oh * d->stride - d->pad + kh;
-	win->w = ow * d->stride - d->pad + kw;
-	win->weight = o * d->weight_ld + kh * d->kernel + kw;
-	win->next_input = (int64_t)d->kernel * d->kernel;
+	win->w = ow * d->stride - d->pad_w + kw;
+	win->weight = o * d->weight_ld + kh * d->kernel_w + kw;
+	win->next_input = (int64_t)d->kernel * d->kernel_w;
 	return win->h >= 0 && win->h < d->in.h && win->w >= 0 && win->w < d->in.w;
+}
+
+static double norm_factor(const struct op_desc *d, const struct op_io *io, int o)
+{
+	return io->scale[o] / sqrt((double)io->variance[o] + d->eps);
 }
 
 static int forward(struct kernel *k, const struct op_io *io)
@@ -35,7 +44,7 @@ static int forward(struct kernel *k, const struct op_io *io)
 					double sum = d->bias ? io->bias[o] : 0;
 
 					for (int kh = 0; kh < d->kernel; kh++)
-						for (int kw = 0; kw < d->kernel; kw++) {
+						for (int kw = 0; kw < d->kernel_w; kw++) {
 							if (!window_at(&win, d, o, oh, ow, kh, kw))
 								continue;
 							for (int i = 0; i < win.in_group; i++)
@@ -45,6 +54,9 @@ static int forward(struct kernel *k, const struct op_io *io)
 								       io->weight[win.weight +
 										  i * win.next_input];
 						}
+					if (d->norm)
+						sum = (sum - io->mean[o]) * norm_factor(d, io, o) +
+						      io->shift[o];
 					io->y[at(&d->out, n, oh, ow, o)] = (float)sum;
 				}
 	ref_relu_after(d, io->y);
@@ -63,7 +75,7 @@ static void spread(const struct op_desc *d, const struct op_io *io, double *dx, 
 					double dy = io->dy[at(&d->out, n, oh, ow, o)];
 
 					for (int kh = 0; kh < d->kernel; kh++)
-						for (int kw = 0; kw < d->kernel; kw++) {
+						for (int kw = 0; kw < d->kernel_w; kw++) {
 							if (!window_at(&win, d, o, oh, ow, kh, kw))
 								continue;
 							for (int i = 0; i < win.in_group; i++) {
@@ -82,13 +94,15 @@ static int backward(struct kernel *k, const struct op_io *io)
 {
 	const struct op_desc *d = &k->desc;
 	size_t n_x = (size_t)d->n * extent_size(&d->in);
-	size_t row = (size_t)d->in.c / d->groups * d->kernel * d->kernel;
+	size_t row = (size_t)d->in.c / d->groups * d->kernel * d->kernel_w;
 	double *dx = calloc(n_x, sizeof(*dx)), *dw = calloc((size_t)(d->out.c * d->weight_ld), sizeof(*dw));
 	int r = -ENOMEM;
 
 	if (!dx || !dw)
 		goto out;
 	ref_relu_before(d, io->y, io->dy);
+	for (size_t i = 0; d->norm && i < (size_t)d->n * extent_size(&d->out); i++)
+		io->dy[i] *= (float)norm_factor(d, io, (int)(i % (size_t)d->out.c));
 	spread(d, io, dx, dw);
 	for (size_t i = 0; io->dx && i < n_x; i++)
 		io->dx[i] = (float)dx[i];

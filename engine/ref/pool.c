@@ -1,7 +1,7 @@
 /*
  * Windows of kernel × kernel pixels. max_pool keeps the first largest of each (saved: its pixel h·W + w, an
  * int32 for each output); avg_pool divides by kernel² also at the border, where padding counts as zeros
- * (PyTorch's count_include_pad); global_avg_pool takes the whole plane.
+ * (PyTorch's count_include_pad) unless exclude_pad; global_avg_pool takes the whole plane.
  */
 #include "engine/ref/ref.h"
 
@@ -22,9 +22,10 @@ static struct window window_at(const struct op_desc *d, int oh, int ow)
 			       w < 0 ? 0 : w, w + d->kernel < d->in.w ? w + d->kernel : d->in.w};
 }
 
-static double divisor(const struct op_desc *d)
+static double divisor(const struct op_desc *d, struct window win)
 {
-	return d->op == OP_global_avg_pool ? (double)d->in.h * d->in.w : (double)d->kernel * d->kernel;
+	return d->op == OP_global_avg_pool || d->exclude_pad ? (double)(win.h1 - win.h0) * (win.w1 - win.w0)
+							     : (double)d->kernel * d->kernel;
 }
 
 #define EACH_OUTPUT(d, n, oh, ow, c)                            \
@@ -94,7 +95,7 @@ static int avg_forward(struct kernel *k, const struct op_io *io)
 		for (int h = win.h0; h < win.h1; h++)
 			for (int w = win.w0; w < win.w1; w++)
 				sum += io->x[at(&d->in, n, h, w, c)];
-		io->y[at(&d->out, n, oh, ow, c)] = (float)(sum / divisor(d));
+		io->y[at(&d->out, n, oh, ow, c)] = (float)(sum / divisor(d, win));
 	}
 	return 0;
 }
@@ -109,7 +110,7 @@ static int avg_backward(struct kernel *k, const struct op_io *io)
 	EACH_OUTPUT(d, n, oh, ow, c)
 	{
 		struct window win = window_at(d, oh, ow);
-		float share = (float)(io->dy[at(&d->out, n, oh, ow, c)] / divisor(d));
+		float share = (float)(io->dy[at(&d->out, n, oh, ow, c)] / divisor(d, win));
 
 		for (int h = win.h0; h < win.h1; h++)
 			for (int w = win.w0; w < win.w1; w++)

@@ -24,6 +24,17 @@ static inline size_t at(const struct extent *e, int n, int h, int w, int c)
 	return (((size_t)n * (size_t)e->h + (size_t)h) * (size_t)e->w + (size_t)w) * (size_t)e->c + (size_t)c;
 }
 
+/* A value between 0 and the ceiling, and whether a result's gradient passes. */
+static inline float ref_cut(const struct op_desc *d, float x)
+{
+	return x > 0 ? x < op_ceiling(d) ? x : op_ceiling(d) : 0;
+}
+
+static inline bool ref_passes(const struct op_desc *d, float y)
+{
+	return y > 0 && y < op_ceiling(d);
+}
+
 /* The ReLU that an op may end in: of its result, and of the gradient that comes in (y is the result). */
 void ref_relu_after(const struct op_desc *d, float *y);
 void ref_relu_before(const struct op_desc *d, const float *y, float *dy);

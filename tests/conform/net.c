@@ -22,6 +22,15 @@ static size_t full_index(const struct param *full, const struct param *narrow, s
 	return index;
 }
 
+static double sum_of(const struct param *p)
+{
+	double sum = 0;
+
+	for (size_t k = 0; k < p->size; k++)
+		sum += p->value[k] * (double)(k + 1);
+	return sum;
+}
+
 static void check_slice(size_t which, const char *backend, float rate)
 {
 	int groups = slice_extent(GROUPS, GROUPS, rate);
@@ -33,19 +42,26 @@ static void check_slice(size_t which, const char *backend, float rate)
 	static const int labels[BATCH] = {0, 3, 1, 4};
 	struct session *s = start(full, backend, rate, true, false),
 		       *n = start(narrow, backend, 1, true, false);
+	struct param *of_full[128], *of_narrow[128];
+	double statistics = 0;
 	char what[128];
+	int n_used;
 
 	snprintf(what, sizeof(what), "%s on %s at rate %g", nets[which].name, backend, (double)rate);
 	assert_int_equal(net_params(full, rate), net_params(narrow, 1));
 	assert_int_equal(net_flops(full, rate), net_flops(narrow, 1));
+	n_used = used_params(full, rate, of_full);
+	assert_int_equal(used_params(narrow, 1, of_narrow), n_used);
+	for (int i = 0; i < n_used; i++)
+		for (size_t k = 0; k < of_narrow[i]->size; k++)
+			of_narrow[i]->value[k] = of_full[i]->value[full_index(of_full[i], of_narrow[i], k)];
 	for (int i = 0; i < full->params.n; i++) {
-		struct param *f = &full->params.list[i], *p = &narrow->params.list[i];
+		struct param *f = &full->params.list[i];
 		uint32_t pattern = 0x3f9dead1; /* 1.23… */
 
-		for (size_t k = 0; k < p->size; k++)
-			p->value[k] = f->value[full_index(f, p, k)];
-		for (size_t k = 0; k < f->size; k++)
+		for (size_t k = 0; f->grad && k < f->size; k++)
 			memcpy(&f->grad[k], &pattern, sizeof(pattern));
+		statistics += f->statistic && !param_used(f, rate) ? sum_of(f) : 0;
 	}
 	params_changed(&narrow->params);
 	assert_int_equal(session_forward_float(n, x.data, BATCH, expected.data), 0);
@@ -55,8 +71,25 @@ static void check_slice(size_t which, const char *backend, float rate)
 	assert_int_equal(session_backward(s, dlogits, BATCH), 0);
 	assert_int_equal(session_backward(n, dlogits, BATCH), 0);
 	for (int i = 0; i < full->params.n; i++) {
-		struct param *f = &full->params.list[i], *p = &narrow->params.list[i];
-		float *got = malloc(p->size * sizeof(float));
+		const struct param *f = &full->params.list[i];
+		uint32_t pattern = 0x3f9dead1;
+
+		for (size_t k = 0; f->grad && !param_used(f, rate) && k < f->size; k++)
+			if (memcmp(&f->grad[k], &pattern, sizeof(pattern)) != 0)
+				fail_msg("%s: %s is of another rate and its gradient changed", what, f->name);
+		statistics -= f->statistic && !param_used(f, rate) ? sum_of(f) : 0;
+	}
+	if (statistics != 0)
+		fail_msg("%s: statistics of another rate changed", what);
+	for (int i = 0; i < n_used; i++) {
+		struct param *f = of_full[i], *p = of_narrow[i];
+		float *got;
+
+		if (f->statistic) {
+			compare(f->name, f->value, p->value, p->size, 1e-5f, 1e-6f);
+			continue;
+		}
+		got = malloc(p->size * sizeof(float));
 		size_t inside = 0, changed = 0;
 		uint32_t pattern = 0x3f9dead1;
 		float start_value;
@@ -96,6 +129,62 @@ static void test_slice_is_narrow_net(void **state)
 				check_slice(which, backend_at(b)->name, rates[k]);
 }
 
+/* Steps through a full array: whether element k lies in the slice. */
+static bool in_slice(const struct param *p, size_t k, float rate)
+{
+	for (int d = p->rank - 1; d >= 0; d--) {
+		if ((int)(k % (size_t)p->dims[d]) >= slice_extent(p->dims[d], p->groups[d], rate))
+			return false;
+		k /= (size_t)p->dims[d];
+	}
+	return true;
+}
+
+/* Slices nest: the full network with nothing but zeros outside of a slice gives what the slice gives. */
+static void check_nested(size_t which, float rate)
+{
+	struct net *net = make(which, nets[which].width, GROUPS);
+	struct session *full = start(net, "onednn", 1, false, false),
+		       *slice = start(net, "onednn", rate, false, false);
+	struct guarded x = inputs(which);
+	float expected[BATCH * CLASSES], logits[BATCH * CLASSES];
+
+	for (int i = 1; i < net->n_nodes; i++) {
+		struct node *node = &net->nodes[i];
+		struct param *to = &net->params.list[node->weight < 0 ? 0 : node->weight], *from;
+
+		if (node->op != OP_batch_norm)
+			continue;
+		/* the full width's set is the slice's, and silent beyond it */
+		from = &net->params.list[net_batch_norm_set(net, node, rate)];
+		for (int k = 0; k < 4 && rate < 1; k++)
+			for (size_t j = 0; j < to[k].size; j++)
+				to[k].value[j] = j < from[k].size ? from[k].value[j] : k == 3;
+	}
+	for (int i = 0; i < net->params.n; i++) {
+		struct param *p = &net->params.list[i];
+
+		for (size_t k = 0; k < p->size; k++)
+			p->value[k] = in_slice(p, k, rate) ? p->value[k] : 0;
+	}
+	params_changed(&net->params);
+	session_forward_float(full, x.data, BATCH, expected);
+	session_forward_float(slice, x.data, BATCH, logits);
+	compare(nets[which].name, logits, expected, BATCH * CLASSES, TOLERANCE, MEAN_TOLERANCE);
+	session_free(full);
+	session_free(slice);
+	net_free(net);
+	guarded_free(&x, "x");
+}
+
+static void test_slices_nest(void **state)
+{
+	(void)state;
+	for (size_t which = 0; which < N_NETS; which++)
+		for (int k = 0; k < N_RATES; k++)
+			check_nested(which, rates[k]);
+}
+
 static void test_backends_agree(void **state)
 {
 	static const int labels[BATCH] = {1, 2, 0, 4};
@@ -117,9 +206,12 @@ static void test_backends_agree(void **state)
 			loss_cross_entropy(expected, labels, BATCH, CLASSES, 0, dlogits);
 			assert_int_equal(session_backward(ref, dlogits, BATCH), 0);
 			assert_int_equal(session_backward(fast, dlogits, BATCH), 0);
-			for (int i = 0; i < a->params.n; i++)
-				compare(a->params.list[i].name, b->params.list[i].grad,
-					a->params.list[i].grad, a->params.list[i].size, 5e-4f, 5e-5f);
+			for (int i = 0; i < a->params.n; i++) {
+				const struct param *p = &a->params.list[i], *q = &b->params.list[i];
+
+				compare(p->name, p->statistic ? q->value : q->grad,
+					p->statistic ? p->value : p->grad, p->size, 5e-4f, 5e-5f);
+			}
 			session_free(ref);
 			session_free(fast);
 			net_free(a);
@@ -152,6 +244,8 @@ static void test_numeric_gradients(void **state)
 			const float h = 0x1p-9f;
 			double scale = 0;
 
+			if (p->statistic || !param_used(p, 0.5f))
+				continue;
 			for (size_t k = 0; k < p->size; k++)
 				scale = fmax(scale, fabs(p->grad[k]));
 			assert_true(scale > 0);
@@ -259,11 +353,56 @@ static void test_repeatable(void **state)
 		session_free(small);
 	}
 	for (int i = 0; i < a->params.n; i++)
-		assert_memory_equal(a->params.list[i].grad, b->params.list[i].grad,
-				    a->params.list[i].size * sizeof(float));
+		if (a->params.list[i].grad)
+			assert_memory_equal(a->params.list[i].grad, b->params.list[i].grad,
+					    a->params.list[i].size * sizeof(float));
 	net_free(a);
 	net_free(b);
 	guarded_free(&x, "x");
+}
+
+/* Of a slice that saw one batch again and again, inference on that batch gives what training does, but for the
+ * running variance's 1/(count-1): what is folded is the norm, and the set is that rate's. */
+static void test_running_statistics(void **state)
+{
+	enum { WHICH = 4 };
+
+	(void)state;
+	for (size_t b = 0; backend_at(b); b++) {
+		struct net *net = make(WHICH, nets[WHICH].width, GROUPS);
+		struct session *train = start(net, backend_at(b)->name, 0.5f, true, false);
+		struct session *infer = start(net, backend_at(b)->name, 0.5f, false, false);
+		struct guarded x = inputs(WHICH);
+		float expected[BATCH * CLASSES], logits[BATCH * CLASSES], early[BATCH * CLASSES];
+
+		assert_string_equal(nets[WHICH].name, "branches");
+		session_forward_float(infer, x.data, BATCH, early);
+		for (int i = 0; i < 100; i++)
+			session_forward_float(train, x.data, BATCH, expected);
+		/* no parameter changed: the statistics alone make packed weights old */
+		session_forward_float(infer, x.data, BATCH, logits);
+		compare("inference", logits, expected, BATCH * CLASSES, 0.02f, 0.01f);
+		assert_memory_not_equal(early, logits, sizeof(early));
+		session_free(train);
+		session_free(infer);
+		net_free(net);
+		guarded_free(&x, "x");
+	}
+}
+
+/* A rate that no set of statistics was made for is refused, in words. */
+static void test_other_rate(void **state)
+{
+	struct net *net = make(3, nets[3].width, GROUPS);
+	struct session_options options = {.rate = 0.6f, .batch = 1};
+	struct err err = ERR_INIT;
+	struct session *s = NULL;
+
+	(void)state;
+	assert_int_equal(session_new_net(&s, net, NULL, NULL, backend_at(0), &options, &err), -EINVAL);
+	assert_non_null(strstr(err.detail, "0.6"));
+	assert_null(s);
+	net_free(net);
 }
 
 static void test_fusion(void **state)
@@ -281,13 +420,12 @@ static void test_fusion(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_slice_is_narrow_net),
-					   cmocka_unit_test(test_backends_agree),
-					   cmocka_unit_test(test_numeric_gradients),
-					   cmocka_unit_test(test_part_filled_batch),
-					   cmocka_unit_test(test_weights_renewed),
-					   cmocka_unit_test(test_repeatable),
-					   cmocka_unit_test(test_fusion)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_slice_is_narrow_net), cmocka_unit_test(test_slices_nest),
+		cmocka_unit_test(test_backends_agree),      cmocka_unit_test(test_numeric_gradients),
+		cmocka_unit_test(test_part_filled_batch),   cmocka_unit_test(test_weights_renewed),
+		cmocka_unit_test(test_repeatable),          cmocka_unit_test(test_running_statistics),
+		cmocka_unit_test(test_other_rate),          cmocka_unit_test(test_fusion)};
 
 	conform_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,6 +98,66 @@ static inline int build_mlp(struct net *net, int width, int groups)
 	return net_linear(net, "fc", x, &(struct linear_attr){.features = CLASSES, .bias = true}, NULL);
 }
 
+/* BatchNorm wherever it can stand: folded, with a residual, after an addition, after the plane is gone; and an
+ * inverted residual with ReLU6. */
+static inline int build_batch(struct net *net, int width, int groups)
+{
+	int x, y;
+
+	x = net_batch_norm(net, "stem_bn", conv(net, "stem", 0, width, 3, 1, groups), 1e-5f, NULL);
+	x = net_relu6(net, x, NULL);
+	y = net_batch_norm(net, "a1_bn", conv(net, "a1", x, 2 * width, 1, 1, groups), 1e-5f, NULL);
+	y = net_relu6(net, y, NULL);
+	y = net_conv2d(net, "a2", y,
+		       &(struct conv2d_attr){.channels = 2 * width,
+					     .groups = groups,
+					     .kernel = 3,
+					     .pad = 1,
+					     .conv_groups = 2 * width},
+		       NULL);
+	y = net_relu6(net, net_batch_norm(net, "a2_bn", y, 1e-3f, NULL), NULL);
+	y = net_batch_norm(net, "a3_bn", conv(net, "a3", y, width, 1, 1, groups), 1e-5f, NULL);
+	x = net_relu(net, net_add(net, y, x, NULL), NULL);
+	x = net_relu(net, net_batch_norm(net, "b_bn", x, 1e-5f, NULL), NULL);
+	y = conv(net, "c", x, width, 3, 1, groups); /* used twice: its norm can't be folded */
+	x = net_add(net, net_batch_norm(net, "c_bn", y, 1e-5f, NULL), y, NULL);
+	x = net_flatten(net, net_global_avg_pool(net, x, NULL), NULL);
+	x = net_dropout(net, x, 0.25f, NULL);
+	x = net_linear(net, "hidden", x, &(struct linear_attr){.features = width, .groups = groups}, NULL);
+	x = net_relu6(net, net_batch_norm(net, "hidden_bn", x, 1e-5f, NULL), NULL);
+	return net_linear(net, "fc", x, &(struct linear_attr){.features = CLASSES, .bias = true}, NULL);
+}
+
+/* Branches that are joined, 1×7 and 7×1, and additions that scale, of which both, one or none of the addends is
+ * used again. */
+static inline int build_branches(struct net *net, int width, int groups)
+{
+	struct conv2d_attr flat = {
+		.channels = width, .groups = groups, .kernel = 1, .kernel_w = 7, .pad_w = 3};
+	int x, a, b, c;
+
+	x = net_relu(net,
+		     net_batch_norm(net, "stem_bn", conv(net, "stem", 0, width, 3, 1, groups), 1e-3f, NULL),
+		     NULL);
+	a = conv(net, "a", x, 2 * width, 1, 1, groups);
+	b = net_relu(net, net_batch_norm(net, "b1_bn", net_conv2d(net, "b1", x, &flat, NULL), 1e-3f, NULL),
+		     NULL);
+	flat = (struct conv2d_attr){
+		.channels = width, .groups = groups, .kernel = 7, .kernel_w = 1, .pad = 3, .bias = true};
+	b = net_conv2d(net, "b2", b, &flat, NULL);
+	c = net_avg_pool(net, x, &(struct pool_attr){.kernel = 3, .stride = 1, .pad = 1, .exclude_pad = true},
+			 NULL);
+	a = net_concat(net, net_concat(net, a, b, NULL), c, NULL);
+	a = net_relu(net, net_group_norm(net, "join_norm", a, 0, NULL), NULL);
+	a = conv(net, "up", a, width, 1, 1, groups);
+	x = net_relu(net, net_add_scaled(net, x, a, 0.25f, NULL), NULL);
+	a = net_group_norm(net, "n1", conv(net, "d", x, width, 1, 1, groups), 0, NULL);
+	x = net_add_scaled(net, x, a, -0.5f, NULL);
+	x = net_add_scaled(net, x, x, 0.125f, NULL);
+	x = net_global_avg_pool(net, net_concat(net, x, a, NULL), NULL);
+	return net_linear(net, "fc", x, &(struct linear_attr){.features = CLASSES, .bias = true}, NULL);
+}
+
 static const struct {
 	const char *name;
 	int (*build)(struct net *net, int width, int groups);
@@ -106,6 +166,8 @@ static const struct {
 	{"resnet", build_resnet, 16, 3, 10, 6 * 2 + 2},
 	{"mixed", build_mixed, 32, 1, 12, 12},
 	{"mlp", build_mlp, 64, 1, 6, 4},
+	{"batch", build_batch, 16, 3, 8, 12},
+	{"branches", build_branches, 16, 3, 8, 17},
 };
 enum { N_NETS = sizeof(nets) / sizeof(nets[0]) };
 
@@ -116,6 +178,8 @@ static inline struct net *make(size_t which, int width, int groups)
 	int r = net_new(&net, nets[which].channels, nets[which].height, nets[which].height, &err);
 
 	assert_int_equal(r, 0);
+	if (groups == GROUPS)
+		assert_int_equal(net_set_rates(net, (const float[]){0.25f, 0.5f, 0.75f, 1}, 4, &err), 0);
 	r = net_finish(net, nets[which].build(net, width, groups), &err);
 	if (r < 0)
 		fail_msg("%s: %s", nets[which].name, err.detail);
@@ -130,6 +194,17 @@ static inline struct net *make(size_t which, int width, int groups)
 		}
 	assert_int_equal(params_need_grad(&net->params), 0);
 	return net;
+}
+
+/* The parameters that a slice has; a network that was built narrow has as many. */
+static inline int used_params(struct net *net, float rate, struct param **list)
+{
+	int n = 0;
+
+	for (int i = 0; i < net->params.n; i++)
+		if (param_used(&net->params.list[i], rate))
+			list[n++] = &net->params.list[i];
+	return n;
 }
 
 static inline struct session *start(struct net *net, const char *backend, float rate, bool training,

@@ -17,37 +17,65 @@ struct shape {
 	int out_c, out_groups, kernel, stride, pad, conv_groups; /* conv2d, linear, pools */
 	int norm_groups;
 	bool bias, relu, residual;
+	struct {
+		int kernel_w, pad_w, x2_c; /* conv2d where not square; concat */
+		float ceiling, scale, share;
+		bool norm, running, exclude_pad; /* conv2d; batch_norm; avg_pool */
+	} more;                                  /* what few have */
 };
 
 static const struct shape shapes[] = {
-	{OP_conv2d, 3, 1, 9, 8, 0, 16, 8, 3, 1, 1, 1, 0, true, false, false},
-	{OP_conv2d, 2, 3, 11, 11, 0, 32, 8, 3, 2, 1, 1, 0, false, true, false},
-	{OP_conv2d, 2, 16, 8, 8, 8, 32, 8, 3, 1, 1, 1, 0, false, false, false},
-	{OP_conv2d, 5, 64, 7, 7, 8, 64, 8, 3, 1, 1, 1, 0, true, true, false},
-	{OP_conv2d, 2, 32, 8, 6, 8, 64, 8, 1, 2, 0, 1, 0, false, false, false},
-	{OP_conv2d, 4, 16, 10, 10, 8, 32, 8, 1, 2, 0, 1, 0, false, false, false},
-	{OP_conv2d, 4, 16, 10, 10, 8, 24, 8, 1, 1, 0, 1, 0, false, false, false},
-	{OP_conv2d, 4, 16, 10, 10, 8, 24, 8, 3, 1, 1, 1, 0, false, false, false},
-	{OP_conv2d, 1, 24, 10, 10, 8, 40, 8, 5, 2, 2, 1, 0, true, false, false},
-	{OP_conv2d, 2, 32, 7, 7, 8, 32, 8, 3, 1, 1, 32, 0, true, false, false},
-	{OP_conv2d, 2, 32, 7, 7, 8, 64, 8, 3, 1, 1, 8, 0, true, false, false},
-	{OP_linear, 7, 1, 5, 6, 0, 64, 8, 0, 0, 0, 0, 0, true, true, false},
-	{OP_linear, 4, 64, 1, 1, 8, 10, 0, 0, 0, 0, 0, 0, true, false, false},
-	{OP_linear, 3, 16, 4, 3, 8, 48, 8, 0, 0, 0, 0, 0, false, false, false},
-	{OP_group_norm, 3, 16, 5, 5, 8, 0, 0, 0, 0, 0, 0, 8, false, true, false},
-	{OP_group_norm, 2, 32, 8, 8, 8, 0, 0, 0, 0, 0, 0, 8, false, true, true},
-	{OP_group_norm, 2, 24, 7, 7, 8, 0, 0, 0, 0, 0, 0, 8, false, false, true},
-	{OP_group_norm, 2, 64, 7, 7, 8, 0, 0, 0, 0, 0, 0, 16, false, false, false},
-	{OP_group_norm, 4, 200, 1, 1, 8, 0, 0, 0, 0, 0, 0, 8, false, false, false},
-	{OP_relu, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false},
-	{OP_relu, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false},
-	{OP_add, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false},
-	{OP_add, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, true, false},
-	{OP_max_pool, 2, 16, 9, 8, 8, 0, 0, 3, 2, 1, 0, 0, false, false, false},
-	{OP_max_pool, 2, 24, 6, 6, 8, 0, 0, 2, 2, 0, 0, 0, false, false, false},
-	{OP_avg_pool, 2, 16, 9, 8, 8, 0, 0, 3, 2, 1, 0, 0, false, false, false},
-	{OP_avg_pool, 2, 24, 6, 6, 8, 0, 0, 2, 2, 0, 0, 0, false, false, false},
-	{OP_global_avg_pool, 3, 40, 7, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false},
+	{OP_conv2d, 3, 1, 9, 8, 0, 16, 8, 3, 1, 1, 1, 0, true, false, false, {0}},
+	{OP_conv2d, 2, 3, 11, 11, 0, 32, 8, 3, 2, 1, 1, 0, false, true, false, {0}},
+	{OP_conv2d, 2, 16, 8, 8, 8, 32, 8, 3, 1, 1, 1, 0, false, false, false, {0}},
+	{OP_conv2d, 5, 64, 7, 7, 8, 64, 8, 3, 1, 1, 1, 0, true, true, false, {0}},
+	{OP_conv2d, 2, 32, 8, 6, 8, 64, 8, 1, 2, 0, 1, 0, false, false, false, {0}},
+	{OP_conv2d, 4, 16, 10, 10, 8, 32, 8, 1, 2, 0, 1, 0, false, false, false, {0}},
+	{OP_conv2d, 4, 16, 10, 10, 8, 24, 8, 1, 1, 0, 1, 0, false, false, false, {0}},
+	{OP_conv2d, 4, 16, 10, 10, 8, 24, 8, 3, 1, 1, 1, 0, false, false, false, {0}},
+	{OP_conv2d, 1, 24, 10, 10, 8, 40, 8, 5, 2, 2, 1, 0, true, false, false, {0}},
+	{OP_conv2d, 2, 32, 7, 7, 8, 32, 8, 3, 1, 1, 32, 0, true, false, false, {0}},
+	{OP_conv2d, 2, 32, 7, 7, 8, 64, 8, 3, 1, 1, 8, 0, true, false, false, {0}},
+	{OP_linear, 7, 1, 5, 6, 0, 64, 8, 0, 0, 0, 0, 0, true, true, false, {0}},
+	{OP_linear, 4, 64, 1, 1, 8, 10, 0, 0, 0, 0, 0, 0, true, false, false, {0}},
+	{OP_linear, 3, 16, 4, 3, 8, 48, 8, 0, 0, 0, 0, 0, false, false, false, {0}},
+	{OP_group_norm, 3, 16, 5, 5, 8, 0, 0, 0, 0, 0, 0, 8, false, true, false, {0}},
+	{OP_group_norm, 2, 32, 8, 8, 8, 0, 0, 0, 0, 0, 0, 8, false, true, true, {0}},
+	{OP_group_norm, 2, 24, 7, 7, 8, 0, 0, 0, 0, 0, 0, 8, false, false, true, {0}},
+	{OP_group_norm, 2, 64, 7, 7, 8, 0, 0, 0, 0, 0, 0, 16, false, false, false, {0}},
+	{OP_group_norm, 4, 200, 1, 1, 8, 0, 0, 0, 0, 0, 0, 8, false, false, false, {0}},
+	{OP_relu, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {0}},
+	{OP_relu, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {0}},
+	{OP_add, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {0}},
+	{OP_add, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, true, false, {0}},
+	{OP_max_pool, 2, 16, 9, 8, 8, 0, 0, 3, 2, 1, 0, 0, false, false, false, {0}},
+	{OP_max_pool, 2, 24, 6, 6, 8, 0, 0, 2, 2, 0, 0, 0, false, false, false, {0}},
+	{OP_avg_pool, 2, 16, 9, 8, 8, 0, 0, 3, 2, 1, 0, 0, false, false, false, {0}},
+	{OP_avg_pool, 2, 24, 6, 6, 8, 0, 0, 2, 2, 0, 0, 0, false, false, false, {0}},
+	{OP_conv2d, 2, 16, 8, 9, 8, 32, 8, 1, 1, 0, 1, 0, false, true, false, {.kernel_w = 7, .pad_w = 3}},
+	{OP_conv2d, 2, 32, 9, 7, 8, 24, 8, 7, 1, 3, 1, 0, true, false, false, {.kernel_w = 1}},
+	{OP_conv2d, 2, 24, 9, 9, 8, 24, 8, 3, 2, 1, 24, 0, false, true, false, {.ceiling = 1}},
+	{OP_conv2d, 3, 16, 8, 8, 8, 32, 8, 3, 1, 1, 1, 0, false, true, false, {.norm = true}},
+	{OP_conv2d, 2, 16, 8, 8, 8, 16, 8, 3, 1, 1, 16, 0, true, true, false, {.norm = true, .ceiling = 2}},
+	{OP_conv2d, 2, 32, 6, 6, 8, 24, 8, 1, 1, 0, 1, 0, true, false, false, {.norm = true}},
+	{OP_linear, 4, 32, 1, 1, 8, 24, 8, 0, 0, 0, 0, 0, true, true, false, {.ceiling = 1}},
+	{OP_group_norm, 3, 16, 5, 5, 8, 0, 0, 0, 0, 0, 0, 8, false, true, true, {.ceiling = 0.5f}},
+	{OP_batch_norm, 3, 16, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, true, false, {0}},
+	{OP_batch_norm, 2, 32, 8, 8, 8, 0, 0, 0, 0, 0, 0, 0, false, true, true, {.ceiling = 1}},
+	{OP_batch_norm, 2, 24, 7, 7, 8, 0, 0, 0, 0, 0, 0, 0, false, false, true, {0}},
+	{OP_batch_norm, 6, 200, 1, 1, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {0}},
+	{OP_batch_norm, 2, 24, 7, 7, 8, 0, 0, 0, 0, 0, 0, 0, false, true, true, {.running = true}},
+	{OP_batch_norm, 3, 16, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.running = true}},
+	{OP_relu6, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.ceiling = 6}},
+	{OP_add, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, true, false, {.scale = 0.17f, .ceiling = 1}},
+	{OP_add, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.scale = -2}},
+	{OP_concat, 3, 16, 5, 4, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.x2_c = 40}},
+	{OP_concat, 2, 64, 10, 9, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.x2_c = 64}},
+	{OP_concat, 2, 3, 6, 6, 0, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.x2_c = 5}},
+	{OP_dropout, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.share = 0.5f}},
+	{OP_dropout, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.share = 0.1f}},
+	{OP_avg_pool, 2, 16, 9, 8, 8, 0, 0, 3, 1, 1, 0, 0, false, false, false, {.exclude_pad = true}},
+	{OP_global_avg_pool, 3, 40, 7, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {0}},
 };
 
 static struct op_desc desc_of(const struct shape *s, float rate)
@@ -61,6 +89,15 @@ static struct op_desc desc_of(const struct shape *s, float rate)
 			    .bias = s->bias,
 			    .relu = s->relu,
 			    .residual = s->residual,
+			    .kernel_w = s->more.kernel_w ? s->more.kernel_w : s->kernel,
+			    .pad_w = s->more.kernel_w ? s->more.pad_w : s->pad,
+			    .ceiling = s->more.ceiling,
+			    .scale = s->more.scale != 0 ? s->more.scale : 1,
+			    .share = s->more.share,
+			    .salt = 7,
+			    .norm = s->more.norm,
+			    .statistics = s->op == OP_batch_norm && !s->more.running,
+			    .exclude_pad = s->more.exclude_pad,
 			    .eps = 1e-5f,
 			    .training = true,
 			    .need_dx = true};
@@ -69,13 +106,17 @@ static struct op_desc desc_of(const struct shape *s, float rate)
 	switch (s->op) {
 	case OP_conv2d:
 		d.groups = s->conv_groups == 1 ? 1 : slice_extent(s->conv_groups, 8, rate);
-		d.weight_ld = (int64_t)s->c / s->conv_groups * s->kernel * s->kernel;
+		d.weight_ld = (int64_t)s->c / s->conv_groups * s->kernel * d.kernel_w;
 		break;
 	case OP_linear:
 		d.weight_ld = (int64_t)s->c * s->h * s->w;
 		break;
 	case OP_group_norm:
 		d.groups = slice_extent(s->norm_groups, 8, rate);
+		break;
+	case OP_concat:
+		d.groups = s->in_groups ? slice_extent(s->in_groups, s->in_groups, rate) : 1;
+		d.out.c += slice_extent(s->more.x2_c, s->in_groups, rate);
 		break;
 	default:
 		break;
@@ -86,7 +127,7 @@ static struct op_desc desc_of(const struct shape *s, float rate)
 		d.out.h = d.out.w = 1;
 	} else if (s->kernel) {
 		d.out.h = (s->h + 2 * s->pad - s->kernel) / s->stride + 1;
-		d.out.w = (s->w + 2 * s->pad - s->kernel) / s->stride + 1;
+		d.out.w = (s->w + 2 * d.pad_w - d.kernel_w) / s->stride + 1;
 	}
 	return d;
 }
@@ -99,19 +140,23 @@ static size_t size_of(const struct extent *e)
 /* Everything an op reads and writes; weights are full width. */
 struct run {
 	struct guarded x, x2, y, dy, dx, dx2, weight, bias, dweight, dbias, saved;
+	struct guarded scale, shift, mean, variance;
 	void *scratch;
 	struct kernel *kernel;
 };
 
 static size_t weight_size(const struct shape *s, const struct op_desc *d)
 {
-	return s->op == OP_group_norm ? (size_t)s->c : (size_t)(d->weight_ld * s->out_c);
+	return s->op == OP_batch_norm   ? (size_t)d->in.c
+	       : s->op == OP_group_norm ? (size_t)s->c
+					: (size_t)(d->weight_ld * s->out_c);
 }
 
 static void run_init(struct run *r, const struct shape *s, const struct op_desc *d,
 		     const struct backend *backend, uint64_t state)
 {
 	size_t in = (size_t)d->n * size_of(&d->in), out = (size_t)d->n * size_of(&d->out);
+	size_t second = d->op == OP_concat ? out - in : in, channels = (size_t)d->out.c;
 	struct err err = ERR_INIT;
 	int status = kernel_create(&r->kernel, backend, d, NULL, &err);
 
@@ -119,7 +164,7 @@ static void run_init(struct run *r, const struct shape *s, const struct op_desc 
 		fail_msg("%s on %s: %s %s", op_info(d->op)->name, backend->name, err_sentence(err.code),
 			 err.detail);
 	r->x = guarded_random(in, &state);
-	r->x2 = guarded_random(in, &state);
+	r->x2 = guarded_random(second, &state);
 	r->dy = guarded_random(out, &state);
 	r->weight = guarded_random(weight_size(s, d), &state);
 	r->bias = guarded_random((size_t)(s->out_c + s->c), &state);
@@ -127,7 +172,13 @@ static void run_init(struct run *r, const struct shape *s, const struct op_desc 
 	r->dbias = guarded_random((size_t)(s->out_c + s->c), &state);
 	r->y = guarded_new(out);
 	r->dx = guarded_new(in);
-	r->dx2 = guarded_new(in);
+	r->dx2 = guarded_new(second);
+	r->scale = guarded_random(channels, &state);
+	r->shift = guarded_random(channels, &state);
+	r->mean = guarded_random(channels, &state);
+	r->variance = guarded_random(channels, &state);
+	for (size_t i = 0; i < channels; i++)
+		r->variance.data[i] = fabsf(r->variance.data[i]) + 0.25f;
 	r->saved = guarded_new((kernel_saved_size(backend, d) + 3) / 4);
 	r->scratch = aligned_alloc(64, (r->kernel->scratch_size + 127) / 64 * 64);
 	assert_non_null(r->scratch);
@@ -135,9 +186,11 @@ static void run_init(struct run *r, const struct shape *s, const struct op_desc 
 
 static struct op_io io_of(const struct run *r)
 {
-	bool weighted = op_info(r->kernel->desc.op)->params != OP_PARAMS_NONE;
-	bool bias = r->kernel->desc.bias || r->kernel->desc.op == OP_group_norm;
-	bool second = r->kernel->desc.op == OP_add || r->kernel->desc.residual;
+	const struct op_desc *d = &r->kernel->desc;
+	bool weighted = op_info(d->op)->params != OP_PARAMS_NONE;
+	bool bias = d->bias || d->op == OP_group_norm || d->op == OP_batch_norm;
+	bool second = op_info(d->op)->inputs == 2 || d->residual;
+	bool running = d->norm || d->op == OP_batch_norm;
 
 	return (struct op_io){.x = r->x.data,
 			      .x2 = second ? r->x2.data : NULL,
@@ -147,8 +200,14 @@ static struct op_io io_of(const struct run *r)
 			      .dx2 = second ? r->dx2.data : NULL,
 			      .weight = weighted ? r->weight.data : NULL,
 			      .bias = bias ? r->bias.data : NULL,
-			      .dweight = weighted ? r->dweight.data : NULL,
-			      .dbias = bias ? r->dbias.data : NULL,
+			      /* with a norm folded in nothing is learned */
+			      .dweight = weighted && !d->norm ? r->dweight.data : NULL,
+			      .dbias = bias && !d->norm ? r->dbias.data : NULL,
+			      .scale = d->norm ? r->scale.data : NULL,
+			      .shift = d->norm ? r->shift.data : NULL,
+			      .mean = running ? r->mean.data : NULL,
+			      .variance = running ? r->variance.data : NULL,
+			      .seed = 5,
 			      .saved = r->saved.n ? r->saved.data : NULL,
 			      .scratch = r->scratch,
 			      .version = 1};
@@ -156,10 +215,12 @@ static struct op_io io_of(const struct run *r)
 
 static void run_release(struct run *r)
 {
-	struct guarded *all[] = {&r->x,      &r->x2,   &r->y,       &r->dy,    &r->dx,   &r->dx2,
-				 &r->weight, &r->bias, &r->dweight, &r->dbias, &r->saved};
-	static const char *const names[] = {"x",      "x2",   "y",       "dy",    "dx",   "dx2",
-					    "weight", "bias", "dweight", "dbias", "saved"};
+	struct guarded *all[] = {&r->x,     &r->x2,     &r->y,     &r->dy,      &r->dx,
+				 &r->dx2,   &r->weight, &r->bias,  &r->dweight, &r->dbias,
+				 &r->saved, &r->scale,  &r->shift, &r->mean,    &r->variance};
+	static const char *const names[] = {"x",     "x2",     "y",     "dy",      "dx",
+					    "dx2",   "weight", "bias",  "dweight", "dbias",
+					    "saved", "scale",  "shift", "mean",    "variance"};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		guarded_free(all[i], names[i]);
@@ -171,8 +232,8 @@ static void run_release(struct run *r)
 static void check_outside(const char *what, const struct shape *s, const struct op_desc *d,
 			  const struct guarded *before, const struct guarded *after)
 {
-	int64_t ld = s->op == OP_group_norm ? 1 : d->weight_ld;
-	int64_t row = s->op == OP_conv2d   ? (int64_t)d->in.c / d->groups * d->kernel * d->kernel
+	int64_t ld = op_info(s->op)->params == OP_PARAMS_WEIGHT_BIAS ? d->weight_ld : 1;
+	int64_t row = s->op == OP_conv2d   ? (int64_t)d->in.c / d->groups * d->kernel * d->kernel_w
 		      : s->op == OP_linear ? (int64_t)size_of(&d->in)
 					   : 1;
 
@@ -204,6 +265,8 @@ static void check_shape(const struct shape *s, float rate, const struct backend 
 	assert_int_equal(kernel_forward(a.kernel, &io_a), 0);
 	assert_int_equal(kernel_forward(b.kernel, &io_b), 0);
 	compare(what, b.y.data, a.y.data, out, info->tolerance, info->mean_tolerance);
+	compare(what, b.mean.data, a.mean.data, a.mean.n, 1e-6f, 1e-6f);
+	compare(what, b.variance.data, a.variance.data, a.variance.n, 1e-6f, 1e-6f);
 
 	/* the same mask for both: results that are 0 but for rounding would make gradients incomparable */
 	memcpy(b.y.data, a.y.data, out * sizeof(float));
@@ -212,7 +275,7 @@ static void check_shape(const struct shape *s, float rate, const struct backend 
 	assert_int_equal(kernel_backward(b.kernel, &io_b), 0);
 	compare(what, b.dx.data, a.dx.data, in, info->tolerance, info->mean_tolerance);
 	if (io_a.dx2)
-		compare(what, b.dx2.data, a.dx2.data, in, info->tolerance, info->mean_tolerance);
+		compare(what, b.dx2.data, a.dx2.data, a.dx2.n, info->tolerance, info->mean_tolerance);
 	if (io_a.dweight) {
 		compare(what, b.dweight.data, a.dweight.data, a.dweight.n, info->tolerance,
 			info->mean_tolerance);
@@ -226,6 +289,8 @@ static void check_shape(const struct shape *s, float rate, const struct backend 
 	for (int version = 2; version < 4; version++) {
 		for (size_t i = 0; i < a.weight.n; i++)
 			a.weight.data[i] = b.weight.data[i] = a.weight.data[i] * 0.5f - 0.25f;
+		for (size_t i = 0; d.norm && i < a.mean.n; i++)
+			a.mean.data[i] = b.mean.data[i] = a.mean.data[i] * 0.5f - 0.25f;
 		io_a.version = io_b.version = (uint64_t)version;
 		if (version == 3)
 			kernel_trim(b.kernel);
@@ -262,7 +327,8 @@ static void test_in_place(void **state)
 		struct op_desc d = desc_of(s, 0.75f);
 		size_t n = (size_t)d.n * size_of(&d.in);
 
-		if (s->op != OP_relu && s->op != OP_add && s->op != OP_group_norm)
+		if (s->op != OP_relu && s->op != OP_relu6 && s->op != OP_dropout && s->op != OP_add &&
+		    s->op != OP_group_norm && s->op != OP_batch_norm)
 			continue;
 		for (size_t b = 0; backend_at(b); b++) {
 			struct run apart, place;
@@ -274,13 +340,16 @@ static void test_in_place(void **state)
 			io_place = io_of(&place);
 			if (s->residual)
 				io_place.dx2 = io_place.dy;
+			else if (d.scale != 1) /* two different gradients: only one may lie there */
+				io_place.dx2 = io_place.dy, io.dx = io_place.dx = NULL;
 			else
 				io_place.dx = io_place.dy;
 			kernel_forward(apart.kernel, &io);
 			kernel_forward(place.kernel, &io_place);
 			kernel_backward(apart.kernel, &io);
 			kernel_backward(place.kernel, &io_place);
-			assert_memory_equal(io.dx, io_place.dx, n * sizeof(float));
+			if (io.dx)
+				assert_memory_equal(io.dx, io_place.dx, n * sizeof(float));
 			if (io.dx2)
 				assert_memory_equal(io.dx2, io_place.dx2, n * sizeof(float));
 			run_release(&apart);
@@ -339,7 +408,8 @@ static void test_numeric_gradients(void **state)
 		d = desc_of(&s, 0.5f);
 		run_init(&r, &s, &d, backend_find("ref"), random);
 		/* kinks (0 of relu, ties of max_pool) further apart than the step */
-		for (size_t k = 0; (s.op == OP_relu || s.op == OP_max_pool) && k < r.x.n; k++)
+		for (size_t k = 0; (s.op == OP_relu || s.op == OP_relu6 || s.op == OP_max_pool) && k < r.x.n;
+		     k++)
 			r.x.data[k] = (float)((int)((k * 7919) % r.x.n) - (int)(r.x.n / 2)) / 16 + 1.0f / 32;
 		g = guarded_copy(&r.dy);
 		memset(r.dweight.data, 0, r.dweight.n * sizeof(float));
@@ -382,8 +452,10 @@ static void test_fused_relu(void **state)
 		kernel_forward(fused.kernel, &io);
 		kernel_forward(apart.kernel, &io_apart);
 		for (size_t k = 0; k < apart.y.n; k++) {
-			apart.dy.data[k] = apart.y.data[k] > 0 ? apart.dy.data[k] : 0;
-			apart.y.data[k] = apart.y.data[k] > 0 ? apart.y.data[k] : 0;
+			float y = apart.y.data[k], ceiling = op_ceiling(&d);
+
+			apart.dy.data[k] = y > 0 && y < ceiling ? apart.dy.data[k] : 0;
+			apart.y.data[k] = fminf(fmaxf(y, 0), ceiling);
 		}
 		assert_memory_equal(fused.y.data, apart.y.data, apart.y.n * sizeof(float));
 		kernel_backward(fused.kernel, &io);
@@ -394,11 +466,70 @@ static void test_fused_relu(void **state)
 	}
 }
 
+/* A share of the elements goes, the others grow so that the mean stays; another step drops others. */
+static void test_dropout(void **state)
+{
+	(void)state;
+	for (size_t b = 0; backend_at(b); b++) {
+		struct op_desc d = {.op = OP_dropout,
+				    .n = 10,
+				    .in = {100, 10, 10},
+				    .out = {100, 10, 10},
+				    .share = 0.25f,
+				    .training = true};
+		enum { N = 100000 };
+		float *x = malloc(N * sizeof(*x)), *y = malloc(N * sizeof(*y)), *z = malloc(N * sizeof(*z));
+		struct kernel *k;
+		int gone = 0, both = 0;
+
+		for (int i = 0; i < N; i++)
+			x[i] = 3;
+		assert_int_equal(kernel_create(&k, backend_at(b), &d, NULL, NULL), 0);
+		kernel_forward(k, &(struct op_io){.x = x, .y = y, .seed = 1});
+		kernel_forward(k, &(struct op_io){.x = x, .y = z, .seed = 2});
+		for (int i = 0; i < N; i++) {
+			assert_true(y[i] == 0 || fabsf(y[i] - 4) < 1e-6f);
+			gone += y[i] == 0;
+			both += y[i] == 0 && z[i] == 0;
+		}
+		assert_in_range(gone, N / 4 - N / 100, N / 4 + N / 100);
+		assert_in_range(both, N / 16 - N / 100, N / 16 + N / 100);
+		kernel_destroy(k);
+		free(x);
+		free(y);
+		free(z);
+	}
+}
+
+/* Two groups of each: 0 1 | 2 3 joined with 10 | 11 is 0 1 10 | 2 3 11; its first group is that of the parts'. */
+static void test_concat(void **state)
+{
+	static const float x[] = {0, 1, 2, 3}, x2[] = {10, 11}, joined[] = {0, 1, 10, 2, 3, 11};
+	float y[6];
+
+	(void)state;
+	for (size_t b = 0; backend_at(b); b++)
+		for (int groups = 1; groups <= 2; groups++) {
+			struct op_desc d = {.op = OP_concat,
+					    .n = 1,
+					    .in = {2 * groups, 1, 1},
+					    .out = {3 * groups, 1, 1},
+					    .groups = groups};
+			struct kernel *k;
+
+			assert_int_equal(kernel_create(&k, backend_at(b), &d, NULL, NULL), 0);
+			kernel_forward(k, &(struct op_io){.x = x, .x2 = x2, .y = y});
+			assert_memory_equal(y, joined, (size_t)(3 * groups) * sizeof(float));
+			kernel_destroy(k);
+		}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_against_ref), cmocka_unit_test(test_in_place),
-		cmocka_unit_test(test_numeric_gradients), cmocka_unit_test(test_fused_relu)};
+		cmocka_unit_test(test_against_ref),       cmocka_unit_test(test_in_place),
+		cmocka_unit_test(test_numeric_gradients), cmocka_unit_test(test_fused_relu),
+		cmocka_unit_test(test_dropout),           cmocka_unit_test(test_concat)};
 
 	conform_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,108 @@
+#include "engine/onednn/rows.h"
+
+#include <string.h>
+
+static int gcd(int a, int b)
+{
+	return b ? gcd(b, a % b) : a;
+}
+
+int rows_period(int channels)
+{
+	int pixels = 16 / gcd(channels, 16);
+
+	return channels * pixels * ((63 + channels * pixels) / (channels * pixels));
+}
+
+VECTORISED void rows_sum(const float *restrict x, float *restrict sum, size_t size, size_t period)
+{
+	for (size_t i = 0; i < size; i += period) {
+		size_t n = size - i < period ? size - i : period;
+
+		for (size_t j = 0; j < n; j++)
+			sum[j] += x[i + j];
+	}
+}
+
+VECTORISED void rows_square(const float *restrict x, const float *restrict mean, float *restrict sum,
+			    size_t size, size_t period)
+{
+	for (size_t i = 0; i < size; i += period) {
+		size_t n = size - i < period ? size - i : period;
+
+		for (size_t j = 0; j < n; j++) {
+			float d = x[i + j] - mean[j];
+
+			sum[j] += d * d;
+		}
+	}
+}
+
+VECTORISED void rows_apply(const float *restrict x, const float *restrict x2, float *restrict y,
+			   const float *restrict a, const float *restrict b, size_t size, size_t period,
+			   float floor, float ceiling)
+{
+	for (size_t i = 0; i < size; i += period) {
+		size_t n = size - i < period ? size - i : period;
+
+		if (x2)
+			for (size_t j = 0; j < n; j++) {
+				float v = x[i + j] * a[j] + b[j] + x2[i + j];
+
+				v = v > floor ? v : floor;
+				y[i + j] = v < ceiling ? v : ceiling;
+			}
+		else
+			for (size_t j = 0; j < n; j++) {
+				float v = x[i + j] * a[j] + b[j];
+
+				v = v > floor ? v : floor;
+				y[i + j] = v < ceiling ? v : ceiling;
+			}
+	}
+}
+
+VECTORISED void rows_gradient_sums(const float *restrict x, const float *restrict y, float *restrict dy,
+				   const float *restrict a, const float *restrict b, float *restrict sum,
+				   float *restrict sum_u, size_t size, size_t period, float ceiling)
+{
+	for (size_t i = 0; i < size; i += period) {
+		size_t n = size - i < period ? size - i : period;
+
+		if (y)
+			for (size_t j = 0; j < n; j++)
+				dy[i + j] = y[i + j] > 0 && y[i + j] < ceiling ? dy[i + j] : 0;
+		for (size_t j = 0; j < n; j++) {
+			sum[j] += dy[i + j];
+			sum_u[j] += dy[i + j] * (x[i + j] * a[j] + b[j]);
+		}
+	}
+}
+
+VECTORISED void rows_gradient(const float *restrict x, const float *dy, float *dx, const float *restrict a,
+			      const float *restrict b, const float *restrict c, size_t size, size_t period)
+{
+	for (size_t i = 0; i < size; i += period) {
+		size_t n = size - i < period ? size - i : period;
+
+#pragma omp simd
+		for (size_t j = 0; j < n; j++)
+			dx[i + j] = dy[i + j] * a[j] + x[i + j] * b[j] + c[j];
+	}
+}
+
+double rows_fold(const float *columns, int period, int channels, int first, int size)
+{
+	double sum = 0;
+
+	for (int p = 0; p < period; p += channels)
+		for (int c = first; c < first + size; c++)
+			sum += columns[p + c];
+	return sum;
+}
+
+void rows_repeat(float *row, int period, int channels)
+{
+	for (int p = channels; p < period; p += channels)
+		memcpy(row + p, row, (size_t)channels * sizeof(float));
+}
