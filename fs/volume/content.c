@@ -230,6 +230,7 @@ ssize_t content_write(struct volume *vol, struct node *node, const void *data, s
 			done = 0;
 		if (done == 0)
 			return r;
+		behind_wrote(vol, node, offset, done);
 	}
 	written(node, offset + done);
 	return (ssize_t)done;

@@ -52,14 +52,15 @@ struct node {
 	bool data_dirty;  /* inline: data is newer than RocksDB; blob: RocksDB may hold old inline data */
 	char *data;       /* malloc'd, data_room bytes; zero beyond rec.size */
 	size_t data_room;
-	size_t inline_cost;         /* bytes of data that were committed since it was opened */
-	bool promised;              /* there may be bytes that an fsync has promised */
-	uint64_t pack;              /* that the record in RocksDB refers to; 0: none */
-	int pack_fd;                /* of a pack that it refers or has referred to: as blob_fd */
-	int blob_fd;                /* -1 or open as long as the node lives */
-	bool blob_marked;           /* the 'B' record is known to be there */
-	bool blob_shared;           /* with blob_fd: it may be a pack too (share.c) */
-	bool stores;                /* the blob may be changed by mappings of it: backing.c */
+	size_t inline_cost;                    /* bytes of data that were committed since it was opened */
+	bool promised;                         /* there may be bytes that an fsync has promised */
+	uint64_t pack;                         /* that the record in RocksDB refers to; 0: none */
+	int pack_fd;                           /* of a pack that it refers or has referred to: as blob_fd */
+	int blob_fd;                           /* -1 or open as long as the node lives */
+	bool blob_marked;                      /* the 'B' record is known to be there */
+	bool blob_shared;                      /* with blob_fd: it may be a pack too (share.c) */
+	bool stores;                           /* the blob may be changed by mappings of it: backing.c */
+	uint64_t run_start, run_left, run_end; /* of the last writes in a row; left: not given to behind.c */
 	struct timespec blob_mtime; /* with stores: the blob's own when we last knew all about it */
 };
 
@@ -87,6 +88,21 @@ struct room {
 	pthread_cond_t wake;
 	pthread_t keeper;
 	bool started, stop;
+};
+
+/* behind.c */
+#define BEHIND_PIECES 8 /* chosen: more than files are written at a time */
+struct behind {
+	pthread_mutex_t lock; /* a leaf; guards all of it */
+	pthread_cond_t wake;
+	pthread_t thread;
+	bool started, refused, stop;
+	int n;
+	struct behind_piece {
+		int fd; /* its own */
+		uint64_t offset, len;
+	} pieces[BEHIND_PIECES];
+	uint64_t bytes; /* that were given to the disk; tests */
 };
 
 struct mark_shard {
@@ -120,6 +136,7 @@ struct volume {
 	bool read_only;
 	bool keeps_nodes; /* that nobody uses: not while fsck changes records beneath them */
 	struct room room;
+	struct behind behind;
 	uint64_t bad_blobs; /* atomic: reads that failed */
 	int64_t bad_since;  /* atomic */
 	bool purged;        /* nothing of a crashed run is left: may be marked as cleanly closed */
@@ -318,6 +335,12 @@ int content_blob_open(struct volume *vol, struct node *node, struct inode_rec *r
 int content_blob_spill(struct volume *vol, struct node *node);
 int content_reserve(struct node *node, size_t size); /* room in data, zero beyond what is there */
 void content_drop(struct node *node);                /* frees the buffer, closes the blob */
+
+/* --- behind.c --- */
+
+void behind_wrote(struct volume *vol, struct node *node, uint64_t offset,
+		  uint64_t len); /* to the blob; under node->lock */
+void behind_stop(struct volume *vol);
 
 /* --- backing.c --- */
 

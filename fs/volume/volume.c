@@ -123,6 +123,8 @@ static void release(struct volume *vol)
 		pthread_mutex_destroy(&vol->shards[i].lock);
 	for (int i = 0; i < XATTR_LOCKS; i++)
 		pthread_mutex_destroy(&vol->xattr_locks[i]);
+	pthread_mutex_destroy(&vol->behind.lock);
+	pthread_cond_destroy(&vol->behind.wake);
 	pthread_mutex_destroy(&vol->ino_lock);
 	pthread_mutex_destroy(&vol->rename_lock);
 	if (vol->blobs_fd >= 0)
@@ -147,6 +149,8 @@ int volume_open_unpurged(struct volume **ret, const char *state_dir, unsigned fl
 	pthread_mutex_init(&vol->rename_lock, NULL);
 	pthread_mutex_init(&vol->overlay.lock, NULL);
 	pthread_mutex_init(&vol->ino_lock, NULL);
+	pthread_mutex_init(&vol->behind.lock, NULL);
+	pthread_cond_init(&vol->behind.wake, NULL);
 	for (int i = 0; i < XATTR_LOCKS; i++)
 		pthread_mutex_init(&vol->xattr_locks[i], NULL);
 	for (int i = 0; i < SHARDS; i++)
@@ -231,6 +235,7 @@ void volume_close(struct volume *vol)
 	if (!vol)
 		return;
 	room_stop(vol);
+	behind_stop(vol);
 	r = sync_all(vol, true);
 	if (r < 0)
 		log_error("volume: sync at close: %s", strerror(-r));
@@ -242,5 +247,6 @@ void volume_hand_over(struct volume *vol)
 	if (!vol)
 		return;
 	room_stop(vol);
+	behind_stop(vol);
 	release(vol);
 }
