@@ -810,12 +810,74 @@ static void test_share_crash(void **state)
 	}
 }
 
+#define THREADS 4
+#define EACH    500
+
+struct remover {
+	uint64_t dir;
+	int first;
+};
+
+static void *remove_each(void *arg)
+{
+	const struct remover *r = arg;
+	char name[16];
+
+	for (int i = r->first; i < THREADS * EACH; i += THREADS) {
+		struct vol_file *f;
+		struct vol_attr attr;
+
+		sprintf(name, "%d", i);
+		if (i % 5 == 0 && vol_lookup(vol, r->dir, name, &attr) == 0 &&
+		    vol_file_open(vol, attr.ino, O_RDWR, &f) == 0) { /* it leaves, and goes */
+			vol_write(f, "x", 1, 0);
+			vol_file_close(f);
+		}
+		if (vol_unlink(vol, r->dir, name, NULL) != 0)
+			return arg;
+	}
+	return NULL;
+}
+
+/* Its inodes end in all threads at once: none of them is counted twice, or not at all. */
+static void test_threads(void **state)
+{
+	static struct host_file files[THREADS * EACH + 1];
+	static char names[THREADS * EACH + 1][16];
+	struct vol_bulk *bulk = begin();
+	struct remover removers[THREADS];
+	pthread_t threads[THREADS];
+
+	(void)state;
+	for (int i = 0; i <= THREADS * EACH; i++) {
+		sprintf(names[i], "%d", i);
+		files[i] = of(bulk, names[i], names[i], strlen(names[i]));
+	}
+	assert_int_equal(vol_bulk_add(bulk, files, THREADS * EACH + 1), 0);
+	assert_int_equal(vol_bulk_put(bulk, VOL_ROOT, "b", NULL, 0), 0);
+	vol_bulk_free(bulk);
+	for (int i = 0; i < THREADS; i++) {
+		removers[i] = (struct remover){at("b"), i};
+		assert_int_equal(pthread_create(&threads[i], NULL, remove_each, &removers[i]), 0);
+	}
+	for (int i = 0; i < THREADS; i++) {
+		void *failed;
+
+		assert_int_equal(pthread_join(threads[i], &failed), 0);
+		assert_null(failed);
+	}
+	assert_int_equal(blobs_left(), 1);
+	same("b/2000", "2000", 4); /* the last one */
+	assert_int_equal(vol_unlink(vol, at("b"), "2000", NULL), 0);
+	assert_int_equal(blobs_left(), 0);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(test_all),    T(test_many),     T(test_refused),
-					   T(test_setgid), T(test_changed),  T(test_ends),
-					   T(test_crash),  T(test_format),   T(test_damage),
-					   T(test_shared), T(test_unshared), T(test_share_crash)};
+	const struct CMUnitTest tests[] = {
+		T(test_all),    T(test_many),     T(test_refused),    T(test_setgid), T(test_changed),
+		T(test_ends),   T(test_crash),    T(test_format),     T(test_damage), T(test_threads),
+		T(test_shared), T(test_unshared), T(test_share_crash)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
