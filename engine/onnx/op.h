@@ -49,10 +49,15 @@ const struct onnx_op *onnx_op_find(const char *type, int64_t version, const stru
 
 int call_fail(struct onnx_call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int call_unsupported(struct onnx_call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-#ifdef __clang_analyzer__ /* as err_set: negative */
-#define call_fail(...)        err_negative(call_fail(__VA_ARGS__))
-#define call_unsupported(...) err_negative(call_unsupported(__VA_ARGS__))
-#endif
+/* Every cause gives a negative errno, which compilers and analysers can't see. */
+static inline int call_negative(int r)
+{
+	if (r >= 0)
+		__builtin_unreachable();
+	return r;
+}
+#define call_fail(...)        call_negative(call_fail(__VA_ARGS__))
+#define call_unsupported(...) call_negative(call_unsupported(__VA_ARGS__))
 int call_bad_type(struct onnx_call *c, int i); /* input i is of a type that isn't supported */
 
 /* Attributes, or what stands for them. */

@@ -307,7 +307,7 @@ static int read_node(struct parser *p, struct scope *s, struct onnx_node *node, 
 static int declare(struct parser *p, struct scope *s, Onnx__GraphProto *from)
 {
 	struct onnx_graph *g = s->graph;
-	int id, r;
+	int id = 0, r;
 
 	g->in = arena_alloc(p->arena, from->n_input, sizeof(*g->in));
 	if (!g->in)
