@@ -4,6 +4,10 @@
  * is mapped is always the blob itself, and mappings agree with each other also when the files they were made by are closed.
  * A file that became a blob while it was open remains cached until all have closed it.
  *
+ * Every blob, however small: one limit, INLINE_MAX, keeps the modes apart. Measured on a busy machine, opening, reading and closing a
+ * file: 20 µs more where the kernel's cache has it all (65 KiB: 17 without, 35 with; 1 MB: 310, 390); from the disk as much at 65 to
+ * 200 KiB, and twice as fast where it is large.
+ *
  * The kernel lets go of an open file before it sends RELEASE, and takes it on after our answer: what we count as open contains
  * what it does.
  */
