@@ -50,7 +50,7 @@ int op_quantize_linear(struct onnx_call *c)
 	const struct onnx_tensor *x = c->in[0], *zero = call_in(c, 2);
 	const enum onnx_type type = zero ? zero->type : ONNX_UINT8;
 	int64_t axis = attr_int(c, "axis", 1);
-	struct per_axis scale, offset;
+	struct per_axis scale = {0}, offset = {0};
 	int r;
 
 	if (x->type != ONNX_FLOAT && x->type != ONNX_INT32)
@@ -74,7 +74,7 @@ int op_dequantize_linear(struct onnx_call *c)
 {
 	const struct onnx_tensor *x = c->in[0];
 	int64_t axis = attr_int(c, "axis", 1);
-	struct per_axis scale, offset;
+	struct per_axis scale = {0}, offset = {0};
 	int r;
 
 	if (!is_byte(x->type) && x->type != ONNX_INT32)
@@ -124,8 +124,8 @@ int op_dynamic_quantize_linear(struct onnx_call *c)
 int quantum_widen(struct onnx_call *c, struct onnx_tensor **ret, int i, int i_zero, int axis)
 {
 	const struct onnx_tensor *x = c->in[i];
-	struct per_axis zero;
-	struct onnx_tensor *t;
+	struct per_axis zero = {0};
+	struct onnx_tensor *t = NULL;
 	int r;
 
 	if (!is_byte(x->type))
@@ -144,8 +144,8 @@ int quantum_widen(struct onnx_call *c, struct onnx_tensor **ret, int i, int i_ze
 int quantum_narrow(struct onnx_call *c, int i_scale_a, int i_scale_b, int i_scale_y, int i_zero_y, int axis)
 {
 	const struct onnx_tensor *x = c->out[0], *zero = c->in[i_zero_y];
-	struct per_axis a, b, y, offset;
-	struct onnx_tensor *t;
+	struct per_axis a = {0}, b = {0}, y = {0}, offset = {0};
+	struct onnx_tensor *t = NULL;
 	int r;
 
 	if (!is_byte(zero->type))

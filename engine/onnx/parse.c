@@ -328,7 +328,7 @@ static int declare(struct parser *p, struct scope *s, Onnx__GraphProto *from)
 	if (from->n_sparse_initializer)
 		return err_set(p->err, ERR_ONNX_UNSUPPORTED, "sparse initializers");
 	for (size_t i = 0; i < from->n_initializer; i++) {
-		struct onnx_tensor *t;
+		struct onnx_tensor *t = NULL;
 		const char *name;
 
 		r = keep_tensor(p, &t, from->initializer[i]);

@@ -21,7 +21,7 @@ static int list(struct onnx_call *c, const char *name, int n, int64_t otherwise,
 static int read_attrs(struct onnx_call *c, struct window *w, const struct onnx_tensor *x,
 		      const struct onnx_tensor *weight)
 {
-	int64_t pads[2 * WINDOW_MAX];
+	int64_t pads[2 * WINDOW_MAX] = {0};
 	int r;
 
 	memset(w, 0, sizeof(*w));
@@ -102,7 +102,7 @@ int window_init_transposed(struct onnx_call *c, struct window *w, const struct o
 			   const struct onnx_tensor *weight)
 {
 	const char *fit = attr_string(c, "auto_pad", "NOTSET");
-	int64_t extra[WINDOW_MAX], wanted[WINDOW_MAX];
+	int64_t extra[WINDOW_MAX] = {0}, wanted[WINDOW_MAX];
 	size_t n_wanted;
 	const int64_t *shape = attr_ints(c, "output_shape", &n_wanted);
 	int r = read_attrs(c, w, x, weight);
