@@ -146,26 +146,26 @@ void call_give(struct onnx_call *c, int i, struct onnx_tensor *t)
 }
 
 /* tensor_make, with the node's name in the cause. */
-int call_scratch(struct onnx_call *c, struct onnx_tensor **ret, enum onnx_type type, int rank,
-		 const int64_t *dims)
+struct onnx_tensor *call_scratch(struct onnx_call *c, enum onnx_type type, int rank, const int64_t *dims)
 {
 	struct err err = ERR_INIT;
-	int r = tensor_make(ret, type, rank, dims, c->memory, &err);
+	struct onnx_tensor *t;
 
-	if (r < 0)
-		err_set(c->err, err.code, "%s (operator set %lld), node '%.80s': %s", c->node->op->type,
-			(long long)c->version, c->node->name, err.detail);
-	return r;
+	if (tensor_make(&t, type, rank, dims, c->memory, &err) == 0)
+		return t;
+	err_set(c->err, err.code, "%s (operator set %lld), node '%.80s': %s", c->node->op->type,
+		(long long)c->version, c->node->name, err.detail);
+	return NULL;
 }
 
 int call_out(struct onnx_call *c, int i, enum onnx_type type, int rank, const int64_t *dims)
 {
-	struct onnx_tensor *t;
-	int r = call_scratch(c, &t, type, rank, dims);
+	struct onnx_tensor *t = call_scratch(c, type, rank, dims);
 
-	if (r == 0)
-		call_give(c, i, t);
-	return r;
+	if (!t)
+		return call_error(c);
+	call_give(c, i, t);
+	return 0;
 }
 
 int call_axis(struct onnx_call *c, int64_t *axis, int rank)

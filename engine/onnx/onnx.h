@@ -63,10 +63,11 @@ struct onnx_tensor {
 	struct onnx_memory *memory;
 };
 
-/* Zeroed. -EINVAL (ONNX_TENSOR): a type without tensors, rank or dims out of range. The caller owns it. */
+/* Zeroed. -EOPNOTSUPP: a type without tensors; -EFBIG: the rank; -EINVAL (ONNX_TENSOR): dims out of range. The
+ * caller owns it. */
 int onnx_tensor_new(struct onnx_tensor **ret, enum onnx_type type, int rank, const int64_t *dims,
 		    struct err *err);
-/* Reads a serialised TensorProto, as test data has it. */
+/* Reads a serialised TensorProto, as test data has it; errors as onnx_load's. */
 int onnx_tensor_load(struct onnx_tensor **ret, const void *data, size_t size, struct err *err);
 void onnx_tensor_free(struct onnx_tensor *t); /* drops one reference; NULL is fine */
 

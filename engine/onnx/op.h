@@ -20,7 +20,7 @@ struct onnx_call {
 	struct onnx_memory *memory;
 	struct onnx_frame *frame;       /* for subgraphs */
 	const struct onnx_attr *misfit; /* an attribute that was asked for as another type */
-	struct err *err;
+	struct err *err;                /* never NULL */
 };
 
 typedef int onnx_op_fn(struct onnx_call *c);
@@ -79,9 +79,13 @@ static inline struct onnx_tensor *call_in(const struct onnx_call *c, int i)
 /* Output i: made, not zeroed, or given (takes the reference over). */
 int call_out(struct onnx_call *c, int i, enum onnx_type type, int rank, const int64_t *dims);
 void call_give(struct onnx_call *c, int i, struct onnx_tensor *t);
-/* One that is needed for the time of the call only; free it by onnx_tensor_free. */
-int call_scratch(struct onnx_call *c, struct onnx_tensor **ret, enum onnx_type type, int rank,
-		 const int64_t *dims);
+/* One that is needed for the time of the call only; free it by onnx_tensor_free. NULL: see call_error. */
+struct onnx_tensor *call_scratch(struct onnx_call *c, enum onnx_type type, int rank, const int64_t *dims);
+/* What went wrong, as a negative errno. */
+static inline int call_error(const struct onnx_call *c)
+{
+	return call_negative(-err_errno(c->err->code));
+}
 
 /* *axis of -rank … rank-1 becomes 0 … rank-1. */
 int call_axis(struct onnx_call *c, int64_t *axis, int rank);

@@ -317,9 +317,9 @@ int op_mean(struct onnx_call *c)
 	if (r < 0)
 		return r;
 	sum = c->out[0];
-	r = call_scratch(c, &mean, sum->type, sum->rank, sum->dims);
-	if (r < 0)
-		return r;
+	mean = call_scratch(c, sum->type, sum->rank, sum->dims);
+	if (!mean)
+		return call_error(c);
 	for (size_t i = 0; i < sum->count; i++) {
 		if (sum->type == ONNX_FLOAT)
 			((float *)mean->data)[i] = ((float *)sum->data)[i] / (float)c->n_in;

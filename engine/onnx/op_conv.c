@@ -226,9 +226,9 @@ int op_conv_transpose(struct onnx_call *c)
 	memset(c->out[0]->data, 0, c->out[0]->count * size);
 	channels = x->dims[1] / groups;
 	depth = maps * w.taps;
-	r = call_scratch(c, &columns, x->type, 2, (int64_t[]){depth, w.in_plane});
-	if (r < 0)
-		return r;
+	columns = call_scratch(c, x->type, 2, (int64_t[]){depth, w.in_plane});
+	if (!columns)
+		return call_error(c);
 	back = w; /* windows of the output's plane, one for each input */
 	memcpy(back.in, w.out, sizeof(w.out));
 	memcpy(back.out, w.in, sizeof(w.in));

@@ -125,16 +125,17 @@ int quantum_widen(struct onnx_call *c, struct onnx_tensor **ret, int i, int i_ze
 {
 	const struct onnx_tensor *x = c->in[i];
 	struct per_axis zero = {0};
-	struct onnx_tensor *t = NULL;
+	struct onnx_tensor *t;
 	int r;
 
 	if (!is_byte(x->type))
 		return call_bad_type(c, i);
 	r = per_axis_init(c, &zero, i_zero, x, axis);
-	if (r == 0)
-		r = call_scratch(c, &t, ONNX_INT32, x->rank, x->dims);
 	if (r < 0)
 		return r;
+	t = call_scratch(c, ONNX_INT32, x->rank, x->dims);
+	if (!t)
+		return call_error(c);
 	for (size_t j = 0; j < x->count; j++)
 		((int32_t *)t->data)[j] = (int32_t)(tensor_int(x, j) - (int64_t)per_axis_at(&zero, j));
 	*ret = t;
@@ -145,7 +146,7 @@ int quantum_narrow(struct onnx_call *c, int i_scale_a, int i_scale_b, int i_scal
 {
 	const struct onnx_tensor *x = c->out[0], *zero = c->in[i_zero_y];
 	struct per_axis a = {0}, b = {0}, y = {0}, offset = {0};
-	struct onnx_tensor *t = NULL;
+	struct onnx_tensor *t;
 	int r;
 
 	if (!is_byte(zero->type))
@@ -158,10 +159,11 @@ int quantum_narrow(struct onnx_call *c, int i_scale_a, int i_scale_b, int i_scal
 		r = per_axis_init(c, &y, i_scale_y, x, axis);
 	if (r == 0)
 		r = per_axis_init(c, &offset, i_zero_y, x, axis);
-	if (r == 0)
-		r = call_scratch(c, &t, zero->type, x->rank, x->dims);
 	if (r < 0)
 		return r;
+	t = call_scratch(c, zero->type, x->rank, x->dims);
+	if (!t)
+		return call_error(c);
 	for (size_t i = 0; i < x->count; i++)
 		store_saturated(t, i,
 				rint((double)((const int32_t *)x->data)[i] *

@@ -231,7 +231,7 @@ static int rnn_init(struct onnx_call *c, struct rnn *n, int gates, int functions
 		else
 			memset(c->out[i]->data, 0, c->out[i]->count * sizeof(float));
 	}
-	n->last_c = c->node->op->out_max > 2 ? c->out[2] : NULL;
+	n->last_c = c->out[c->node->op->out_max - 1]; /* of an LSTM */
 	return 0;
 }
 

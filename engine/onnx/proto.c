@@ -235,12 +235,14 @@ int proto_tensor(struct onnx_tensor **ret, Onnx__TensorProto *p, struct onnx_mem
 
 int onnx_tensor_load(struct onnx_tensor **ret, const void *data, size_t size, struct err *err)
 {
-	ProtobufCMessage *message =
-		proto_unpack(&onnx__tensor_proto__descriptor, data, size, &onnx_limits_default, err);
+	struct err scratch = ERR_INIT; /* so that a cause is known */
+	ProtobufCMessage *message;
 	int r;
 
+	err = err ? err : &scratch;
+	message = proto_unpack(&onnx__tensor_proto__descriptor, data, size, &onnx_limits_default, err);
 	if (!message)
-		return -EBADMSG;
+		return -err_errno(err->code);
 	r = proto_tensor(ret, (Onnx__TensorProto *)message, NULL, err);
 	proto_free(message);
 	return r;

@@ -209,9 +209,11 @@ int onnx_run(const struct onnx_model *m, struct onnx_tensor *const *in, size_t n
 	     size_t n_out, struct err *err)
 {
 	struct run run = {.model = m, .memory = {.limit = m->limits.memory, .tensor = m->limits.tensor}};
+	struct err scratch = ERR_INIT; /* so that a cause is known */
 	struct onnx_tensor **made;
 	int r = 0;
 
+	err = err ? err : &scratch;
 	if (n_in != onnx_inputs(m) || n_out != onnx_outputs(m))
 		return err_set(err, ERR_ONNX_INPUT, "it has %zu inputs and %zu outputs, not %zu and %zu",
 			       onnx_inputs(m), onnx_outputs(m), n_in, n_out);
