@@ -16,4 +16,9 @@ struct model {
 	char **labels;                        /* (info.classes), entries may be NULL; owned */
 };
 
+/*
+ * Takes the values over of what has the same name and shape; a line on that in ret_note. -EBADMSG: nothing has.
+ */
+int model_take(struct model *to, const struct model *from, struct buf *ret_note, struct err *err);
+
 #endif

@@ -114,8 +114,21 @@ static int hash_spec(struct train *t)
 	return r;
 }
 
-static int make_model(struct train *t, struct err *err)
+/* The weights of the model that the spec names. */
+static int take_init(struct train *t, struct err *err)
 {
+	struct buf note = BUF_INIT;
+	int r = model_take(t->model, t->spec->init_model, &note, err);
+
+	if (r == 0 && t->hooks.note)
+		t->hooks.note(t->hook_data, note.data);
+	buf_release(&note);
+	return r;
+}
+
+static int make_model(struct train *t, bool begins, struct err *err)
+{
+	const struct model *init = t->spec->init_model;
 	struct dataset_shape shape = dataset_shape(t->ds);
 	struct model_info info = {.channels = shape.channels,
 				  .height = shape.height,
@@ -126,12 +139,18 @@ static int make_model(struct train *t, struct err *err)
 
 	memcpy(info.rates, t->spec->rates, sizeof(info.rates));
 	dataset_mean_std(t->ds, info.mean, info.std);
+	if (init && init->info.channels == info.channels) { /* its weights are used to that */
+		memcpy(info.mean, init->info.mean, sizeof(info.mean));
+		memcpy(info.std, init->info.std, sizeof(info.std));
+	}
 	r = model_new(&t->model, t->spec->net, &info, t->seed, err);
 	for (int i = 0; i < shape.classes && r == 0; i++) {
 		r = model_set_label(t->model, i, dataset_class(t->ds, i));
 		if (r < 0)
 			err_set(err, ERR_NO_MEMORY, "the labels");
 	}
+	if (r == 0 && init && begins)
+		r = take_init(t, err);
 	for (int c = 0; c < info.channels; c++)
 		for (int v = 0; v < 256; v++)
 			t->lut[c][v] = ((float)v / 255 - info.mean[c]) / info.std[c];
@@ -171,6 +190,8 @@ int train_new(struct train **ret, const struct train_spec *spec, const struct da
 
 	if (!n)
 		return err_set(err, ERR_EMPTY_DATASET, "no training images");
+	if (spec->init && !spec->init_model && (!checkpoint || !spec->net))
+		return err_set(err, ERR_NO_MODEL, "models/%s, to begin with", spec->init);
 	if (spec->height &&
 	    (spec->channels != shape.channels || spec->height != shape.height || spec->width != shape.width))
 		return err_set(err, ERR_SPEC_VALUE, "\"input\" is %dx%dx%d, the decoded data are %dx%dx%d",
@@ -203,7 +224,7 @@ int train_new(struct train **ret, const struct train_spec *spec, const struct da
 		r = err_set(err, ERR_NO_MEMORY, "a batch of %d", t->batch);
 		goto out;
 	}
-	if ((r = make_model(t, err)) < 0 || (r = make_sessions(t, err)) < 0)
+	if ((r = make_model(t, !checkpoint, err)) < 0 || (r = make_sessions(t, err)) < 0)
 		goto out;
 	r = train_optim_init(t);
 	if (r < 0) {

@@ -27,6 +27,16 @@ const char *train_spec_dataset(const struct train_spec *spec);
 const char *train_spec_model(const struct train_spec *spec); /* NULL: named after the job */
 /* The input shape asked for ("input":"3x32x32"); all 0 when the data decide. */
 void train_spec_input(const struct train_spec *spec, int *c, int *h, int *w);
+/* The model to begin with ("init":"models/OTHER/3"), its name and version (0: latest); NULL: none. */
+const char *train_spec_init(const struct train_spec *spec, int *ret_version);
+/*
+ * Its files, before train_new, which takes over what fits this network by name and shape. They also give the
+ * network where the spec has no "net", and the normalisation. train_spec_drop_init frees what train_new has no use
+ * of any more.
+ */
+int train_spec_give_init(struct train_spec *spec, const char *json, size_t json_len, const void *weights,
+			 size_t weights_len, struct err *err);
+void train_spec_drop_init(struct train_spec *spec);
 /* For knobs.json: every key with its value. */
 int train_spec_to_json(const struct train_spec *spec, struct buf *ret);
 
@@ -50,6 +60,7 @@ struct train_hooks {
 	int (*progress)(void *data, const struct train_progress *p);  /* after every step */
 	int (*epoch)(void *data, const struct train_epoch *e);        /* before that epoch's checkpoint */
 	int (*checkpoint)(void *data, const void *bytes, size_t len); /* after every epoch; borrowed */
+	void (*note)(void *data, const char *text);                   /* a line for the log; from train_new */
 	int (*evaluating)(void *data); /* after every batch of an evaluation between and after epochs */
 };
 

@@ -13,8 +13,12 @@ enum train_optimizer { TRAIN_SGD, TRAIN_ADAMW };
 
 /* The knobs; train_spec.c has the table with their keys, defaults and ranges. */
 struct train_spec {
-	char *dataset, *model, *net;                            /* net: JSON text */
-	int channels, height, width;                            /* "input"; 0: the data decide */
+	char *dataset, *model;
+	char *net;                   /* JSON text; NULL: that of init_model */
+	char *init;                  /* name of the model to begin with; NULL: none */
+	int init_version;            /* 0: latest */
+	struct model *init_model;    /* owned; NULL: none, or it was not given */
+	int channels, height, width; /* "input"; 0: the data decide */
 	int epochs, batch, random, shift, erase, threads, flip; /* shift and flip -1: the data decide */
 	double budget;                                          /* seconds; 0: epochs count */
 	double lr, momentum, weight_decay, warmup, smoothing, distill, temperature, clip, ema, seed;

@@ -47,7 +47,7 @@ static const struct knob {
 
 static const char *const keys[] = {
 	/* read by hand */
-	"dataset", "model", "net", "input", "budget", "optimizer", "slices", "flip",
+	"dataset", "model", "init", "net", "input", "budget", "optimizer", "slices", "flip",
 	/* the table's, in its order */
 	"epochs", "batch", "lr", "momentum", "weight_decay", "warmup", "smoothing", "random", "distill",
 	"temperature", "shift", "erase", "clip", "ema", "seed", "threads", NULL};
@@ -64,6 +64,31 @@ static int read_input(struct train_spec *spec, const char *text, struct err *err
 		return err_set(err, ERR_SPEC_VALUE,
 			       "\"input\" must be like \"3x32x32\": 1 or 3 channels, height, width");
 	return 0;
+}
+
+/* "models/NAME/3", "NAME/latest", "NAME" */
+static int read_init(struct train_spec *spec, const char *text, struct err *err)
+{
+	const char *name = text && strncmp(text, "models/", 7) == 0 ? text + 7 : text, *version;
+	char *end = NULL;
+
+	if (!text)
+		return 0;
+	version = strchr(name, '/');
+	if (version && strcmp(version, "/latest") != 0) {
+		long number = isdigit((unsigned char)version[1]) ? strtol(version + 1, &end, 10) : 0;
+
+		if (number < 1 || number > 999999999 || *end)
+			goto wrong;
+		spec->init_version = (int)number;
+	}
+	if (*name == '.' || *name == '/' || !*name)
+		goto wrong;
+	spec->init = strndup(name, version ? (size_t)(version - name) : strlen(name));
+	return spec->init ? 0 : err_set(err, ERR_NO_MEMORY, "reading a spec");
+wrong:
+	return err_set(err, ERR_SPEC_VALUE,
+		       "\"init\" must be like \"models/NAME/3\" or \"models/NAME/latest\"");
 }
 
 /* "8m", "90s", "1.5h" or a number of seconds. */
@@ -140,7 +165,8 @@ static int check_net(const struct train_spec *spec, const cJSON *net, struct err
 
 int train_spec_parse(struct train_spec **ret, const char *json, size_t len, struct err *err)
 {
-	const char *end = NULL, *dataset = NULL, *model = NULL, *input = NULL, *optimizer = "sgd";
+	const char *end = NULL, *dataset = NULL, *model = NULL, *input = NULL, *init = NULL,
+		   *optimizer = "sgd";
 	cJSON *root = len <= MAX_SPEC ? cJSON_ParseWithLengthOpts(json, len, &end, 0) : NULL,
 	      *default_net = cJSON_Parse("{\"arch\":\"resnet\",\"depth\":20,\"width\":16,\"groups\":8}");
 	const cJSON *net;
@@ -179,6 +205,7 @@ int train_spec_parse(struct train_spec **ret, const char *json, size_t len, stru
 	}
 	if (r < 0 || (r = spec_string(root, "", "dataset", &dataset, err)) < 0 ||
 	    (r = spec_string(root, "", "model", &model, err)) < 0 ||
+	    (r = spec_string(root, "", "init", &init, err)) < 0 || (r = read_init(spec, init, err)) < 0 ||
 	    (r = spec_string(root, "", "input", &input, err)) < 0 ||
 	    (r = spec_string(root, "", "optimizer", &optimizer, err)) < 0 ||
 	    (r = read_input(spec, input, err)) < 0 ||
@@ -210,13 +237,14 @@ int train_spec_parse(struct train_spec **ret, const char *json, size_t len, stru
 	if (spec->optimizer == TRAIN_ADAMW && !cJSON_HasObjectItem(root, "weight_decay"))
 		spec->weight_decay = 0.05;
 	net = cJSON_GetObjectItemCaseSensitive(root, "net");
-	net = net ? net : default_net;
-	if ((r = check_net(spec, net, err)) < 0)
+	if (!net && !init)
+		net = default_net;
+	if (net && (r = check_net(spec, net, err)) < 0)
 		goto out;
-	spec->net = cJSON_PrintUnformatted(net);
+	spec->net = net ? cJSON_PrintUnformatted(net) : NULL;
 	spec->dataset = strdup(dataset);
 	spec->model = model ? strdup(model) : NULL;
-	if (!spec->net || !spec->dataset || (model && !spec->model)) {
+	if ((net && !spec->net) || !spec->dataset || (model && !spec->model)) {
 		r = err_set(err, ERR_NO_MEMORY, "reading a spec");
 		goto out;
 	}
@@ -236,7 +264,40 @@ void train_spec_free(struct train_spec *spec)
 	free(spec->dataset);
 	free(spec->model);
 	cJSON_free(spec->net);
+	free(spec->init);
+	model_free(spec->init_model);
 	free(spec);
+}
+
+const char *train_spec_init(const struct train_spec *spec, int *ret_version)
+{
+	*ret_version = spec->init_version;
+	return spec->init;
+}
+
+int train_spec_give_init(struct train_spec *spec, const char *json, size_t json_len, const void *weights,
+			 size_t weights_len, struct err *err)
+{
+	struct model *model;
+	char *net = NULL;
+	int r = model_load(&model, json, json_len, weights, weights_len, err);
+
+	if (r < 0)
+		return r;
+	if (!spec->net && !(net = strdup(model->net_json))) {
+		model_free(model);
+		return err_set(err, ERR_NO_MEMORY, "a model to begin with");
+	}
+	model_free(spec->init_model);
+	spec->init_model = model;
+	spec->net = spec->net ? spec->net : net;
+	return 0;
+}
+
+void train_spec_drop_init(struct train_spec *spec)
+{
+	model_free(spec->init_model);
+	spec->init_model = NULL;
 }
 
 const char *train_spec_dataset(const struct train_spec *spec)
@@ -259,12 +320,19 @@ void train_spec_input(const struct train_spec *spec, int *c, int *h, int *w)
 int train_spec_to_json(const struct train_spec *spec, struct buf *ret)
 {
 	cJSON *root = cJSON_CreateObject();
-	char text[64];
+	char text[64], init[320];
 
 	cJSON_AddStringToObject(root, "dataset", spec->dataset);
 	if (spec->model)
 		cJSON_AddStringToObject(root, "model", spec->model);
-	cJSON_AddItemToObject(root, "net", cJSON_Parse(spec->net));
+	if (spec->init && spec->init_version)
+		snprintf(init, sizeof(init), "models/%s/%d", spec->init, spec->init_version);
+	else if (spec->init)
+		snprintf(init, sizeof(init), "models/%s/latest", spec->init);
+	if (spec->init)
+		cJSON_AddStringToObject(root, "init", init);
+	if (spec->net)
+		cJSON_AddItemToObject(root, "net", cJSON_Parse(spec->net));
 	if (spec->height) {
 		snprintf(text, sizeof(text), "%dx%dx%d", spec->channels, spec->height, spec->width);
 		cJSON_AddStringToObject(root, "input", text);

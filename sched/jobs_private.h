@@ -123,6 +123,7 @@ struct trainer {
 	int64_t heard_at;            /* when the last PROGRESS came; 0: none yet */
 	int64_t step_ns;             /* what a step took at last, by the daemon's clock */
 	int epoch;                   /* the last that this worker finished */
+	int notes;                   /* of this worker */
 	struct loop_timer *again;    /* when a job that waits a little may start */
 };
 

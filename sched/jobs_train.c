@@ -8,6 +8,7 @@
 
 #include "engine/base/io.h"
 #include "engine/base/log.h"
+#include "engine/base/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@
  * network compiled; and for writing a checkpoint. In evaluations it repeats its progress each second. */
 #define SILENCE_NS     (600 * NS_PER_S)
 #define SILENCE_STEPS  100
+#define MAX_NOTES      8                           /* of one worker, in the log */
 #define SILENCE_MAX_NS (INT64_C(86400) * NS_PER_S) /* whatever it made of the figures */
 
 static bool number(double x)
@@ -171,6 +173,18 @@ static int on_model(struct job *job, const struct wire_message *m)
 	return 0;
 }
 
+static int on_note(struct job *job, const char *text)
+{
+	char line[512];
+
+	if (++job->jobs->trainer.notes > MAX_NOTES)
+		return -EPROTO;
+	snprintf(line, sizeof(line), "%s", text);
+	utf8_clean(line);
+	job_log(job, "%s", line);
+	return 0;
+}
+
 /* A scan worker that was taken over may have made anything of the cache. */
 static void drop_cache(struct job *job)
 {
@@ -197,6 +211,8 @@ static int on_message(void *data, struct wire_message *m)
 		return on_epoch(job, &m->epoch);
 	case WIRE_CHECKPOINT:
 		return on_checkpoint(job, m);
+	case WIRE_NOTE:
+		return on_note(job, m->note.text);
 	case WIRE_MODEL:
 		return on_model(job, m);
 	case WIRE_STOPPED:
@@ -295,12 +311,88 @@ static int open_checkpoint(struct job *job, int *ret_fd)
 	return r;
 }
 
+/* The inode of a file of the version that a job begins with. */
+static int init_file(struct job *job, const char *file, uint64_t *ret_ino)
+{
+	struct jobs *jobs = job->jobs;
+	struct host_entry e = {0};
+	int version, r;
+	const char *name = train_spec_init(job->parsed, &version);
+	char *path, number[16] = "latest";
+
+	if (version)
+		snprintf(number, sizeof(number), "%d", version);
+	if (asprintf(&path, "models/%s/%s/%s", name, number, file) < 0)
+		return -ENOMEM;
+	r = jobs->ops->lookup(jobs->host, path, &e);
+	if (r == 0 && e.is_dir)
+		r = -EINVAL;
+	free(path);
+	*ret_ino = e.ino;
+	return r;
+}
+
+/* The files of the model that the job begins with. "latest" may come to mean another while they are opened: then
+ * they are opened again. -ENOENT and the like: there are none. */
+static int open_init(struct job *job, struct wire_message *m)
+{
+	struct jobs *jobs = job->jobs;
+	static const char *const files[2] = {"model.json", "weights.safetensors"};
+	uint64_t ino[2], again[2], len;
+	int r = 0;
+
+	*m = (struct wire_message){.type = WIRE_INIT, .fds = {-1, -1}};
+	do {
+		for (int i = 0; i < 2 && r == 0; i++)
+			r = init_file(job, files[i], &ino[i]);
+		for (int i = 0; i < 2 && r == 0; i++)
+			r = init_file(job, files[i], &again[i]);
+	} while (r == 0 && memcmp(ino, again, sizeof(ino)) != 0);
+	for (int i = 0; i < 2 && r == 0; i++) {
+		r = jobs->ops->open(jobs->host, ino[i], &m->fds[i], &len);
+		m->n_fds += r == 0;
+	}
+	return r;
+}
+
+static void close_all(struct wire_message *m)
+{
+	for (int i = 0; i < m->n_fds; i++)
+		close(m->fds[i]);
+	m->n_fds = 0;
+}
+
+/* Before anything else is done: whether what the job begins with is there. A run that has a checkpoint goes on without. */
+static int prepare_init(struct job *job, struct wire_message *m)
+{
+	struct err err = ERR_INIT;
+	int version, r;
+	const char *name = train_spec_init(job->parsed, &version);
+
+	m->n_fds = 0;
+	if (!name)
+		return 0;
+	r = open_init(job, m);
+	m->init.from = name;
+	if (r == 0)
+		return 0;
+	close_all(m);
+	if (job->epoch > 0)
+		return 0;
+	err_set(&err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_NO_MODEL, "\"init\": models/%s/%s%.0d: %s", name,
+		version ? "" : "latest", version, strerror(-r));
+	job_set_state(job, JOB_FAILED, &err);
+	return r;
+}
+
 static void start(struct job *job, int cache_fd)
 {
 	struct jobs *jobs = job->jobs;
-	struct wire_message m = {.type = WIRE_TRAIN, .n_fds = 2, .fds = {-1, cache_fd, -1}};
+	struct wire_message m = {.type = WIRE_TRAIN, .n_fds = 2, .fds = {-1, cache_fd, -1}}, init;
 	int r;
 
+	if (prepare_init(job, &init) < 0)
+		return;
 	r = io_memfd("spec.json", job->spec, job->spec_len, &m.fds[0]);
 	if (r == 0 && job->epoch > 0) {
 		if (open_checkpoint(job, &m.fds[2]) == 0)
@@ -319,6 +411,8 @@ static void start(struct job *job, int cache_fd)
 			      &(struct wire_message){.type = WIRE_SETUP,
 						     .setup = {(uint32_t)jobs->options->worker_threads}});
 	}
+	if (r == 0 && init.n_fds)
+		r = peer_send(jobs->trainer.peer, &init);
 	if (r == 0)
 		r = peer_send(jobs->trainer.peer, &m);
 	if (r == 0) {
@@ -333,6 +427,7 @@ static void start(struct job *job, int cache_fd)
 		close(m.fds[0]);
 	if (m.n_fds == 3)
 		close(m.fds[2]);
+	close_all(&init);
 }
 
 static void try_again(void *data)

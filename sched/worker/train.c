@@ -18,6 +18,8 @@
 
 #define MAX_SPEC       (UINT64_C(1) << 20)
 #define MAX_CHECKPOINT (UINT64_C(4) << 30)
+#define MAX_MODEL_JSON (UINT64_C(16) << 20)
+#define MAX_WEIGHTS    (UINT64_C(4) << 30)
 #define PROGRESS_NS    INT64_C(200000000) /* five a second at most */
 #define ALIVE_NS       INT64_C(1000000000)
 
@@ -123,6 +125,31 @@ static int on_checkpoint(void *data, const void *bytes, size_t len)
 	return stop;
 }
 
+static void on_note(void *data, const char *text)
+{
+	struct train_job *job = data;
+
+	/* one that can't be sent: the next message says so */
+	worker_send(job->w, &(struct wire_message){.type = WIRE_NOTE, .note = {.text = text}});
+}
+
+/* The model that INIT brought, for the spec. */
+static int give_init(struct train_spec *spec, const struct wire_message *init, struct err *err)
+{
+	void *json = NULL, *weights = NULL;
+	size_t json_len, weights_len;
+	int r;
+
+	r = io_read(init->fds[0], MAX_MODEL_JSON, &json, &json_len);
+	if (r == 0)
+		r = io_read(init->fds[1], MAX_WEIGHTS, &weights, &weights_len);
+	if (r == 0)
+		r = train_spec_give_init(spec, json, json_len, weights, weights_len, err);
+	free(json);
+	free(weights);
+	return r;
+}
+
 static int send_model(struct train_job *job, struct model *model, struct err *err)
 {
 	static const char *const names[] = {"model.json", "weights.safetensors", "labels.txt", "slices.csv"};
@@ -150,12 +177,15 @@ static int send_model(struct train_job *job, struct model *model, struct err *er
 	return r;
 }
 
-static int train(struct train_job *job, const struct wire_message *m, struct err *err)
+/* init: NULL when there was none. */
+static int train(struct train_job *job, const struct wire_message *m, const struct wire_message *init,
+		 struct err *err)
 {
 	static const struct train_hooks hooks = {.progress = on_progress,
 						 .evaluating = on_evaluating,
 						 .epoch = on_epoch,
-						 .checkpoint = on_checkpoint};
+						 .checkpoint = on_checkpoint,
+						 .note = on_note};
 	void *spec_text = NULL, *checkpoint = NULL;
 	size_t spec_len, checkpoint_len = 0;
 	struct train_spec *spec = NULL;
@@ -166,6 +196,8 @@ static int train(struct train_job *job, const struct wire_message *m, struct err
 	r = io_read(m->fds[0], MAX_SPEC, &spec_text, &spec_len);
 	if (r == 0)
 		r = train_spec_parse(&spec, spec_text, spec_len, err);
+	if (r == 0 && init)
+		r = give_init(spec, init, err);
 	if (r == 0)
 		r = dataset_open(&ds, m->fds[1], err);
 	if (r == 0 && m->n_fds == 3)
@@ -173,6 +205,8 @@ static int train(struct train_job *job, const struct wire_message *m, struct err
 	if (r == 0)
 		r = train_new(&t, spec, ds, checkpoint, checkpoint_len, &hooks, job, err);
 	free(checkpoint);
+	if (spec)
+		train_spec_drop_init(spec);
 	if (r == 0)
 		r = train_run(t, err);
 	if (r == 0)
@@ -193,19 +227,28 @@ int train_worker(struct worker *w)
 {
 	struct train_job job = {.w = w};
 	struct err err = ERR_INIT;
-	struct wire_message m;
+	struct wire_message m, init;
+	bool has_init = false;
 	int r;
 
 	r = wire_recv(&w->channel, &m, 0);
+	if (r == 0 && m.type == WIRE_INIT) {
+		init = m;
+		has_init = true;
+		r = wire_recv(&w->channel, &m, 0);
+	}
 	if (r < 0)
-		return r;
+		goto out;
 	if (m.type == WIRE_TRAIN) {
-		r = train(&job, &m, &err);
+		r = train(&job, &m, has_init ? &init : NULL, &err);
 		if (r < 0 && r != -EPIPE)
 			r = worker_send_failed(w, r, &err);
 	} else {
 		r = m.type == WIRE_STOP ? 0 : -EPROTO;
 	}
 	wire_clear(&m);
+out:
+	if (has_init)
+		wire_clear(&init);
 	return r;
 }

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "engine/base/rng.h"
+#include "engine/model_private.h"
 #include "engine/train.h"
 
 #include <errno.h>
@@ -19,6 +20,10 @@
 
 #define NET  "\"net\":{\"arch\":\"resnet\",\"depth\":8,\"width\":8,\"groups\":4}"
 #define FOUR "{\"dataset\":\"d\"," NET ",\"batch\":50,\"seed\":3,"
+#define BATCH                                                                                            \
+	"{\"dataset\":\"d\",\"net\":{\"arch\":\"resnet\",\"depth\":8,\"width\":8,\"groups\":4,\"norm\":" \
+	"\"batch\"},"                                                                                    \
+	"\"batch\":50,\"slices\":[0.25,0.5,1],\"seed\":3,\"flip\":true,"
 #define SPEC "{\"dataset\":\"d\"," NET ",\"batch\":50,\"slices\":[0.25,0.5,1],\"seed\":3,\"flip\":true,"
 
 /* Two classes of 12×12 noise with a bright blob in the upper or the lower half. */
@@ -155,13 +160,14 @@ static void run_release(struct run *run)
 
 static void learns(void **state)
 {
-	static const char *const specs[] = {SPEC "\"epochs\":8}", SPEC
+	static const char *const specs[] = {SPEC "\"epochs\":8}", BATCH "\"epochs\":8}",
+					    SPEC
 					    "\"epochs\":8,\"optimizer\":\"adamw\",\"ema\":0.99,\"clip\":5,"
 					    "\"distill\":0.5,\"smoothing\":0.1,\"erase\":3}"};
 	struct dataset *ds = blobs();
 
 	(void)state;
-	for (int k = 0; k < 2; k++) {
+	for (int k = 0; k < 3; k++) {
 		struct run run = {0};
 		double accuracy[3];
 
@@ -180,11 +186,17 @@ static void repeats_and_resumes(void **state)
 {
 	static const char *const specs[] = {
 		FOUR "\"epochs\":3,\"threads\":1}",
-		FOUR "\"epochs\":3,\"threads\":1,\"optimizer\":\"adamw\",\"ema\":0.9}"};
+		FOUR "\"epochs\":3,\"threads\":1,\"optimizer\":\"adamw\",\"ema\":0.9}",
+		/* a norm with statistics for each slice, and dropout */
+		"{\"dataset\":\"d\",\"net\":{\"arch\":\"layers\",\"layers\":[{\"op\":\"conv2d\",\"channels\":"
+		"8,\"stride\":2},"
+		"{\"op\":\"batch_norm\"},{\"op\":\"relu\"},{\"op\":\"global_avg_pool\"},{\"op\":\"dropout\"},"
+		"{\"op\":\"linear\",\"features\":\"classes\"}]},\"batch\":50,"
+		"\"slices\":[0.5,1],\"epochs\":3,\"threads\":1,\"clip\":5,\"ema\":0.9}"};
 	struct dataset *ds = blobs();
 
 	(void)state;
-	for (int k = 0; k < 2; k++) {
+	for (int k = 0; k < 3; k++) {
 		struct run whole = {0}, again = {0}, first = {.stop_after = 1}, rest = {0};
 
 		assert_int_equal(train(ds, specs[k], &whole, NULL, NULL), 0);
@@ -223,6 +235,84 @@ static void stops_evaluating(void **state)
 	run_release(&run);
 	run_release(&stopped);
 	dataset_close(ds);
+}
+
+static void on_note(void *data, const char *text)
+{
+	snprintf(data, 512, "%s", text);
+}
+
+/* Everything of the other model but its head, and its network where the spec has none. */
+static void begins_with_another(void **state)
+{
+	static const struct train_hooks hooks = {.note = on_note};
+	static const char *const net = "{\"arch\":\"resnet\",\"depth\":8,\"width\":8,\"norm\":\"batch\"}";
+	static const struct model_info info = {.channels = 1,
+					       .height = 16,
+					       .width = 16,
+					       .classes = 5,
+					       .mean = {0.3f},
+					       .std = {0.4f},
+					       .n_rates = 2,
+					       .rates = {0.5f, 1}};
+	static const struct {
+		const char *spec;
+		int r;
+		const char *says;
+	} cases[] = {
+		{"{\"dataset\":\"d\",\"init\":\"models/o/3\",\"slices\":[0.5,1]}", 0,
+		 "81 of 83 arrays are those of the model it begins with; the head is new: 2 classes, 5 "
+		 "there"},
+		{"{\"dataset\":\"d\",\"init\":\"o\",\"slices\":[0.25,1]}", 0, "norm1.slice-0.25.weight"},
+		{"{\"dataset\":\"d\",\"init\":\"o/latest\",\"net\":{\"arch\":\"mlp\"}}", -EBADMSG, "fits"},
+		{NULL, -ENOENT, "models/o"},
+	};
+	struct buf b[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
+	struct dataset *ds = blobs();
+	struct model *other;
+
+	(void)state;
+	assert_int_equal(model_new(&other, net, &info, 99, NULL), 0);
+	/* as if it were trained: statistics too */
+	for (int i = 0; i < other->net->params.n; i++)
+		other->net->params.list[i].value[0] = 0.5f + (float)i;
+	assert_int_equal(model_save(other, &b[0], &b[1], &b[2], &b[3], NULL), 0);
+	for (size_t k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
+		const char *json = cases[k].spec ? cases[k].spec : cases[0].spec;
+		struct err err = ERR_INIT;
+		struct train_spec *spec;
+		struct train *t;
+		char note[512] = "";
+		int r;
+
+		assert_int_equal(train_spec_parse(&spec, json, strlen(json), NULL), 0);
+		if (cases[k].spec)
+			assert_int_equal(
+				train_spec_give_init(spec, b[0].data, b[0].len, b[1].data, b[1].len, NULL),
+				0);
+		r = train_new(&t, spec, ds, NULL, 0, &hooks, note, &err);
+		if (r != cases[k].r || !strstr(r < 0 ? err.detail : note, cases[k].says))
+			fail_msg("%s: %d %s %s", json, r, err.detail, note);
+		if (r == 0) {
+			struct params *p = &train_model(t)->net->params;
+
+			for (int i = 0; i < p->n; i++) {
+				const struct param *from = params_find(&other->net->params, p->list[i].name);
+
+				if (from && strncmp(p->list[i].name, "fc.", 3) != 0)
+					assert_memory_equal(p->list[i].value, from->value,
+							    from->size * sizeof(float));
+			}
+			assert_float_equal(model_info(train_model(t))->mean[0], 0.3, 1e-6);
+			assert_int_equal(model_info(train_model(t))->classes, 2);
+			train_free(t);
+		}
+		train_spec_free(spec);
+	}
+	model_free(other);
+	dataset_close(ds);
+	for (int i = 0; i < 4; i++)
+		buf_release(&b[i]);
 }
 
 static void checkpoint_hostile(void **state)
@@ -303,6 +393,10 @@ static void specs(void **state)
 		{"{\"dataset\":\"d\",\"input\":\"3x32x32 \"}", "input"},
 		{"{\"dataset\":\"d\",\"budget\":\"8 parsecs\"}", "budget"},
 		{"{\"dataset\":\"d\",\"budget\":-1}", "budget"},
+		{"{\"dataset\":\"d\",\"init\":\"models/\"}", "init"},
+		{"{\"dataset\":\"d\",\"init\":\"models/a/b/3\"}", "init"},
+		{"{\"dataset\":\"d\",\"init\":\"models/a/0\"}", "init"},
+		{"{\"dataset\":\"d\",\"init\":\"../a\"}", "init"},
 		{"{\"dataset\":\"d\",\"net\":{\"arch\":\"resnet\",\"depth\":9}}", "6n+2"},
 	};
 	const char *good =
@@ -343,6 +437,7 @@ int main(void)
 		cmocka_unit_test(learns),
 		cmocka_unit_test(repeats_and_resumes),
 		cmocka_unit_test(stops_evaluating),
+		cmocka_unit_test(begins_with_another),
 		cmocka_unit_test(checkpoint_hostile),
 		cmocka_unit_test(budget_ends),
 		cmocka_unit_test(diverges),

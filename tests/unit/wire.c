@@ -69,6 +69,8 @@ static const struct wire_message all[] = {
 	{.type = WIRE_ENTRIES, .entries = {.files = members, .n_files = 1}},
 	{.type = WIRE_NEXT, .next = {.packs = 1}},
 	{.type = WIRE_UNPACKED, .unpacked = {.files = 10000}},
+	{.type = WIRE_INIT, .n_fds = 2, .init = {.from = "base"}},
+	{.type = WIRE_NOTE, .note = {.text = "80 of 82 arrays"}},
 };
 #define N_ALL (sizeof(all) / sizeof(all[0]))
 
