@@ -1,5 +1,6 @@
 #include "engine/bench.h"
 
+#include "engine/arch/arch.h"
 #include "engine/backend.h"
 #include "engine/base/clock.h"
 #include "engine/model_private.h"
@@ -15,7 +16,7 @@
 enum { MAX_LIST = 8, MAX_BATCH = 4096, MAX_REPEAT = 10000 };
 
 struct bench {
-	const char *net, *backend;
+	const char *net, *norm, *backend;
 	int channels, height, width, classes;
 	int n_rates, n_batches;
 	double rates[MAX_LIST], batches[MAX_LIST];
@@ -23,21 +24,24 @@ struct bench {
 	bool train;
 };
 
-static const char usage[] =
-	"usage: inferfs bench [OPTIONS]\n"
-	"Times one network's slices on this device and prints CSV; peak_rss is in MiB.\n"
-	"  --net JSON      the network, as \"net\" of a job's spec.json; an architecture's name alone will "
-	"do\n"
-	"                  ({\"arch\":\"resnet\",\"depth\":20,\"width\":16,\"groups\":8})\n"
-	"  --input CxHxW   shape of an image (1x28x28)\n"
-	"  --classes N     (10)\n"
-	"  --slices R,…    slice rates (0.25,0.5,0.75,1)\n"
-	"  --batch N,…     instances of a mini-batch (1,32)\n"
-	"  --repeat N      runs of which the median is taken (20)\n"
-	"  --threads N     0: all (0)\n"
-	"  --backend NAME  onednn or ref (onednn)\n"
-	"  --train         a training step, forward and backward, instead of inference\n"
-	"Workers run with OMP_WAIT_POLICY=passive; set it for figures like theirs.\n";
+static const char usage[] = "usage: inferfs bench [ARCH] [OPTIONS]\n"
+			    "Times one network's slices on this device and prints CSV; peak_rss is in MiB.\n"
+			    "  ARCH            an architecture's name, with its depth where it has one: "
+			    "resnet20, resnet50, vgg16,\n"
+			    "                  mobilenet, inception-resnet-v2, mlp (resnet20)\n"
+			    "  --net JSON      the network instead, as \"net\" of a job's spec.json\n"
+			    "  --norm NAME     of ARCH: group, batch (folded, but with --train) or none (the "
+			    "architecture's own)\n"
+			    "  --input CxHxW   shape of an image (1x28x28 for resnet8 to resnet56 and mlp, "
+			    "else 3x224x224, 3x299x299)\n"
+			    "  --classes N     (10 for these, else 1000)\n"
+			    "  --slices R,…    slice rates (0.25,0.5,0.75,1)\n"
+			    "  --batch N,…     instances of a mini-batch (1,32)\n"
+			    "  --repeat N      runs of which the median is taken (20)\n"
+			    "  --threads N     0: all (0)\n"
+			    "  --backend NAME  onednn or ref (onednn)\n"
+			    "  --train         a training step, forward and backward, instead of inference\n"
+			    "Workers run with OMP_WAIT_POLICY=passive; set it for figures like theirs.\n";
 
 static int compare_times(const void *a, const void *b)
 {
@@ -80,23 +84,22 @@ static int parse_input(const char *text, struct bench *b)
 {
 	char end;
 
-	return sscanf(text, "%dx%dx%d%c", &b->channels, &b->height, &b->width, &end) == 3 ? 0 : -EINVAL;
+	return sscanf(text, "%dx%dx%d%c", &b->channels, &b->height, &b->width, &end) == 3 ||
+			       sscanf(text, "%d×%d×%d%c", &b->channels, &b->height, &b->width, &end) == 3
+		       ? 0
+		       : -EINVAL;
 }
 
 /* 0, 1 for --help, or -EINVAL after saying what is wrong. */
 static int parse_options(struct bench *b, int argc, char **argv)
 {
-	static const struct option options[] = {{"net", required_argument, NULL, 'n'},
-						{"input", required_argument, NULL, 'i'},
-						{"classes", required_argument, NULL, 'c'},
-						{"slices", required_argument, NULL, 's'},
-						{"batch", required_argument, NULL, 'b'},
-						{"repeat", required_argument, NULL, 'r'},
-						{"threads", required_argument, NULL, 't'},
-						{"backend", required_argument, NULL, 'B'},
-						{"train", no_argument, NULL, 'T'},
-						{"help", no_argument, NULL, 'h'},
-						{0}};
+	static const struct option options[] = {
+		{"net", required_argument, NULL, 'n'},     {"norm", required_argument, NULL, 'N'},
+		{"input", required_argument, NULL, 'i'},   {"classes", required_argument, NULL, 'c'},
+		{"slices", required_argument, NULL, 's'},  {"batch", required_argument, NULL, 'b'},
+		{"repeat", required_argument, NULL, 'r'},  {"threads", required_argument, NULL, 't'},
+		{"backend", required_argument, NULL, 'B'}, {"train", no_argument, NULL, 'T'},
+		{"help", no_argument, NULL, 'h'},          {0}};
 	int opt, index = 0, r;
 
 	while ((opt = getopt_long(argc, argv, "h", options, &index)) != -1) {
@@ -104,6 +107,9 @@ static int parse_options(struct bench *b, int argc, char **argv)
 		switch (opt) {
 		case 'n':
 			b->net = optarg;
+			break;
+		case 'N':
+			b->norm = optarg;
 			break;
 		case 'i':
 			r = parse_input(optarg, b);
@@ -143,6 +149,8 @@ static int parse_options(struct bench *b, int argc, char **argv)
 			return -EINVAL;
 		}
 	}
+	if (optind < argc && !b->net)
+		b->net = argv[optind++];
 	if (optind != argc) {
 		fputs(usage, stderr);
 		return -EINVAL;
@@ -209,14 +217,68 @@ out:
 	return r;
 }
 
+/* {"arch":…} of "resnet50"; a JSON object as it is. */
+static cJSON *parse_net(const struct bench *b)
+{
+	size_t letters = strlen(b->net);
+	cJSON *net;
+	char name[64];
+
+	if (strchr(b->net, '{'))
+		return cJSON_Parse(b->net);
+	snprintf(name, sizeof(name), "%s", b->net);
+	while (!arch_find(name) && letters && letters <= sizeof(name) &&
+	       strchr("0123456789", name[letters - 1]))
+		name[--letters] = '\0';
+	net = cJSON_CreateObject();
+	cJSON_AddStringToObject(net, "arch", name);
+	if (b->net[letters])
+		cJSON_AddNumberToObject(net, "depth", atoi(b->net + letters));
+	if (b->norm)
+		cJSON_AddStringToObject(net, "norm", b->norm);
+	return net;
+}
+
+/* What was not asked for: the shapes that the network is known by. */
+static void default_shapes(struct bench *b, const cJSON *net)
+{
+	const char *arch = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(net, "arch"));
+	const cJSON *depth = cJSON_GetObjectItemCaseSensitive(net, "depth");
+	int d = depth ? depth->valueint : 20, side = 224;
+	bool small = !arch || strcmp(arch, "mlp") == 0 || strcmp(arch, "layers") == 0 ||
+		     (strcmp(arch, "resnet") == 0 && d != 50 && d != 152 && (d - 2) % 6 == 0);
+
+	if (arch && strcmp(arch, "inception-resnet-v2") == 0)
+		side = 299;
+	if (!b->channels) {
+		b->channels = small ? 1 : 3;
+		b->height = b->width = small ? 28 : side;
+	}
+	if (!b->classes)
+		b->classes = small ? 10 : 1000;
+}
+
+/* The slices to be timed and full width, ascending: a BatchNorm has a set for each. */
+static int take_rates(const struct bench *b, struct model_info *info)
+{
+	double all[MAX_LIST + 1];
+	int n = b->n_rates;
+
+	memcpy(all, b->rates, (size_t)n * sizeof(*all));
+	all[n++] = 1;
+	qsort(all, (size_t)n, sizeof(*all), compare_times);
+	for (int i = 0; i < n; i++)
+		if (i == 0 || (float)all[i] != (float)all[i - 1]) {
+			if (info->n_rates == MODEL_MAX_RATES)
+				return -EINVAL;
+			info->rates[info->n_rates++] = (float)all[i];
+		}
+	return 0;
+}
+
 int bench_main(int argc, char **argv)
 {
-	struct bench b = {.net = "resnet",
-			  .backend = "onednn",
-			  .channels = 1,
-			  .height = 28,
-			  .width = 28,
-			  .classes = 10,
+	struct bench b = {.backend = "onednn",
 			  .n_rates = 4,
 			  .rates = {0.25, 0.5, 0.75, 1},
 			  .n_batches = 2,
@@ -225,19 +287,15 @@ int bench_main(int argc, char **argv)
 	struct model_info info = {0};
 	struct err err = ERR_INIT;
 	struct model *model = NULL;
-	char net[256], text[512];
+	cJSON *net;
+	char text[512], *json;
 	int r = parse_options(&b, argc, argv);
 
 	if (r != 0)
 		return r < 0 ? 2 : 0;
-	if (strchr(b.net, '{') == NULL) {
-		snprintf(net, sizeof(net),
-			 strcmp(b.net, "resnet") == 0
-				 ? "{\"arch\":\"%.64s\",\"depth\":20,\"width\":16,\"groups\":8}"
-				 : "{\"arch\":\"%.64s\"}",
-			 b.net);
-		b.net = net;
-	}
+	b.net = b.net ? b.net : "resnet20";
+	net = parse_net(&b);
+	default_shapes(&b, net);
 	info.channels = b.channels;
 	info.height = b.height;
 	info.width = b.width;
@@ -246,15 +304,20 @@ int bench_main(int argc, char **argv)
 		info.mean[c] = 0.5f;
 		info.std[c] = 0.25f;
 	}
-	info.n_rates = 1;
-	info.rates[0] = 1;
-	r = model_new(&model, b.net, &info, 1, &err);
+	r = take_rates(&b, &info);
+	if (r < 0)
+		err_set(&err, ERR_SPEC_VALUE, "more than %d slices", MODEL_MAX_RATES);
+	json = cJSON_PrintUnformatted(net);
+	if (r == 0)
+		r = model_new(&model, json ? json : "", &info, 1, &err);
 	if (r == 0)
 		puts("slice,precision,batch,ms_median,images_per_s,gflops,peak_rss");
 	for (int k = 0; r == 0 && k < b.n_batches; k++)
 		for (int i = 0; r == 0 && i < b.n_rates; i++)
 			r = bench_slice(model, &b, (float)b.rates[i], (int)b.batches[k], &err);
 	model_free(model);
+	cJSON_free(json);
+	cJSON_Delete(net);
 	if (r < 0) {
 		fprintf(stderr, "inferfs bench: %s\n",
 			err.code ? err_format(&err, text, sizeof(text)) : strerror(-r));
