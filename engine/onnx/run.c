@@ -177,15 +177,15 @@ int call_graph(struct onnx_call *c, const struct onnx_graph *g, struct onnx_tens
 	       struct onnx_tensor **out, int n_out)
 {
 	struct run *run = c->frame->run;
-	int r;
 
 	if (g->n_in != n_in || g->n_out != n_out)
 		return call_fail(c, "its graph has %d inputs and %d outputs instead of %d and %d", g->n_in,
 				 g->n_out, n_in, n_out);
 	if (g->parent != c->frame->graph)
 		return call_fail(c, "its graph is another node's");
-	r = run_graph(run, g, c->frame, in, out, c->err);
-	return r;
+	if (++run->steps > run->model->limits.steps) /* of a loop with an empty body, too */
+		return call_fail(c, "more than %lld nodes run", (long long)run->model->limits.steps);
+	return run_graph(run, g, c->frame, in, out, c->err);
 }
 
 static int check_input(const struct onnx_value *v, const struct onnx_tensor *t, struct err *err)
