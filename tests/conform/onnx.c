@@ -23,7 +23,7 @@
 #define TOLERANCE 1e-3
 #define ABSOLUTE  1e-7
 
-enum { FLOOR = 971 }; /* cases passed; raise it with each family of ops, never lower it */
+enum { FLOOR = 995 }; /* cases passed; raise it with each family of ops, never lower it */
 
 static const char *const suites[] = {"node", "pytorch-converted", "pytorch-operator", "simple"};
 
