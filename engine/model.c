@@ -145,6 +145,12 @@ static int read_info(const cJSON *root, struct model_info *info, float *test_acc
 	return 0;
 }
 
+/* Of what no network can have: values that are no numbers, and variances below 0. */
+static bool bad_value(const struct param *p, size_t j)
+{
+	return !isfinite(p->value[j]) || (p->statistic && p->constant > 0 && p->value[j] < 0);
+}
+
 static int read_weights(struct model *model, const void *weights, size_t len, struct err *err)
 {
 	struct params *params = &model->net->params;
@@ -170,9 +176,9 @@ static int read_weights(struct model *model, const void *weights, size_t len, st
 		}
 		memcpy(p->value, t->data, t->bytes);
 		for (size_t j = 0; j < p->size; j++)
-			if (!isfinite(p->value[j])) {
-				r = err_set(err, ERR_BAD_MODEL, "tensor %s holds a value that is no number",
-					    p->name);
+			if (bad_value(p, j)) {
+				r = err_set(err, ERR_BAD_MODEL, "tensor %s holds a value that can't be: %g",
+					    p->name, (double)p->value[j]);
 				break;
 			}
 	}

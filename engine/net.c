@@ -121,21 +121,20 @@ static int add_param(struct net *net, const char *name, const char *suffix, cons
 		     struct err *err)
 {
 	struct params *p = &net->params;
+	int64_t size = 1, before = p->n ? p->list[p->n - 1].end : 0;
 	struct param *list = realloc(p->list, (size_t)(p->n + 1) * sizeof(*list));
-	int64_t size = 1, total = 0;
 
 	if (!list)
 		return err_set(err, ERR_NO_MEMORY, "the parameters of %s", name);
 	p->list = list;
-	for (int i = 0; i < p->n; i++)
-		total += (int64_t)list[i].size;
 	for (int i = 0; i < like->rank; i++) {
 		size *= like->dims[i];
-		if (total + size > MAX_PARAMS)
+		if (before + size > MAX_PARAMS)
 			return err_set(err, ERR_SPEC_VALUE, "%s: more than %d parameters", name, MAX_PARAMS);
 	}
 	list[p->n] = *like;
 	list[p->n].size = (size_t)size;
+	list[p->n].end = before + size;
 	memcpy(list[p->n].name, name, strlen(name) + 1);
 	strcat(list[p->n].name, suffix);
 	return p->n++;

@@ -73,6 +73,7 @@ struct param {
 	int rank, dims[PARAM_MAX_DIM];
 	int groups[PARAM_MAX_DIM]; /* of each dimension; 0: never sliced */
 	size_t size;               /* elements */
+	int64_t end;               /* of these and all before */
 	float *value, *grad;       /* (dims); grad is NULL until params_need_grad, and of a statistic */
 	float rate;                /* the one that it belongs to; 0: all */
 	bool statistic;            /* not learned: a training session's forward moves it */

@@ -61,6 +61,22 @@ static void test_bad_descriptions(void **state)
 	assert_int_equal(net_add(net, x, 0, &err), -EINVAL);
 	assert_int_equal(net_group_norm(net, "n", x, 4, &err), -EINVAL);
 	assert_int_equal(net_relu(net, -ENOMEM, &err), -ENOMEM);
+	assert_int_equal(net_concat(net, x, 0, &err), -EINVAL); /* another plane, and not sliced */
+	assert_int_equal(net_concat(net, x, 99, &err), -EINVAL);
+	assert_int_equal(net_concat(net, x, -ENOMEM, &err), -ENOMEM);
+	assert_int_equal(net_add_scaled(net, x, x, NAN, &err), -EINVAL);
+	assert_int_equal(net_dropout(net, x, 1, &err), -EINVAL);
+	assert_int_equal(net_dropout(net, x, -0.1f, &err), -EINVAL);
+	assert_int_equal(net_batch_norm(net, "a", x, 1e-5f, &err), -EINVAL);
+	assert_int_equal(net_batch_norm(net, "bn", net_flatten(net, x, &err), 1e-5f, &err), -EINVAL);
+	assert_int_equal(net_set_rates(net, (const float[]){0.5f, 0.25f, 1}, 3, &err), -EINVAL);
+	assert_int_equal(net_set_rates(net, (const float[]){0.5f}, 1, &err), -EINVAL);
+	assert_int_equal(net_conv2d(net, "wide", x,
+				    &(struct conv2d_attr){.channels = 8, .kernel = 3, .kernel_w = 7}, &err),
+			 -EINVAL); /* the plane is 6×6 */
+	y = net_relu(net, x, &err);
+	assert_true(y > x);
+	assert_int_equal(net->params.n, 1); /* nothing stayed of what was refused */
 	assert_int_equal(net_finish(net, x, &err), -EINVAL);
 	y = net_linear(net, "sliced", x, &(struct linear_attr){.features = 8, .groups = 8}, &err);
 	assert_int_equal(net_finish(net, y, &err), -EINVAL);

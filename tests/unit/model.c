@@ -339,13 +339,39 @@ static void hostile_files(void **state)
 	buf_release(&junk);
 }
 
+/* A variance below 0 would make every answer no number. */
+static void hostile_variance(void **state)
+{
+	struct buf b[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
+	struct model *model, *back;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(
+		model_new(&model, "{\"arch\":\"resnet\",\"depth\":8,\"norm\":\"batch\"}", &info, 5, NULL), 0);
+	for (int good = 0; good < 2; good++) {
+		params_find(&model->net->params, "norm1.slice-0.5.running_var")->value[3] = good ? 0 : -1;
+		params_find(&model->net->params, "norm1.slice-0.5.running_mean")->value[3] = -1;
+		for (int i = 0; i < 4; i++)
+			buf_clear(&b[i]);
+		assert_int_equal(model_save(model, &b[0], &b[1], &b[2], &b[3], NULL), 0);
+		assert_int_equal(model_load(&back, b[0].data, b[0].len, b[1].data, b[1].len, &err),
+				 good ? 0 : -EBADMSG);
+	}
+	assert_non_null(strstr(err.detail, "norm1.slice-0.5.running_var"));
+	model_free(back);
+	model_free(model);
+	for (int i = 0; i < 4; i++)
+		buf_release(&b[i]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(save_and_load),   cmocka_unit_test(resnet_size),
 		cmocka_unit_test(published_sizes), cmocka_unit_test(torchvision_names),
 		cmocka_unit_test(old_format),      cmocka_unit_test(wrong_specs),
-		cmocka_unit_test(hostile_files),
+		cmocka_unit_test(hostile_files),   cmocka_unit_test(hostile_variance),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
