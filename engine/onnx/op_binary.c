@@ -100,9 +100,10 @@ static int same_types(struct onnx_call *c)
 #define PAIR_BODY(out_type, cases)                          \
 	struct pair p;                                      \
 	int r = same_types(c);                              \
-	if (r == 0)                                         \
-		r = pair_init(c, &p, out_type);             \
-	if (r < 0)                                          \
+	if (r != 0)                                         \
+		return r;                                   \
+	r = pair_init(c, &p, out_type);                     \
+	if (r != 0)                                         \
 		return r;                                   \
 	switch (p.a->type) {                                \
 		cases default : return call_bad_type(c, 0); \
@@ -314,9 +315,9 @@ int op_mean(struct onnx_call *c)
 	struct onnx_tensor *sum, *mean;
 	int r = fold(c, op_add);
 
-	if (r < 0)
-		return r;
 	sum = c->out[0];
+	if (r < 0 || !sum)
+		return r;
 	mean = call_scratch(c, sum->type, sum->rank, sum->dims);
 	if (!mean)
 		return call_error(c);

@@ -48,7 +48,7 @@ static int convolve(struct onnx_call *c, const struct onnx_tensor *x, const stru
 	const int64_t groups = attr_int(c, "group", 1);
 	size_t size = onnx_type_size(x->type);
 	int64_t dims[ONNX_MAX_RANK], maps, channels, depth, tile;
-	void *columns = NULL;
+	struct onnx_tensor *columns = NULL;
 	struct window w;
 	bool plain;
 	int r;
@@ -77,9 +77,9 @@ static int convolve(struct onnx_call *c, const struct onnx_tensor *x, const stru
 	tile = depth ? COLUMNS / (int64_t)size / depth : w.out_plane;
 	tile = plain || tile > w.out_plane ? w.out_plane : tile < 16 ? 16 : tile;
 	if (!plain) {
-		columns = malloc((size_t)(depth * tile) * size + 1);
+		columns = call_scratch(c, x->type, 2, (int64_t[]){depth, tile});
 		if (!columns)
-			return err_set(c->err, ERR_NO_MEMORY, "columns of a convolution");
+			return call_error(c);
 	}
 	for (int64_t i = 0; r == 0 && i < dims[0] * groups; i++) {
 		const char *from = (const char *)x->data + (size_t)(i * channels * w.in_plane) * size;
@@ -90,13 +90,13 @@ static int convolve(struct onnx_call *c, const struct onnx_tensor *x, const stru
 			int64_t n = w.out_plane - o < tile ? w.out_plane - o : tile;
 
 			if (!plain)
-				make_columns(&w, from, size, channels, o, n, columns);
+				make_columns(&w, from, size, channels, o, n, columns->data);
 			r = gemm(x->type, false, false, maps, n, depth, by, depth ? depth : 1,
-				 plain ? (const void *)from : columns, n, false, to + (size_t)o * size,
+				 plain ? (const void *)from : columns->data, n, false, to + (size_t)o * size,
 				 w.out_plane);
 		}
 	}
-	free(columns);
+	onnx_tensor_free(columns);
 	return r < 0 ? err_set(c->err, ERR_NO_MEMORY, "a convolution") : 0;
 }
 

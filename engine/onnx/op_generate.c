@@ -75,6 +75,13 @@ int op_constant_of_shape(struct onnx_call *c)
 			((T *)c->out[0]->data)[i] = (T)(*(T *)start->data + (T)i * *(T *)step->data); \
 		return 0;
 
+#define RANGE_INTEGER_CASE(id, T)                                                                     \
+	case id:                                                                                      \
+		for (int64_t i = 0; i < n; i++)                                                       \
+			((T *)c->out[0]->data)[i] = (T)((uint64_t)tensor_int(start, 0) +              \
+							(uint64_t)i * (uint64_t)tensor_int(step, 0)); \
+		return 0;
+
 int op_range(struct onnx_call *c)
 {
 	const struct onnx_tensor *start = c->in[0], *limit = c->in[1], *step = c->in[2];
@@ -94,14 +101,9 @@ int op_range(struct onnx_call *c)
 		return r;
 	switch (start->type) {
 		FLOAT_CASES(RANGE_CASE, )
-		RANGE_CASE(ONNX_INT16, int16_t, )
-		RANGE_CASE(ONNX_INT32, int32_t, )
-	case ONNX_INT64:
-		for (int64_t i = 0; i < n; i++)
-			((int64_t *)c->out[0]->data)[i] =
-				(int64_t)((uint64_t)tensor_int(start, 0) +
-					  (uint64_t)i * (uint64_t)tensor_int(step, 0));
-		return 0;
+		RANGE_INTEGER_CASE(ONNX_INT16, int16_t)
+		RANGE_INTEGER_CASE(ONNX_INT32, int32_t)
+		RANGE_INTEGER_CASE(ONNX_INT64, int64_t)
 	default:
 		return call_bad_type(c, 0);
 	}

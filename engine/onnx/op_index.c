@@ -364,6 +364,14 @@ int op_where(struct onnx_call *c)
 	return 0;
 }
 
+/* What may be given as a float, too: INT32_MIN for what no dimension can be. */
+static int64_t whole_at(const struct onnx_tensor *t, size_t i)
+{
+	double x = tensor_real(t, i);
+
+	return x > -0x1p52 && x < 0x1p52 ? (int64_t)x : INT32_MIN;
+}
+
 /* Indices out of range give a line of off values. */
 int op_one_hot(struct onnx_call *c)
 {
@@ -375,7 +383,7 @@ int op_one_hot(struct onnx_call *c)
 
 	if (depth->count != 1 || values->count != 2)
 		return call_fail(c, "the depth has to be a number, the values two");
-	n = (int64_t)tensor_real(depth, 0);
+	n = whole_at(depth, 0);
 	r = call_axis(c, &axis, rank);
 	if (r < 0)
 		return r;
@@ -391,7 +399,7 @@ int op_one_hot(struct onnx_call *c)
 	for (int64_t o = 0; o < outer; o++)
 		for (int64_t j = 0; j < n; j++)
 			for (int64_t i = 0; i < inner; i++, to += size) {
-				int64_t at = (int64_t)tensor_real(indices, (size_t)(o * inner + i));
+				int64_t at = whole_at(indices, (size_t)(o * inner + i));
 
 				at = at < 0 ? at + n : at;
 				memcpy(to, (const char *)values->data + (at == j ? size : 0), size);

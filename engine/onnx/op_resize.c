@@ -74,6 +74,10 @@ static void find_taps(const struct resize *p, const struct axis *a, int64_t o, s
 
 	memset(t, 0, sizeof(*t));
 	t->beyond = strcmp(p->place, "tf_crop_and_resize") == 0 && (x < 0 || x > last);
+	if (!(fabs(x) < 0x1p52)) { /* of a region that is no number, or too far away for one */
+		t->beyond = true;
+		return;
+	}
 	if (p->filter == CUBIC)
 		first -= 1;
 	for (int i = 0; i < n; i++) {

@@ -68,7 +68,7 @@ int op_det(struct onnx_call *c)
 	if (r < 0 || !c->out[0]->count)
 		return r;
 	n = in->dims[in->rank - 1];
-	m = malloc((size_t)(n * n) * sizeof(*m) + 1);
+	m = calloc((size_t)(n * n) + 1, sizeof(*m));
 	if (!m)
 		return err_set(c->err, ERR_NO_MEMORY, "Det");
 	for (size_t i = 0; i < c->out[0]->count; i++) {
@@ -235,7 +235,7 @@ static double mel(double hertz)
 int op_mel_weight_matrix(struct onnx_call *c)
 {
 	const enum onnx_type type = (enum onnx_type)attr_int(c, "output_datatype", ONNX_FLOAT);
-	int64_t number[3], spectrum, *places;
+	int64_t number[3] = {0}, spectrum, *places;
 	double low, high;
 	int r = 0, many;
 
@@ -257,7 +257,7 @@ int op_mel_weight_matrix(struct onnx_call *c)
 	if (r < 0)
 		return r;
 	memset(c->out[0]->data, 0, c->out[0]->count * onnx_type_size(type));
-	places = malloc((size_t)(number[0] + 2) * sizeof(*places));
+	places = calloc((size_t)(number[0] + 2), sizeof(*places));
 	if (!places)
 		return err_set(c->err, ERR_NO_MEMORY, "MelWeightMatrix");
 	for (int64_t i = 0; i < number[0] + 2; i++) {

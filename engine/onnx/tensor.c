@@ -203,8 +203,9 @@ void tensor_detach(struct onnx_tensor *t)
 {
 	if (t->owner)
 		t = t->owner;
-	if (t->memory)
-		t->memory->used -= t->count * onnx_type_size(t->type);
+	if (!t->memory) /* not even written: constants are other runs' as well */
+		return;
+	t->memory->used -= t->count * onnx_type_size(t->type);
 	t->memory = NULL;
 }
 
