@@ -17,7 +17,8 @@ struct model {
 };
 
 /*
- * Takes the values over of what has the same name and shape; a line on that in ret_note. -EBADMSG: nothing has.
+ * Takes the values over of what has the same name and shape; a BatchNorm's set for a rate that `from` has not
+ * begins as the prefix of the full width's. A line on that in ret_note. -EBADMSG: nothing has.
  */
 int model_take(struct model *to, const struct model *from, struct buf *ret_note, struct err *err);
 

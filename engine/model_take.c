@@ -1,7 +1,8 @@
-/* Fine-tuning: what of one model's weights another can begin with. */
+/* Fine-tuning: what of one model's weights another can begin with. A model of full width can so become a sliceable one. */
 #include "engine/model_private.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define MAX_NAMED 8 /* chosen: what a line of a log holds */
@@ -10,6 +11,20 @@ static bool fits(const struct param *to, const struct param *from)
 {
 	return from && to->rank == from->rank &&
 	       memcmp(to->dims, from->dims, (size_t)to->rank * sizeof(*to->dims)) == 0;
+}
+
+/* What a set of a BatchNorm for a rate that the other model hasn't begins with: the prefix of the full width's. */
+static const struct param *full_set(struct params *from, const struct param *to)
+{
+	const char *rate = strstr(to->name, ".slice-"), *kind = strrchr(to->name, '.');
+	const struct param *full;
+	char name[PARAM_NAME_MAX];
+
+	if (to->rate == 0 || !rate)
+		return NULL;
+	snprintf(name, sizeof(name), "%.*s%s", (int)(rate - to->name), to->name, kind);
+	full = params_find(from, name);
+	return full && full->rank == 1 && full->dims[0] >= to->dims[0] ? full : NULL;
 }
 
 int model_take(struct model *to, const struct model *from, struct buf *ret_note, struct err *err)
@@ -23,8 +38,13 @@ int model_take(struct model *to, const struct model *from, struct buf *ret_note,
 	for (int i = 0; i < params->n; i++) {
 		struct param *p = &params->list[i];
 		const struct param *source = params_find(&from->net->params, p->name);
+		bool good = fits(p, source);
 
-		if (fits(p, source)) {
+		if (!source) {
+			source = full_set(&from->net->params, p);
+			good = source != NULL;
+		}
+		if (good) {
 			memcpy(p->value, source->value, p->size * sizeof(*p->value));
 			taken++;
 		} else if (i == head->weight || i == head->bias) {
