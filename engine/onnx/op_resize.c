@@ -178,7 +178,7 @@ static int resize(struct onnx_call *c, const struct resize *p, const struct onnx
 
 		if (crops) {
 			a.roi_start = tensor_real(roi, (size_t)d);
-			a.roi_end = tensor_real(roi, (size_t)(in->rank + d));
+			a.roi_end = tensor_real(roi, (size_t)in->rank + (size_t)d);
 		}
 		if (sizes) {
 			a.out = sizes[d];
