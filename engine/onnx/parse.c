@@ -332,7 +332,7 @@ static int declare(struct parser *p, struct scope *s, Onnx__GraphProto *from)
 		const char *name;
 
 		r = keep_tensor(p, &t, from->initializer[i]);
-		if (r < 0)
+		if (r < 0 || !t)
 			return r;
 		name = from->initializer[i]->name ? from->initializer[i]->name : "";
 		id = names_get(&s->names, name);
