@@ -7,7 +7,8 @@
 mib=${1:-2048}
 rounds=${ROUNDS:-5}
 bench_mount
-mkdir "$ml/datasets/d" "$work/beneath"
+ours=$ml/models/stream # not below datasets/: a scan would read it at the same time
+mkdir "$ours" "$work/beneath"
 
 rate() { # COMMAND…
 	local start
@@ -22,7 +23,7 @@ cold() {
 median() { sort -g | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 
 for ((round = 0; round < rounds; round++)); do
-	for where in "$ml/datasets/d" "$work/beneath"; do
+	for where in "$ours" "$work/beneath"; do
 		name=$([ "$where" = "$work/beneath" ] && echo beneath || echo ours)
 		cold
 		rate dd if=/dev/zero of="$where/f" bs=1M count="$mib" conv=fsync >>"$work/write-$name"
