@@ -103,7 +103,7 @@ int share_break(struct volume *vol, struct node *node, uint64_t keep)
 {
 	char name[32], new_name[32];
 	bool marked = false;
-	uint64_t number;
+	uint64_t number = 0;
 	struct stat st;
 	int fd = -1, r;
 
