@@ -68,5 +68,7 @@ int model_take(struct model *to, const struct model *from, struct buf *ret_note,
 		buf_addf(ret_note, " and %d more", others - MAX_NAMED);
 	r = buf_status(&names);
 	buf_release(&names);
-	return r < 0 || (r = buf_status(ret_note)) < 0 ? err_set(err, ERR_NO_MEMORY, "a note") : 0;
+	if (r == 0)
+		r = buf_status(ret_note);
+	return r < 0 ? err_set(err, ERR_NO_MEMORY, "a note") : 0;
 }
