@@ -196,13 +196,15 @@ int op_roi_align(struct onnx_call *c)
 				(const float *)x->data + (batch * x->dims[1] + ch) * x->dims[2] * x->dims[3];
 
 			for (int64_t o = 0; o < height * width; o++) {
+				int64_t row = o / width, column = o % width;
 				double sum = 0, best = -HUGE_VAL;
 
 				for (int64_t s = 0; many_y > 0 && many_x > 0 && s < many_y * many_x; s++) {
-					double y = y1 + (double)(o / width) * bin_h +
-						   ((double)(s / many_x) + 0.5) * bin_h / (double)many_y;
-					double at = x1 + (double)(o % width) * bin_w +
-						    ((double)(s % many_x) + 0.5) * bin_w / (double)many_x;
+					int64_t down = s / many_x, right = s % many_x;
+					double y = y1 + (double)row * bin_h +
+						   ((double)down + 0.5) * bin_h / (double)many_y;
+					double at = x1 + (double)column * bin_w +
+						    ((double)right + 0.5) * bin_w / (double)many_x;
 					float v =
 						sample_region(plane, x->dims[2], x->dims[3], y, at, largest);
 

@@ -213,7 +213,7 @@ int op_mean_variance_normalization(struct onnx_call *c)
 {
 	const struct onnx_tensor *x = c->in[0];
 	int64_t around[ONNX_MAX_RANK], within[ONNX_MAX_RANK], strides[ONNX_MAX_RANK], step[2][ONNX_MAX_RANK];
-	int n_around = 0, n_within = 0, n, r;
+	int n_around = 0, n_within = 0, n = 0, r;
 	bool mask[ONNX_MAX_RANK] = {false};
 	struct walk w, v;
 	double count;

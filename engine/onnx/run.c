@@ -156,7 +156,7 @@ static int run_graph(struct run *run, const struct onnx_graph *g, const struct o
 	}
 	for (int i = 0; i < g->n_values; i++) {
 		f.left[i] = g->values[i].uses;
-		if (g->values[i].outer >= 0)
+		if (around && g->values[i].outer >= 0)
 			f.values[i] = tensor_ref(value_of(around, g->values[i].outer));
 	}
 	for (int i = 0; i < g->n_in; i++)

@@ -164,17 +164,12 @@ int backing_claim(struct tree_file *file, enum tree_io io, int number)
 	return r;
 }
 
-void backing_leave(struct tree_file *file)
+/* backing_lock held */
+static void leave(struct tree *tree, struct backing **at, enum tree_io io)
 {
-	struct tree *tree = file->tree;
-	struct backing **at, *b;
+	struct backing *b = *at;
 
-	if (!file->joined)
-		return;
-	pthread_mutex_lock(&tree->backing_lock);
-	at = find(tree, vol_file_ino(file->vf));
-	b = *at;
-	if (file->io == TREE_IO_BACKED) {
+	if (io == TREE_IO_BACKED) {
 		b->n_backed--;
 		if (b->n_backed == 0)
 			tree->backing_ops->close(tree->backing_data, b->number);
@@ -185,6 +180,19 @@ void backing_leave(struct tree_file *file)
 		*at = b->next;
 		free(b);
 	}
+}
+
+void backing_leave(struct tree_file *file)
+{
+	struct tree *tree = file->tree;
+	struct backing **at;
+
+	if (!file->joined)
+		return;
+	pthread_mutex_lock(&tree->backing_lock);
+	at = find(tree, vol_file_ino(file->vf));
+	if (*at)
+		leave(tree, at, file->io);
 	pthread_mutex_unlock(&tree->backing_lock);
 }
 
