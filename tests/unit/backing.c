@@ -373,17 +373,15 @@ static void no_rule_is_broken(void **state)
 {
 	static const int flags[] = {O_RDONLY,        O_RDONLY, O_WRONLY, O_RDWR, O_RDONLY | O_DIRECT,
 				    O_RDWR | O_TRUNC};
+	static const char *const names[] = {"f0", "f1", "f2", "f3"};
 	struct tree_file *files[12] = {0};
-	char names[4][8];
 	struct rng rng;
 
 	(void)state;
 	begin();
 	rng = rng_init(4, 0);
-	for (int i = 0; i < 4; i++) {
-		snprintf(names[i], sizeof(names[i]), "f%d", i);
+	for (int i = 0; i < 4; i++)
 		tree_release(create(names[i], O_WRONLY));
-	}
 	for (int n = 0; n < 20000; n++) {
 		struct tree_file **f = &files[rng_below(&rng, 12)];
 
