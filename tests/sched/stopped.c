@@ -76,7 +76,7 @@ static void test_started_again(void **state)
 	assert_false(fake_ino(&w.host, "infer/other/out/early/0.json"));
 	world_run(&w, 200);
 	for (int i = 0; i < 3; i++) {
-		char path[16];
+		char path[32];
 
 		snprintf(path, sizeof(path), "early/%d", i);
 		assert_true(answered("other", path, "dropped"));
@@ -88,7 +88,7 @@ static void test_started_again(void **state)
 	sched_post_endpoint_ctl(w.s, "other", "start");
 	world_run(&w, 2000);
 	for (int i = 0; i < 3; i++) {
-		char path[16];
+		char path[32];
 
 		snprintf(path, sizeof(path), "free/%d", i);
 		assert_true(answered("other", path, "ok"));
