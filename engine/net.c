@@ -434,19 +434,27 @@ int net_dropout(struct net *net, int in, float share, struct err *err)
 	return id;
 }
 
+/* new_node of an op with two inputs. */
+static int new_node2(struct net *net, enum op op, int a, int b, struct node **ret, struct err *err)
+{
+	int r = b < 0 ? b : new_node(net, op, a, ret, err);
+
+	if (r == 0 && b >= net->n_nodes)
+		r = err_set(err, ERR_SPEC_VALUE, "%s: there is no node %d to build on", op_info(op)->name, b);
+	if (r == 0)
+		(*ret)->in[1] = b;
+	return r;
+}
+
 int net_concat(struct net *net, int a, int b, struct err *err)
 {
 	const struct node *x, *y;
 	struct node *node;
 	int r;
 
-	if (b < 0)
-		return b;
-	r = new_node(net, OP_concat, a, &node, err);
+	r = new_node2(net, OP_concat, a, b, &node, err);
 	if (r < 0)
 		return r;
-	if (b >= net->n_nodes)
-		return err_set(err, ERR_SPEC_VALUE, "concat: there is no node %d to build on", b);
 	x = &net->nodes[a];
 	y = &net->nodes[b];
 	if (x->height != y->height || x->width != y->width || x->groups != y->groups || x->flat || y->flat)
@@ -454,7 +462,6 @@ int net_concat(struct net *net, int a, int b, struct err *err)
 			       x->channels, x->height, x->width, x->groups, y->channels, y->height, y->width,
 			       y->groups);
 	shape_as(node, x);
-	node->in[1] = b;
 	node->channels += y->channels;
 	if (node->channels > MAX_CHANNELS)
 		return err_set(err, ERR_SPEC_VALUE, "concat: %d channels (1 to %d)", node->channels,
@@ -473,13 +480,9 @@ int net_add_scaled(struct net *net, int a, int b, float scale, struct err *err)
 	struct node *node;
 	int r;
 
-	if (b < 0)
-		return b;
-	r = new_node(net, OP_add, a, &node, err);
+	r = new_node2(net, OP_add, a, b, &node, err);
 	if (r < 0)
 		return r;
-	if (b >= net->n_nodes)
-		return err_set(err, ERR_SPEC_VALUE, "add: there is no node %d to build on", b);
 	x = &net->nodes[a];
 	y = &net->nodes[b];
 	if (x->channels != y->channels || x->height != y->height || x->width != y->width ||
@@ -490,7 +493,6 @@ int net_add_scaled(struct net *net, int a, int b, float scale, struct err *err)
 	if (!isfinite(scale))
 		return err_set(err, ERR_SPEC_VALUE, "add: a scale that is no number");
 	shape_as(node, x);
-	node->in[1] = b;
 	node->add.scale = scale;
 	return finish_node(net, node, NULL, NULL, NULL, err);
 }

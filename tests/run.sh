@@ -58,14 +58,14 @@ if [ "$mode" = all ]; then
 		-DCMAKE_C_FLAGS=-O1
 	ninja -C build/thread --quiet inferfs $(basename -s .c -a tests/tools/*.c | sed 's/^/tool-/') \
 		$(basename -s .c -a tests/sched/*.c | sed 's/^/sched-/') \
-		$(basename -s .c -a tests/unit/volume_{bulk,content,fsck,model,names,xattr}.c | sed 's/^/unit-/')
+		$(basename -s .c -a tests/unit/volume_{bulk,content,fsck,model,names,share,xattr}.c | sed 's/^/unit-/')
 	step "the scheduler's tests under the thread sanitizer"
 	# oneDNN and OpenMP are not built with it: what their threads do among themselves looks like races.
 	TSAN_OPTIONS=ignore_noninstrumented_modules=1 run_tests build/thread -L sched
 	step "the volume's and the mount's under the thread sanitizer"
-	# volume_bulk and volume_content crash in a child on purpose
+	# volume_bulk, volume_content and volume_share crash in a child on purpose
 	TSAN_OPTIONS="suppressions=$PWD/tests/support/tsan.supp die_after_fork=0" run_tests build/thread \
-		-R '^(unit-volume_(bulk|content|fsck|model|names|xattr)|e2e-(anew|exercise_|events|users|limits|watchers))'
+		-R '^(unit-volume_(bulk|content|fsck|model|names|share|xattr)|e2e-(anew|exercise_|events|users|limits|watchers))'
 fi
 step "tests"
 run_tests build/test

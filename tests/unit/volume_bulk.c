@@ -1,7 +1,6 @@
 /* Many files at once: all of them or none, as other calls see them, after a restart and after a crash. */
-#include "tests/unit/volume_test.h"
+#include "tests/unit/bulk_test.h"
 
-#include "fs/volume/bulk.h"
 #include "fs/volume/private.h"
 
 #include <signal.h>
@@ -9,46 +8,13 @@
 
 #define LARGE 300000 /* beyond what is inline, and what is given back before its pack goes */
 
-static const struct vol_bulk_what what = {
-	.uid = 7, .gid = 8, .dir_mode = 0750, .file_mode = 0640, .kind = 4, .dir_kind = 5, .file_kind = 6};
-
 static char large[LARGE];
-
-/* Its content is at the end of the pack. */
-static struct host_file of(struct vol_bulk *bulk, const char *path, const void *data, size_t len)
-{
-	off_t at = lseek(vol_bulk_fd(bulk), 0, SEEK_END);
-
-	assert_true(at >= 0 && write(vol_bulk_fd(bulk), data, len) == (ssize_t)len);
-	return (struct host_file){.path = path, .offset = (uint64_t)at, .len = len};
-}
 
 static int add(struct vol_bulk *bulk, const char *path, const char *text)
 {
 	struct host_file f = of(bulk, path, text, strlen(text));
 
 	return vol_bulk_add(bulk, &f, 1);
-}
-
-static struct vol_bulk *begin(void)
-{
-	struct vol_bulk *bulk;
-
-	assert_int_equal(vol_bulk_new(&bulk, vol, &what), 0);
-	return bulk;
-}
-
-static void same(const char *path, const char *data, size_t len)
-{
-	struct vol_attr attr;
-	void *content;
-	size_t n;
-
-	assert_int_equal(vol_resolve(vol, VOL_ROOT, path, &attr), 0);
-	assert_int_equal(vol_content(vol, attr.ino, 1 << 20, &content, &n), 0);
-	assert_int_equal(n, len);
-	assert_memory_equal(content, data, len);
-	free(content);
 }
 
 static int count(void *data, const char *name, uint64_t cookie, const struct vol_attr *attr)
@@ -202,36 +168,6 @@ static void test_setgid(void **state)
 	assert_int_equal(attr.gid, 8);
 }
 
-static void fsck_is_clean(void)
-{
-	struct fsck_report report = {0};
-
-	assert_int_equal(volume_fsck(state_dir, false, say, NULL, &report, NULL), 0);
-	assert_int_equal(report.faults, 0);
-}
-
-static int blobs_left(void)
-{
-	char command[160];
-	FILE *p;
-	int n = -1;
-
-	snprintf(command, sizeof(command), "find %s/blobs -type f | wc -l", state_dir);
-	p = popen(command, "r");
-	assert_non_null(p);
-	assert_int_equal(fscanf(p, "%d", &n), 1);
-	pclose(p);
-	return n;
-}
-
-static uint64_t at(const char *path)
-{
-	struct vol_attr attr;
-
-	assert_int_equal(vol_resolve(vol, VOL_ROOT, path, &attr), 0);
-	return attr.ino;
-}
-
 static struct inode_rec rec_at(const char *path)
 {
 	struct inode_rec rec;
@@ -252,15 +188,6 @@ static void three_files(const char *name)
 	assert_int_equal(vol_bulk_add(bulk, files, 3), 0);
 	assert_int_equal(vol_bulk_put(bulk, VOL_ROOT, name, NULL, 0), 0);
 	vol_bulk_free(bulk);
-}
-
-static void write_at(const char *path, int flags, const char *text, uint64_t offset)
-{
-	struct vol_file *f;
-
-	assert_int_equal(vol_file_open(vol, at(path), O_RDWR | flags, &f), 0);
-	assert_int_equal(vol_write(f, text, strlen(text), offset), strlen(text));
-	vol_file_close(f);
 }
 
 static void remove_three(const char *name)
@@ -601,215 +528,6 @@ static void test_damage(void **state)
 	remove_three("b");
 }
 
-#define ARCHIVE 200000
-
-static char archive_bytes[ARCHIVE];
-
-static void share_bytes(void)
-{
-	for (int i = 0; i < ARCHIVE; i++)
-		archive_bytes[i] = (char)(i * 7 + i / 256);
-}
-
-/* A file of ARCHIVE bytes, in a blob, and a batch of which a and b lie in it, c does not. */
-static uint64_t share(const char *name, const char *batch)
-{
-	struct vol_new new = {.mode = S_IFREG | 0644, .content = archive_bytes, .content_len = ARCHIVE};
-	struct vol_bulk *bulk = begin();
-	struct host_file files[3];
-	struct vol_attr attr;
-	uint64_t len;
-	int fd;
-
-	share_bytes();
-	assert_int_equal(vol_create(vol, VOL_ROOT, name, &new, &attr), 0);
-	assert_int_equal(vol_bulk_share(bulk, attr.ino, &fd, &len), 0);
-	assert_int_equal(len, ARCHIVE);
-	assert_int_equal(vol_bulk_share(bulk, attr.ino, &fd, &len), -EINVAL);
-	files[0] = (struct host_file){.path = "a", .offset = 100, .len = 1000, .shared = true};
-	files[1] = (struct host_file){.path = "b", .offset = 1500, .len = 150000, .shared = true};
-	files[2] = of(bulk, "c", "written", 7);
-	assert_int_equal(vol_bulk_add(bulk, files, 3), 0);
-	assert_int_equal(vol_bulk_put(bulk, VOL_ROOT, batch, NULL, 0), 0);
-	vol_bulk_free(bulk);
-	return attr.ino;
-}
-
-static void same_member(const char *batch, const char *name, const void *data, size_t len)
-{
-	char path[32];
-
-	assert_true(snprintf(path, sizeof(path), "%s/%s", batch, name) < (int)sizeof(path));
-	same(path, data, len);
-}
-
-static void same_shared(const char *batch)
-{
-	same_member(batch, "a", archive_bytes + 100, 1000);
-	same_member(batch, "b", archive_bytes + 1500, 150000);
-	same_member(batch, "c", "written", 7);
-}
-
-static void remove_shared(const char *batch)
-{
-	uint64_t dir = at(batch);
-
-	assert_int_equal(vol_unlink(vol, dir, "a", NULL), 0);
-	assert_int_equal(vol_unlink(vol, dir, "b", NULL), 0);
-	assert_int_equal(vol_unlink(vol, dir, "c", NULL), 0);
-	assert_int_equal(vol_rmdir(vol, VOL_ROOT, batch, NULL), 0);
-}
-
-/* Contents that lie in the archive: whatever is done to it, they stay; whatever becomes of them, it stays. */
-static void test_shared(void **state)
-{
-	struct vol_attr attr = {.size = 10};
-	struct vol_file *f, *reader;
-	char got[8];
-
-	(void)state;
-	share("x.tar", "x");
-	assert_int_equal(blobs_left(), 3);
-	same_shared("x");
-	assert_int_equal(vol_file_open(vol, at("x.tar"), O_RDONLY, &reader), 0);
-	assert_int_equal(vol_read(reader, got, 8, 100), 8);
-	assert_int_equal(vol_backing_fd(reader, false), -ENODATA); /* it will be another file */
-	/* written in place */
-	assert_int_equal(vol_file_open(vol, at("x.tar"), O_RDWR, &f), 0);
-	assert_int_equal(vol_write(f, "changed", 7, 100), 7);
-	assert_int_equal(vol_read(reader, got, 8, 100), 8); /* who had it open sees it */
-	assert_memory_equal(got, "changed", 7);
-	vol_file_close(f);
-	vol_file_close(reader);
-	same_shared("x");
-	reopen();
-	same_shared("x");
-	memcpy(archive_bytes + 100, "changed", 7);
-	same("x.tar", archive_bytes, ARCHIVE);
-	remove_shared("x");
-	assert_int_equal(blobs_left(), 1);
-	assert_int_equal(vol_unlink(vol, VOL_ROOT, "x.tar", NULL), 0);
-	/* shortened; emptied; removed */
-	share("x.tar", "x");
-	assert_int_equal(vol_setattr(vol, at("x.tar"), &attr, VOL_SET_SIZE, &attr), 0);
-	same("x.tar", archive_bytes, 10);
-	same_shared("x");
-	share("y.tar", "y");
-	write_at("y.tar", O_TRUNC, "short", 0);
-	same("y.tar", "short", 5);
-	same_shared("y");
-	share("z.tar", "z");
-	assert_int_equal(vol_unlink(vol, VOL_ROOT, "z.tar", NULL), 0);
-	same_shared("z");
-	/* the room of a large member is not given back where the archive has it, nor are its neighbours' bytes */
-	share("v.tar", "v");
-	assert_int_equal(vol_unlink(vol, at("v"), "b", NULL), 0);
-	same("v.tar", archive_bytes, ARCHIVE);
-	same("v/a", archive_bytes + 100, 1000);
-	assert_int_equal(vol_unlink(vol, VOL_ROOT, "v.tar", NULL), 0);
-	same("v/a", archive_bytes + 100, 1000);
-	/* the members go, and are changed, first */
-	share("w.tar", "w");
-	write_at("w/a", 0, "mine", 0);
-	same("w.tar", archive_bytes, ARCHIVE);
-	same("w/b", archive_bytes + 1500, 150000);
-	remove_shared("w");
-	same("w.tar", archive_bytes, ARCHIVE);
-	reopen();
-	same("w.tar", archive_bytes, ARCHIVE);
-	write_at("w.tar", 0, "again", 0); /* alone again: in place */
-	assert_int_equal(blobs_left(), 11);
-	assert_int_equal(vol_unlink(vol, at("v"), "a", NULL), 0);
-	assert_int_equal(vol_unlink(vol, at("v"), "c", NULL), 0);
-	remove_shared("x");
-	remove_shared("y");
-	remove_shared("z");
-	assert_int_equal(blobs_left(), 3);
-}
-
-/* What can't be shared is said to be so. */
-static void test_unshared(void **state)
-{
-	struct vol_bulk *bulk = begin();
-	struct host_file f = {.path = "f", .offset = 1, .len = 1, .shared = true};
-	struct vol_file *open;
-	uint64_t len;
-	int fd;
-
-	(void)state;
-	assert_int_equal(vol_bulk_add(bulk, &f, 1), -EINVAL);
-	file(VOL_ROOT, "small");
-	assert_int_equal(vol_bulk_share(bulk, at("small"), &fd, &len), -ENODATA);
-	share("x.tar", "x");
-	assert_int_equal(vol_bulk_share(bulk, at("x/b"), &fd, &len), -ENODATA);
-	assert_int_equal(vol_file_open(vol, at("x.tar"), O_RDWR, &open), 0);
-	assert_int_equal(vol_bulk_share(bulk, at("x.tar"), &fd, &len), -ENODATA);
-	vol_file_close(open);
-	assert_int_equal(vol_bulk_share(bulk, at("x.tar"), &fd, &len), 0); /* a second time */
-	vol_bulk_free(bulk);
-	same_shared("x");
-}
-
-/* Dies while the archive is being changed, between any two steps that last. */
-static void test_share_crash(void **state)
-{
-	(void)state;
-	for (int moment = 0; moment < 3; moment++) {
-		char name[32], batch[32];
-		int status;
-		pid_t pid;
-
-		sprintf(name, "%d.tar", moment);
-		sprintf(batch, "%d", moment);
-		volume_close(vol);
-		vol = NULL;
-		pid = fork();
-		if (pid == 0) {
-			struct inode_rec rec;
-			struct node *node;
-			struct vol_file *f;
-			struct vol_bulk *bulk;
-			uint64_t ino, len;
-			int fd;
-
-			if (volume_open(&vol, state_dir, 0, NULL) != 0)
-				_exit(1);
-			ino = share(name, batch);
-			if (moment == 0) /* shared once more, and never put */
-				bulk = begin(), vol_bulk_share(bulk, ino, &fd, &len);
-			else if (moment == 1) /* its record is short, its blob still the shared one */
-				node_get(vol, ino, &node), rec = node->rec, rec.size = 10,
-							   node_commit(vol, node, &rec, false);
-			else /* changed, and not synced */
-				vol_file_open(vol, ino, O_RDWR, &f), vol_write(f, "changed", 7, 0);
-			kill(getpid(), SIGKILL);
-		}
-		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFSIGNALED(status));
-		share_bytes();
-		fsck_is_clean();
-		assert_int_equal(volume_open(&vol, state_dir, 0, NULL), 0);
-		same_shared(batch);
-		if (moment == 2)
-			memcpy(archive_bytes, "changed", 7);
-		same(name, archive_bytes, moment == 1 ? 10 : ARCHIVE);
-		share_bytes();
-		if (moment == 1) {
-			struct vol_attr attr = {.size = 30}; /* what was cut must not come back */
-			char expected[30] = "";
-
-			memcpy(expected, archive_bytes, 10);
-			assert_int_equal(vol_setattr(vol, at(name), &attr, VOL_SET_SIZE, &attr), 0);
-			same(name, expected, 30);
-			same_shared(batch);
-		}
-		assert_int_equal(blobs_left(), 3);
-		remove_shared(batch);
-		assert_int_equal(vol_unlink(vol, VOL_ROOT, name, NULL), 0);
-		assert_int_equal(blobs_left(), 0);
-	}
-}
-
 #define THREADS 4
 #define EACH    500
 
@@ -874,10 +592,9 @@ static void test_threads(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		T(test_all),    T(test_many),     T(test_refused),    T(test_setgid), T(test_changed),
-		T(test_ends),   T(test_crash),    T(test_format),     T(test_damage), T(test_threads),
-		T(test_shared), T(test_unshared), T(test_share_crash)};
+	const struct CMUnitTest tests[] = {T(test_all),     T(test_many),   T(test_refused), T(test_setgid),
+					   T(test_changed), T(test_ends),   T(test_crash),   T(test_format),
+					   T(test_damage),  T(test_threads)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
