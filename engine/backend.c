@@ -30,6 +30,9 @@ int kernel_create(struct kernel **ret, const struct backend *backend, const stru
 	if (!impl || (desc->training && !impl->backward))
 		return err_set(err, ERR_UNSUPPORTED_OP, "%s %s%s", backend->name, op_info(desc->op)->name,
 			       impl ? " (its gradient)" : "");
+	if ((desc->x_type || desc->x2_type || desc->y_type) && !impl->bf16)
+		return err_set(err, ERR_UNSUPPORTED_OP, "%s %s in bf16", backend->name,
+			       op_info(desc->op)->name);
 	r = impl->create(&k, desc, sibling, err);
 	if (r < 0)
 		return r;

@@ -3,14 +3,16 @@
  * and then run. Private to engine/ and gpu/. The session (engine/session.c) owns memory, order and gradients'
  * flow; a kernel owns only what its library needs.
  *
- * Activations are dense (n, h, w, c) f32. Weights are views of full-width arrays: `weight_ld` gives the
- * distance of two output rows, so a slice needs no copy; kernels may keep a packed copy and must renew it
- * when op_io.version differs from the version it was made for.
+ * Activations are dense (n, h, w, c), f32 but where op_desc.x_type, x2_type and y_type say bf16. Weights are
+ * views of full-width arrays, f32 in any precision: `weight_ld` gives the distance of two output rows, so a
+ * slice needs no copy; kernels may keep a packed copy and must renew it when op_io.version differs from the
+ * version it was made for.
  */
 #ifndef ENGINE_BACKEND_H
 #define ENGINE_BACKEND_H
 
 #include "engine/net.h"
+#include "engine/precision.h"
 
 struct extent {
 	int c, h, w;
@@ -28,7 +30,9 @@ struct op_desc {
 	int64_t weight_ld; /* elements from one output's weights to the next in the full-width array */
 	float eps;
 	bool bias;
-	bool residual;    /* group_norm, batch_norm: y = norm(x) + x2 */
+	/* y = norm(x) + x2, of group_norm and batch_norm. conv2d, never with training: y = conv(x) + x2, after the
+	 * norm that it may do and before the ReLU; x2 (n, out) may be y itself */
+	bool residual;
 	bool relu;        /* the result goes through ReLU; conv2d, linear, the norms, add */
 	float ceiling;    /* and is cut there; 0: it isn't. relu6: 6 */
 	bool norm;        /* conv2d: a batch_norm by running statistics follows and is done with it */
@@ -39,6 +43,9 @@ struct op_desc {
 	uint64_t salt;    /* dropout: makes its choices others than those of another */
 	bool training;    /* backward will be called */
 	bool need_dx;     /* with a gradient of its input */
+	/* Of the values; any may differ from the others (an op that needs them alike refuses, see kernel_create). Of
+	 * gradients, parameters and what is saved: f32. With training all are f32. */
+	enum precision x_type, x2_type, y_type;
 };
 
 /* Where the ReLU that an op ends in cuts. */
@@ -47,7 +54,8 @@ static inline float op_ceiling(const struct op_desc *d)
 	return d->ceiling > 0 ? d->ceiling : __builtin_inff();
 }
 
-/* Pointers of one run; what an op does not have is NULL. dx may equal dy for relu, relu6, dropout, add and the
+/* Pointers of one run; what an op does not have is NULL. Where desc says bf16, x, x2 and y point to uint16_t
+ * all the same (io_bf16() gives them as these). dx may equal dy for relu, relu6, dropout, add and the
  * norms without residual. */
 struct op_io {
 	const float *x, *x2; /* (n, in); concat's x2 has the channels that out has more */
@@ -65,6 +73,11 @@ struct op_io {
 	uint64_t version;           /* of the parameters, and of the statistics where mean is there */
 };
 
+static inline uint16_t *io_bf16(const float *value)
+{
+	return (uint16_t *)(uintptr_t)value;
+}
+
 /* First member of each implementation's own struct. */
 struct kernel {
 	const struct op_impl *impl;
@@ -74,7 +87,8 @@ struct kernel {
 
 struct op_impl {
 	/* sibling: a kernel of the same step for another n, or NULL; packed weights may be shared with it.
-	 * -EOPNOTSUPP (UNSUPPORTED_OP) when this form of the op can't be run. */
+	 * -EOPNOTSUPP (UNSUPPORTED_OP) when this form of the op can't be run. It is asked for types other than
+	 * f32 only where `bf16` is set. */
 	int (*create)(struct kernel **ret, const struct op_desc *desc, struct kernel *sibling,
 		      struct err *err);
 	void (*destroy)(struct kernel *k);                /* NULL: free() does */
@@ -82,6 +96,7 @@ struct op_impl {
 	void (*trim)(struct kernel *k);                   /* drops packed weights; NULL: none are kept */
 	int (*forward)(struct kernel *k, const struct op_io *io);
 	int (*backward)(struct kernel *k, const struct op_io *io); /* NULL: no gradient */
+	bool bf16; /* it has forms of its own for bf16 values */
 };
 
 struct backend {
@@ -96,7 +111,7 @@ const struct backend *backend_find(const char *name);
 const struct backend *backend_at(size_t i); /* NULL beyond the last */
 
 /* Wrappers that all callers use. kernel_create: -EOPNOTSUPP with the op's and the backend's name when the
- * slot is empty. */
+ * slot is empty, or when the op has no form for values of these types. */
 int kernel_create(struct kernel **ret, const struct backend *backend, const struct op_desc *desc,
 		  struct kernel *sibling, struct err *err);
 void kernel_destroy(struct kernel *k); /* NULL is fine */
