@@ -11,6 +11,7 @@ struct place {
 	int consumers, consumer; /* how many, and the last of them */
 	int value;               /* -1: not made yet */
 	bool absorbed;           /* its work is done by another node's step */
+	bool cam;                /* the feature map, or made of it: Grad-CAM goes backward through its step */
 };
 
 struct builder {
@@ -57,12 +58,36 @@ static bool is_norm(enum op op)
 	return op == OP_group_norm || op == OP_batch_norm;
 }
 
-/* The addition that a norm can be done with: its sole consumer, which adds it as it is. */
+/* The addition that a norm or a convolution can be done with: its sole consumer, which adds it as it is. */
 static int sole_addition(const struct builder *b, int node)
 {
 	int add = sole_consumer(b, node, OP_add);
 
 	return add && b->net->nodes[add].add.scale == 1 ? add : 0;
+}
+
+/* The batch_norm by running statistics that a convolution is done with. */
+static int sole_norm(const struct builder *b, int conv)
+{
+	return b->options->training ? 0 : sole_consumer(b, conv, OP_batch_norm);
+}
+
+/* Whether a convolution whose result is that of `last` is done with the addition that follows: where no gradient
+ * is asked for. */
+static bool adds_residual(const struct builder *b, int last)
+{
+	int add = sole_addition(b, last);
+	const int *in = b->net->nodes[add].in;
+
+	return add && !b->options->training && !b->places[in[0]].cam && !b->places[in[1]].cam;
+}
+
+/* The convolution that a batch_norm was folded into, else the node itself. */
+static int made_by(const struct builder *b, int node)
+{
+	const struct node *n = &b->net->nodes[node];
+
+	return n->op == OP_batch_norm && b->places[node].absorbed ? n->in[0] : node;
 }
 
 /* The ReLU of either kind that takes all of a node's result, where an op can end in one. */
@@ -75,10 +100,14 @@ static int sole_relu(const struct builder *b, enum op op, int node)
 	return relu ? relu : sole_consumer(b, node, OP_relu6);
 }
 
-/* Makes the step of a node; `last` is the node whose result it gives, after what was fused into it. */
+/*
+ * Makes the step of a node; `last` is the node whose result it gives, after what was fused into it: of a
+ * convolution a batch_norm; then the addition of `residual`, if that isn't -1.
+ */
 static void add_step(struct builder *b, int id, int last, int residual)
 {
 	const struct node *node = &b->net->nodes[id];
+	int norm = node->op == OP_conv2d ? sole_norm(b, id) : 0;
 	const struct param *weight = node->weight >= 0 ? &b->net->params.list[node->weight] : NULL;
 	struct step *s = &b->c->steps[b->c->n_steps++];
 	int relu = sole_relu(b, node->op, last);
@@ -91,10 +120,10 @@ static void add_step(struct builder *b, int id, int last, int residual)
 			   .saved = -1,
 			   .dx = -1,
 			   .dx2 = -1};
-	if (node->op == OP_conv2d && last != id) {
-		s->norm = net_batch_norm_set(b->net, &b->net->nodes[last], b->options->rate);
+	if (norm) {
+		s->norm = net_batch_norm_set(b->net, &b->net->nodes[norm], b->options->rate);
 		s->desc.norm = true;
-		s->desc.eps = b->net->nodes[last].norm.eps;
+		s->desc.eps = b->net->nodes[norm].norm.eps;
 	}
 	if (relu) {
 		b->places[relu].absorbed = true;
@@ -107,7 +136,7 @@ static void add_step(struct builder *b, int id, int last, int residual)
 	s->desc.in = b->c->values[s->x].extent;
 	s->desc.out = b->c->values[s->y].extent;
 	s->desc.bias = node->bias >= 0;
-	s->desc.residual = is_norm(node->op) && residual >= 0;
+	s->desc.residual = (is_norm(node->op) || node->op == OP_conv2d) && residual >= 0;
 	s->desc.weight_ld = weight ? (int64_t)(weight->size / (size_t)weight->dims[0]) : 0;
 	switch (node->op) {
 	case OP_conv2d:
@@ -157,8 +186,8 @@ static void add_step(struct builder *b, int id, int last, int residual)
 }
 
 /*
- * A normalisation whose only consumer is an addition waits for it and takes the other addend as its residual;
- * when both addends are such, the second is made on its own first.
+ * A normalisation or convolution whose only consumer is an addition waits for it and takes the other addend as
+ * its residual; when both addends are such, the second is made on its own first.
  */
 static void add_addition(struct builder *b, int id)
 {
@@ -166,29 +195,39 @@ static void add_addition(struct builder *b, int id)
 	bool wait = b->places[x].value < 0, wait2 = b->places[x2].value < 0;
 
 	if (wait && wait2)
-		add_step(b, x2, x2, -1);
+		add_step(b, made_by(b, x2), x2, -1);
 	if (wait) {
-		add_step(b, x, id, x2);
+		add_step(b, made_by(b, x), id, x2);
 	} else if (wait2) {
-		add_step(b, x2, id, x);
+		add_step(b, made_by(b, x2), id, x);
 	} else {
 		add_step(b, id, id, x2);
 	}
+}
+
+/* Who consumes each node, and which ones Grad-CAM goes through. */
+static void look_around(struct builder *b)
+{
+	const struct net *net = b->net;
+
+	b->places[net->feature].cam = b->options->gradcam;
+	for (int i = 1; i <= net->output; i++)
+		for (int k = 0; k < 2; k++)
+			if (net->nodes[i].in[k] >= 0) {
+				b->places[net->nodes[i].in[k]].consumers++;
+				b->places[net->nodes[i].in[k]].consumer = i;
+				b->places[i].cam |= b->places[net->nodes[i].in[k]].cam;
+			}
+	b->places[net->output].consumers++;
+	for (int i = 0; i <= net->output; i++)
+		b->places[i].value = -1;
 }
 
 static void make_steps(struct builder *b)
 {
 	const struct net *net = b->net;
 
-	for (int i = 1; i <= net->output; i++)
-		for (int k = 0; k < 2; k++)
-			if (net->nodes[i].in[k] >= 0) {
-				b->places[net->nodes[i].in[k]].consumers++;
-				b->places[net->nodes[i].in[k]].consumer = i;
-			}
-	b->places[net->output].consumers++;
-	for (int i = 0; i <= net->output; i++)
-		b->places[i].value = -1;
+	look_around(b);
 	b->places[0].value = add_value(b, &net->nodes[0]);
 	for (int i = 1; i <= net->output; i++) {
 		int norm;
@@ -206,9 +245,10 @@ static void make_steps(struct builder *b)
 			b->places[i].value = b->places[net->nodes[i].in[0]].value;
 			break;
 		case OP_conv2d:
-			norm = b->options->training ? 0 : sole_consumer(b, i, OP_batch_norm);
+			norm = sole_norm(b, i);
 			b->places[norm].absorbed |= norm > 0;
-			add_step(b, i, norm ? norm : i, -1);
+			if (!adds_residual(b, norm ? norm : i))
+				add_step(b, i, norm ? norm : i, -1);
 			break;
 		case OP_concat:
 			add_step(b, i, i, net->nodes[i].in[1]);
@@ -257,6 +297,24 @@ static void live_until(struct compiled *c, int buffer, int time)
 		c->buffers[buffer].last = time;
 }
 
+/*
+ * A residual that nothing reads later gives its place to the result: a convolution then adds onto what lies
+ * there, which spares a third of that step's memory traffic.
+ */
+static bool takes_place_of_x2(const struct builder *b, int i)
+{
+	const struct compiled *c = b->c;
+	const struct step *s = &c->steps[i];
+
+	if (s->desc.op != OP_conv2d || s->x2 < 0 || s->x2 == s->x || s->x2 == c->feature)
+		return false;
+	for (int k = 0; k < c->n_steps; k++)
+		if ((c->steps[k].x == s->x2 || c->steps[k].x2 == s->x2) &&
+		    (k > i || c->steps[k].desc.training))
+			return false;
+	return true;
+}
+
 static void place_data(struct builder *b)
 {
 	struct compiled *c = b->c;
@@ -269,7 +327,8 @@ static void place_data(struct builder *b)
 		int back = b->cam[s->y] ? end : end - 1 - i;
 		size_t saved;
 
-		c->values[s->y].data = add_buffer(c, value_bytes(b, s->y), i, i);
+		c->values[s->y].data = takes_place_of_x2(b, i) ? c->values[s->x2].data
+							       : add_buffer(c, value_bytes(b, s->y), i, i);
 		live_until(c, c->values[s->x].data, i);
 		if (s->x2 >= 0)
 			live_until(c, c->values[s->x2].data, i);

@@ -53,6 +53,7 @@ static inline size_t extent_size(const struct extent *e)
 /* dy = 0 < y < ceiling ? dy : 0 */
 void onednn_relu_before(const struct op_desc *d, const float *y, float *dy);
 void onednn_add_to(float *y, const float *x, size_t n);
+void onednn_copy(float *y, const float *x, size_t n); /* by all threads */
 
 /*
  * Ops with a weight (conv2d, linear) differ only in their primitive descriptors. weight_view describes the
@@ -71,8 +72,8 @@ int weighted_forward(struct kernel *k, const struct op_io *io);
 int weighted_backward(struct kernel *k, const struct op_io *io);
 
 /*
- * Makes a primitive descriptor with our attributes (scratch memory from the session; with `d` the ReLU that it
- * ends in, for forward). hint: the forward one for backward passes; avoid: implementations whose name begins so are passed
+ * Makes a primitive descriptor with our attributes (scratch memory from the session; with `d`, for forward, that it
+ * adds to what lies in y if d->residual, and the ReLU that it ends in). hint: the forward one for backward passes; avoid: implementations whose name begins so are passed
  * over, or NULL.
  */
 int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, const struct op_desc *d,

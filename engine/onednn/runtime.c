@@ -61,15 +61,19 @@ int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, const
 
 	DNNL_CHECK(dnnl_primitive_attr_create(&attr));
 	DNNL_CHECK(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user));
-	if (d && d->relu) {
+	if (d && (d->residual || d->relu))
 		DNNL_CHECK(dnnl_post_ops_create(&after));
+	if (d && d->residual)
+		DNNL_CHECK(dnnl_post_ops_append_sum(after, 1.0f));
+	if (d && d->relu) {
 		if (d->ceiling > 0)
 			DNNL_CHECK(dnnl_post_ops_append_eltwise(after, 1.0f, dnnl_eltwise_clip, 0.0f,
 								d->ceiling));
 		else
 			DNNL_CHECK(dnnl_post_ops_append_eltwise(after, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f));
-		DNNL_CHECK(dnnl_primitive_attr_set_post_ops(attr, after));
 	}
+	if (after)
+		DNNL_CHECK(dnnl_primitive_attr_set_post_ops(attr, after));
 	DNNL_CHECK(dnnl_primitive_desc_iterator_create(&it, what, attr, onednn_engine(), hint));
 	for (;;) {
 		pd = dnnl_primitive_desc_iterator_fetch(it);

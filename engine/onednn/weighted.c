@@ -373,6 +373,8 @@ int weighted_forward(struct kernel *k, const struct op_io *io)
 	int r = pack_renew(w->pack, &k->desc, io);
 
 	fold_bias(w, io);
+	if (k->desc.residual && io->x2 != io->y)
+		onednn_copy(io->y, io->x2, (size_t)k->desc.n * extent_size(&k->desc.out));
 	return r < 0 ? r : execute(w->forward, arguments, 5);
 }
 

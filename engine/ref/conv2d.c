@@ -1,6 +1,6 @@
 /*
  * y[n,oh,ow,o] = bias[o] + Σ x[n, oh·stride-pad+kh, ow·stride-pad_w+kw, i]·w[o,i,kh,kw], i over o's group;
- * with a norm, y' = (y - mean[o])·scale[o]/√(variance[o] + eps) + shift[o]
+ * with a norm, y' = (y - mean[o])·scale[o]/√(variance[o] + eps) + shift[o]; with a residual, + x2
  */
 #include "engine/ref/ref.h"
 
@@ -57,6 +57,8 @@ static int forward(struct kernel *k, const struct op_io *io)
 					if (d->norm)
 						sum = (sum - io->mean[o]) * norm_factor(d, io, o) +
 						      io->shift[o];
+					if (d->residual)
+						sum += io->x2[at(&d->out, n, oh, ow, o)];
 					io->y[at(&d->out, n, oh, ow, o)] = (float)sum;
 				}
 	ref_relu_after(d, io->y);

@@ -220,6 +220,29 @@ static void test_backends_agree(void **state)
 		}
 }
 
+/* In inference too, where convolutions take in what follows them, and with Grad-CAM, where less is. */
+static void test_backends_agree_in_inference(void **state)
+{
+	(void)state;
+	for (size_t which = 0; which < N_NETS; which++)
+		for (int cam = 0; cam < 2; cam++) {
+			struct net *net = make(which, nets[which].width, GROUPS);
+			struct session *ref = start(net, "ref", 0.75f, false, cam);
+			struct session *fast = start(net, "onednn", 0.75f, false, cam);
+			struct guarded x = inputs(which);
+			float expected[BATCH * CLASSES], logits[BATCH * CLASSES];
+
+			session_forward_float(ref, x.data, BATCH, expected);
+			session_forward_float(fast, x.data, BATCH, logits);
+			compare(nets[which].name, logits, expected, BATCH * CLASSES, TOLERANCE,
+				MEAN_TOLERANCE);
+			session_free(ref);
+			session_free(fast);
+			net_free(net);
+			guarded_free(&x, "x");
+		}
+}
+
 /*
  * The loss of the whole net against central differences in every parameter: fusion and the meeting of
  * gradients.
@@ -365,23 +388,22 @@ static void test_repeatable(void **state)
  * running variance's 1/(count-1): what is folded is the norm, and the set is that rate's. */
 static void test_running_statistics(void **state)
 {
-	enum { WHICH = 4 };
+	enum { BRANCHES = 4, RESIDUAL };
 
 	(void)state;
-	for (size_t b = 0; backend_at(b); b++) {
-		struct net *net = make(WHICH, nets[WHICH].width, GROUPS);
+	for (size_t b = 0, which = BRANCHES; backend_at(b); which == RESIDUAL ? b++, which-- : which++) {
+		struct net *net = make(which, nets[which].width, GROUPS);
 		struct session *train = start(net, backend_at(b)->name, 0.5f, true, false);
 		struct session *infer = start(net, backend_at(b)->name, 0.5f, false, false);
-		struct guarded x = inputs(WHICH);
+		struct guarded x = inputs(which);
 		float expected[BATCH * CLASSES], logits[BATCH * CLASSES], early[BATCH * CLASSES];
 
-		assert_string_equal(nets[WHICH].name, "branches");
 		session_forward_float(infer, x.data, BATCH, early);
 		for (int i = 0; i < 100; i++)
 			session_forward_float(train, x.data, BATCH, expected);
 		/* no parameter changed: the statistics alone make packed weights old */
 		session_forward_float(infer, x.data, BATCH, logits);
-		compare("inference", logits, expected, BATCH * CLASSES, 0.02f, 0.01f);
+		compare(nets[which].name, logits, expected, BATCH * CLASSES, 0.02f, 0.01f);
 		assert_memory_not_equal(early, logits, sizeof(early));
 		session_free(train);
 		session_free(infer);
@@ -411,21 +433,29 @@ static void test_fusion(void **state)
 	for (size_t which = 0; which < N_NETS; which++) {
 		struct net *net = make(which, nets[which].width, GROUPS);
 		struct session *s = start(net, "ref", 1, false, false);
+		struct session *cam = start(net, "ref", 1, false, true);
 
 		assert_int_equal(session_stats(s).steps, nets[which].steps);
+		assert_int_equal(session_stats(cam).steps, nets[which].cam_steps);
 		session_free(s);
+		session_free(cam);
 		net_free(net);
 	}
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_slice_is_narrow_net), cmocka_unit_test(test_slices_nest),
-		cmocka_unit_test(test_backends_agree),      cmocka_unit_test(test_numeric_gradients),
-		cmocka_unit_test(test_part_filled_batch),   cmocka_unit_test(test_weights_renewed),
-		cmocka_unit_test(test_repeatable),          cmocka_unit_test(test_running_statistics),
-		cmocka_unit_test(test_other_rate),          cmocka_unit_test(test_fusion)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_slice_is_narrow_net),
+					   cmocka_unit_test(test_slices_nest),
+					   cmocka_unit_test(test_backends_agree),
+					   cmocka_unit_test(test_backends_agree_in_inference),
+					   cmocka_unit_test(test_numeric_gradients),
+					   cmocka_unit_test(test_part_filled_batch),
+					   cmocka_unit_test(test_weights_renewed),
+					   cmocka_unit_test(test_repeatable),
+					   cmocka_unit_test(test_running_statistics),
+					   cmocka_unit_test(test_other_rate),
+					   cmocka_unit_test(test_fusion)};
 
 	conform_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);

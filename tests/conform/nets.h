@@ -158,16 +158,41 @@ static inline int build_branches(struct net *net, int width, int groups)
 	return net_linear(net, "fc", x, &(struct linear_attr){.features = CLASSES, .bias = true}, NULL);
 }
 
+/* Convolutions that an addition follows: with and without a norm, both addends such, the other addend the
+ * convolution's own input, used again later, or dying there; and one after the feature map. */
+static inline int build_residual(struct net *net, int width, int groups)
+{
+	int x, y, z;
+
+	x = net_relu(net,
+		     net_batch_norm(net, "stem_bn", conv(net, "stem", 0, width, 3, 1, groups), 1e-5f, NULL),
+		     NULL);
+	x = net_add(net, conv(net, "a", x, width, 3, 1, groups), x, NULL);
+	y = net_relu(net, conv(net, "b1", x, width, 3, 1, groups), NULL);
+	y = net_batch_norm(net, "b2_bn", conv(net, "b2", y, width, 1, 1, groups), 1e-5f, NULL);
+	x = net_relu6(net, net_add(net, x, y, NULL), NULL);
+	y = net_batch_norm(net, "c1_bn", conv(net, "c1", x, 2 * width, 3, 2, groups), 1e-5f, NULL);
+	z = net_batch_norm(net, "c2_bn", conv(net, "c2", x, 2 * width, 1, 2, groups), 1e-5f, NULL);
+	x = net_relu(net, net_add(net, y, z, NULL), NULL);
+	y = net_relu(net, conv(net, "d1", x, 2 * width, 1, 1, groups), NULL);
+	y = net_relu(net, net_add(net, conv(net, "d2", y, 2 * width, 1, 1, groups), x, NULL), NULL);
+	x = net_add(net, x, y, NULL);
+	x = net_global_avg_pool(net, x, NULL);
+	x = net_add(net, x, conv(net, "e", x, 2 * width, 1, 1, groups), NULL);
+	return net_linear(net, "fc", x, &(struct linear_attr){.features = CLASSES, .bias = true}, NULL);
+}
+
 static const struct {
 	const char *name;
 	int (*build)(struct net *net, int width, int groups);
-	int width, channels, height, steps; /* steps after fusion */
+	int width, channels, height, steps, cam_steps; /* steps after fusion, also with Grad-CAM */
 } nets[] = {
-	{"resnet", build_resnet, 16, 3, 10, 6 * 2 + 2},
-	{"mixed", build_mixed, 32, 1, 12, 12},
-	{"mlp", build_mlp, 64, 1, 6, 4},
-	{"batch", build_batch, 16, 3, 8, 12},
-	{"branches", build_branches, 16, 3, 8, 17},
+	{"resnet", build_resnet, 16, 3, 10, 6 * 2 + 2, 6 * 2 + 2},
+	{"mixed", build_mixed, 32, 1, 12, 12, 12},
+	{"mlp", build_mlp, 64, 1, 6, 4, 4},
+	{"batch", build_batch, 16, 3, 8, 11, 11},
+	{"branches", build_branches, 16, 3, 8, 17, 17},
+	{"residual", build_residual, 16, 3, 8, 12, 13},
 };
 enum { N_NETS = sizeof(nets) / sizeof(nets[0]) };
 

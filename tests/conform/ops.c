@@ -58,6 +58,10 @@ static const struct shape shapes[] = {
 	{OP_conv2d, 3, 16, 8, 8, 8, 32, 8, 3, 1, 1, 1, 0, false, true, false, {.norm = true}},
 	{OP_conv2d, 2, 16, 8, 8, 8, 16, 8, 3, 1, 1, 16, 0, true, true, false, {.norm = true, .ceiling = 2}},
 	{OP_conv2d, 2, 32, 6, 6, 8, 24, 8, 1, 1, 0, 1, 0, true, false, false, {.norm = true}},
+	{OP_conv2d, 2, 32, 6, 6, 8, 24, 8, 1, 1, 0, 1, 0, true, true, true, {.norm = true}},
+	{OP_conv2d, 3, 16, 9, 9, 8, 32, 8, 3, 2, 1, 1, 0, false, false, true, {0}},
+	{OP_conv2d, 2, 32, 7, 7, 8, 32, 8, 3, 1, 1, 1, 0, true, true, true, {.ceiling = 1}},
+	{OP_conv2d, 2, 16, 8, 8, 8, 16, 8, 3, 1, 1, 16, 0, false, true, true, {.norm = true}},
 	{OP_linear, 4, 32, 1, 1, 8, 24, 8, 0, 0, 0, 0, 0, true, true, false, {.ceiling = 1}},
 	{OP_group_norm, 3, 16, 5, 5, 8, 0, 0, 0, 0, 0, 0, 8, false, true, true, {.ceiling = 0.5f}},
 	{OP_batch_norm, 3, 16, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, true, false, {0}},
@@ -99,9 +103,10 @@ static struct op_desc desc_of(const struct shape *s, float rate)
 			    .statistics = s->op == OP_batch_norm && !s->more.running,
 			    .exclude_pad = s->more.exclude_pad,
 			    .eps = 1e-5f,
-			    .training = true,
+			    .training = s->op != OP_conv2d || !s->residual,
 			    .need_dx = true};
 
+	d.need_dx = d.training;
 	d.out = d.in;
 	switch (s->op) {
 	case OP_conv2d:
@@ -156,7 +161,7 @@ static void run_init(struct run *r, const struct shape *s, const struct op_desc 
 		     const struct backend *backend, uint64_t state)
 {
 	size_t in = (size_t)d->n * size_of(&d->in), out = (size_t)d->n * size_of(&d->out);
-	size_t second = d->op == OP_concat ? out - in : in, channels = (size_t)d->out.c;
+	size_t second = d->op == OP_concat ? out - in : out, channels = (size_t)d->out.c;
 	struct err err = ERR_INIT;
 	int status = kernel_create(&r->kernel, backend, d, NULL, &err);
 
@@ -245,16 +250,40 @@ static void check_outside(const char *what, const struct shape *s, const struct 
 				 what, i);
 }
 
+static void check_gradients(const char *what, const struct shape *s, struct run *a, struct run *b,
+			    const struct op_io *io_a, const struct op_io *io_b)
+{
+	const struct op_info *info = op_info(s->op);
+	struct guarded before;
+
+	/* the same mask for both: results that are 0 but for rounding would make gradients incomparable */
+	memcpy(b->y.data, a->y.data, b->y.n * sizeof(float));
+	before = guarded_copy(&b->dweight);
+	assert_int_equal(kernel_backward(a->kernel, io_a), 0);
+	assert_int_equal(kernel_backward(b->kernel, io_b), 0);
+	compare(what, b->dx.data, a->dx.data, a->dx.n, info->tolerance, info->mean_tolerance);
+	if (io_a->dx2)
+		compare(what, b->dx2.data, a->dx2.data, a->dx2.n, info->tolerance, info->mean_tolerance);
+	if (io_a->dweight) {
+		compare(what, b->dweight.data, a->dweight.data, a->dweight.n, info->tolerance,
+			info->mean_tolerance);
+		check_outside(what, s, &a->kernel->desc, &before, &b->dweight);
+	}
+	if (io_a->dbias)
+		compare(what, b->dbias.data, a->dbias.data, a->dbias.n, info->tolerance,
+			info->mean_tolerance);
+	guarded_free(&before, what);
+}
+
 static void check_shape(const struct shape *s, float rate, const struct backend *backend, uint64_t salt)
 {
 	const struct backend *ref = backend_find("ref");
 	const struct op_info *info = op_info(s->op);
 	struct op_desc d = desc_of(s, rate);
 	struct run a, b;
-	struct guarded before;
 	struct op_io io_a, io_b;
 	char what[128];
-	size_t in = (size_t)d.n * size_of(&d.in), out = (size_t)d.n * size_of(&d.out);
+	size_t out = (size_t)d.n * size_of(&d.out);
 
 	snprintf(what, sizeof(what), "%s %s %d×%d×%d→%d kernel %d rate %g", backend->name, info->name, d.in.c,
 		 d.in.h, d.in.w, d.out.c, d.kernel, (double)rate);
@@ -268,22 +297,8 @@ static void check_shape(const struct shape *s, float rate, const struct backend 
 	compare(what, b.mean.data, a.mean.data, a.mean.n, 1e-6f, 1e-6f);
 	compare(what, b.variance.data, a.variance.data, a.variance.n, 1e-6f, 1e-6f);
 
-	/* the same mask for both: results that are 0 but for rounding would make gradients incomparable */
-	memcpy(b.y.data, a.y.data, out * sizeof(float));
-	before = guarded_copy(&b.dweight);
-	assert_int_equal(kernel_backward(a.kernel, &io_a), 0);
-	assert_int_equal(kernel_backward(b.kernel, &io_b), 0);
-	compare(what, b.dx.data, a.dx.data, in, info->tolerance, info->mean_tolerance);
-	if (io_a.dx2)
-		compare(what, b.dx2.data, a.dx2.data, a.dx2.n, info->tolerance, info->mean_tolerance);
-	if (io_a.dweight) {
-		compare(what, b.dweight.data, a.dweight.data, a.dweight.n, info->tolerance,
-			info->mean_tolerance);
-		check_outside(what, s, &d, &before, &b.dweight);
-	}
-	if (io_a.dbias)
-		compare(what, b.dbias.data, a.dbias.data, a.dbias.n, info->tolerance, info->mean_tolerance);
-	guarded_free(&before, what);
+	if (d.training)
+		check_gradients(what, s, &a, &b, &io_a, &io_b);
 
 	/* other parameters under another version: packed weights must be renewed, also after a trim */
 	for (int version = 2; version < 4; version++) {
@@ -358,6 +373,34 @@ static void test_in_place(void **state)
 	}
 }
 
+/* A convolution may find the residual where its result goes. */
+static void test_residual_in_place(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+		struct op_desc d = desc_of(&shapes[i], 0.5f);
+
+		if (d.op != OP_conv2d || !d.residual)
+			continue;
+		for (size_t b = 0; backend_at(b); b++) {
+			struct run apart, place;
+			struct op_io io, io_place;
+
+			run_init(&apart, &shapes[i], &d, backend_at(b), conform_state(i));
+			run_init(&place, &shapes[i], &d, backend_at(b), conform_state(i));
+			io = io_of(&apart);
+			io_place = io_of(&place);
+			memcpy(io_place.y, io.x2, apart.y.n * sizeof(float));
+			io_place.x2 = io_place.y;
+			assert_int_equal(kernel_forward(apart.kernel, &io), 0);
+			assert_int_equal(kernel_forward(place.kernel, &io_place), 0);
+			assert_memory_equal(io_place.y, io.y, apart.y.n * sizeof(float));
+			run_release(&apart);
+			run_release(&place);
+		}
+	}
+}
+
 /* Σ y·g after element `i` of `of` moved by h. */
 static double loss_at(struct run *r, const struct op_io *io, float *of, float h, const float *g)
 {
@@ -397,11 +440,14 @@ static void test_numeric_gradients(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
 		struct shape s = shapes[i];
-		struct op_desc d;
+		struct op_desc d = desc_of(&s, 0.5f);
 		struct run r;
 		struct op_io io;
 		struct guarded g;
 		uint64_t random = conform_state(1000 + i);
+
+		if (!d.training)
+			continue;
 
 		/* the fused kink is checked by test_fused_relu */
 		s.relu = false;
@@ -458,9 +504,11 @@ static void test_fused_relu(void **state)
 			apart.y.data[k] = fminf(fmaxf(y, 0), ceiling);
 		}
 		assert_memory_equal(fused.y.data, apart.y.data, apart.y.n * sizeof(float));
-		kernel_backward(fused.kernel, &io);
-		kernel_backward(apart.kernel, &io_apart);
-		assert_memory_equal(fused.dx.data, apart.dx.data, apart.dx.n * sizeof(float));
+		if (d.training) {
+			kernel_backward(fused.kernel, &io);
+			kernel_backward(apart.kernel, &io_apart);
+			assert_memory_equal(fused.dx.data, apart.dx.data, apart.dx.n * sizeof(float));
+		}
 		run_release(&fused);
 		run_release(&apart);
 	}
@@ -526,10 +574,13 @@ static void test_concat(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_against_ref),       cmocka_unit_test(test_in_place),
-		cmocka_unit_test(test_numeric_gradients), cmocka_unit_test(test_fused_relu),
-		cmocka_unit_test(test_dropout),           cmocka_unit_test(test_concat)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_ref),
+					   cmocka_unit_test(test_in_place),
+					   cmocka_unit_test(test_residual_in_place),
+					   cmocka_unit_test(test_numeric_gradients),
+					   cmocka_unit_test(test_fused_relu),
+					   cmocka_unit_test(test_dropout),
+					   cmocka_unit_test(test_concat)};
 
 	conform_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);
