@@ -57,8 +57,11 @@ int image_load(uint8_t *out, int height, int width, int channels, const void *da
 	       struct err *err)
 {
 	struct image image = {0}, sized = {0};
-	int r = image_decode(&image, data, len, channels, err);
+	int r;
 
+	if (image_is_jpeg(data, len))
+		return image_load_jpeg(out, height, width, channels, data, len, err);
+	r = image_decode(&image, data, len, channels, err);
 	if (r == 0 && (image.height != height || image.width != width)) {
 		r = image_resize(&sized, &image, height, width);
 		if (r < 0)

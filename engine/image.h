@@ -19,11 +19,13 @@ struct image {
  * Decodes and converts to `channels` (0: as stored, alpha dropped over black, palette to RGB, 16 bit to 8).
  */
 int image_decode(struct image *ret, const void *data, size_t len, int channels, struct err *err);
-/* Resizes to (height, width): area average when shrinking, bilinear when enlarging, half-pixel centres. */
+/* Resizes to (height, width): bilinear, when shrinking with antialiasing (a triangle of twice an output pixel's
+ * width, as Pillow's BILINEAR), half-pixel centres. */
 int image_resize(struct image *ret, const struct image *from, int height, int width);
 void image_release(struct image *image);
 
-/* One decoded, converted and resized image into out (H, W, C). What a worker does for every instance. */
+/* One decoded, converted and resized image into out (H, W, C). What a worker does for every instance. A JPEG
+ * that is resized differs a little from image_decode and image_resize (see image_jpeg.c). */
 int image_load(uint8_t *out, int height, int width, int channels, const void *data, size_t len,
 	       struct err *err);
 

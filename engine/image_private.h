@@ -18,6 +18,25 @@ bool image_is_png(const uint8_t *data, size_t len);
 int image_decode_png(struct image *ret, const uint8_t *data, size_t len, int channels, struct err *err);
 bool image_is_jpeg(const uint8_t *data, size_t len);
 int image_decode_jpeg(struct image *ret, const uint8_t *data, size_t len, int channels, struct err *err);
+/* As image_load. */
+int image_load_jpeg(uint8_t *out, int height, int width, int channels, const uint8_t *data, size_t len,
+		    struct err *err);
+
+/*
+ * Resizing row by row. A plane is (height, width, channels) at `stride` bytes a row, of which extent_y and
+ * extent_x pixels are the picture (a subsampled plane may reach beyond it by a part of a pixel).
+ */
+struct resizer_plane {
+	const uint8_t *pixels;
+	size_t stride;
+	int height, width, channels;
+	double extent_y, extent_x;
+};
+struct resizer;
+int resizer_new(struct resizer **ret, const struct resizer_plane *from, int height, int width); /* -ENOMEM */
+/* Row y of the result, (channels, width) in 1/64: 0 … 255·64. */
+void resizer_row(struct resizer *r, int y, int16_t *out);
+void resizer_free(struct resizer *r);
 
 /* ITU-R BT.601 luma, as libjpeg has it. */
 static inline uint8_t image_luma(int r, int g, int b)

@@ -7,6 +7,7 @@
 #define ENGINE_ONEDNN_ONEDNN_H
 
 #include "engine/backend.h"
+#include "engine/base/vectorised.h"
 
 #include <dnnl.h>
 
@@ -29,19 +30,6 @@ int onednn_error(dnnl_status_t status, const char *call);
 /* The process's CPU engine and stream, made at first use; NULL when oneDNN could not make them. */
 dnnl_engine_t onednn_engine(void);
 dnnl_stream_t onednn_stream(void);
-
-/*
- * For loops of our own: one body compiled for three instruction sets and chosen at load time by what the CPU
- * can do (levels, not models: a virtual machine's CPU model may be one that no compiler knows). The bodies
- * hold no OpenMP region: those would not inherit the target. Sanitizers are not ready yet when the choice is
- * made.
- */
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && \
-	!defined(__clang__)
-#define VECTORISED __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define VECTORISED
-#endif
 
 int plain_create(struct kernel **ret, const struct op_desc *desc, struct kernel *sibling, struct err *err);
 

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <spng.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <turbojpeg.h>
@@ -172,7 +173,7 @@ static void png_hostile(void **state)
 	image_release(&im);
 }
 
-static struct buf jpeg_of(const struct image *im, int flags)
+static struct buf jpeg_sampled(const struct image *im, int flags, int subsampling)
 {
 	tjhandle tj = tjInitCompress();
 	unsigned char *data = NULL;
@@ -183,12 +184,71 @@ static struct buf jpeg_of(const struct image *im, int flags)
 				     im->channels == 1   ? TJPF_GRAY
 				     : im->channels == 3 ? TJPF_RGB
 							 : TJPF_CMYK,
-				     &data, &n, im->channels == 1 ? TJSAMP_GRAY : TJSAMP_444, 95, flags),
+				     &data, &n, im->channels == 1 ? TJSAMP_GRAY : subsampling, 95, flags),
 			 0);
 	buf_add(&b, data, n);
 	tjFree(data);
 	tjDestroy(tj);
 	return b;
+}
+
+static struct buf jpeg_of(const struct image *im, int flags)
+{
+	return jpeg_sampled(im, flags, TJSAMP_444);
+}
+
+/* Smooth, so that what differs between two ways of resizing is the ways, not the details. */
+static struct image smooth_picture(int height, int width)
+{
+	struct image im = {height, width, 3, malloc((size_t)height * (size_t)width * 3)};
+
+	for (int y = 0; y < height; y++)
+		for (int x = 0; x < width; x++) {
+			uint8_t *p = im.pixels + ((size_t)y * (size_t)width + (size_t)x) * 3;
+
+			p[0] = (uint8_t)(60 + 130.0 * x / width);
+			p[1] = (uint8_t)(60 + 130.0 * y / height);
+			p[2] = (uint8_t)(128 + 60 * sin(4.0 * x / width) * cos(3.0 * y / height));
+		}
+	return im;
+}
+
+/* What is loaded at another size is resized before it is RGB, from colours of any size, shrunk by the decoder
+ * or not: as decoding and resizing would have it. */
+static void jpeg_load_resized(void **state)
+{
+	static const struct {
+		int height, width, to_height, to_width;
+	} sizes[] = {{37, 61, 24, 24},   {61, 37, 40, 50},   {16, 16, 15, 17},
+		     {301, 403, 30, 32}, {640, 333, 19, 20}, {480, 640, 23, 1}};
+	static const int samplings[] = {TJSAMP_444, TJSAMP_422, TJSAMP_420, TJSAMP_440, TJSAMP_411};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		for (size_t k = 0; k < sizeof(samplings) / sizeof(samplings[0]); k++) {
+			int h = sizes[i].to_height, w = sizes[i].to_width, most = 0, sum = 0;
+			struct image im = smooth_picture(sizes[i].height, sizes[i].width), back, sized;
+			struct buf b = jpeg_sampled(&im, 0, samplings[k]);
+			uint8_t *out = malloc((size_t)h * (size_t)w * 3);
+
+			assert_int_equal(image_decode(&back, b.data, b.len, 3, NULL), 0);
+			assert_int_equal(image_resize(&sized, &back, h, w), 0);
+			assert_int_equal(image_load(out, h, w, 3, b.data, b.len, NULL), 0);
+			for (int j = 0; j < h * w * 3; j++) {
+				int off = abs(out[j] - sized.pixels[j]);
+
+				sum += off;
+				most = off > most ? off : most;
+			}
+			/* the decoder repeats the colours of 4:1:1, four times, and interpolates the others */
+			assert_in_range(most, 0, samplings[k] == TJSAMP_411 ? 24 : 4);
+			assert_in_range(sum, 0, h * w * 3 * (samplings[k] == TJSAMP_411 ? 3 : 1));
+			free(out);
+			image_release(&im);
+			image_release(&back);
+			image_release(&sized);
+			buf_release(&b);
+		}
 }
 
 static void jpeg_round_trip(void **state)
@@ -218,6 +278,7 @@ static void jpeg_hostile(void **state)
 	struct image im = picture(24, 24, 3), cmyk = picture(8, 8, 4), back = {0};
 	struct buf b = jpeg_of(&im, 0), c = jpeg_of(&cmyk, 0);
 	struct err err = ERR_INIT;
+	uint8_t load[2 * 3 * 3];
 
 	(void)state;
 	for (size_t n = 0; n < b.len - 2; n++) { /* the last two bytes are the end marker */
@@ -244,6 +305,7 @@ static void jpeg_hostile(void **state)
 		copy[(size_t)noise() * b.len / 256] = noise();
 		if (image_decode(&back, copy, b.len, 0, NULL) == 0)
 			image_release(&back);
+		image_load(load, 2, 3, 3, copy, b.len, NULL);
 		free(copy);
 	}
 	assert_int_equal(image_decode(&back, c.data, c.len, 0, &err), -EBADMSG);
@@ -270,11 +332,14 @@ static void resize(void **state)
 	struct buf b = BUF_INIT;
 
 	(void)state;
-	assert_int_equal(image_resize(&out, &im, 2, 2), 0); /* means of the quarters */
-	assert_memory_equal(out.pixels, ((uint8_t[]){25, 45, 105, 125}), 4);
+	assert_int_equal(image_resize(&out, &im, 2, 2), 0); /* weights 3 3 1 of 7: 35.7 51.4 98.6 114.3 */
+	assert_memory_equal(out.pixels, ((uint8_t[]){36, 51, 99, 114}), 4);
 	image_release(&out);
-	assert_int_equal(image_resize(&out, &im, 1, 3), 0); /* 4 columns over 3: (1 + 1/3) each */
-	assert_memory_equal(out.pixels, ((uint8_t[]){63, 75, 88}), 3);
+	assert_int_equal(image_resize(&out, &im, 1, 3), 0);
+	assert_memory_equal(out.pixels, ((uint8_t[]){63, 75, 87}), 3);
+	image_release(&out);
+	assert_int_equal(image_resize(&out, &im, 3, 2), 0);
+	assert_memory_equal(out.pixels, ((uint8_t[]){19, 35, 67, 83, 115, 131}), 6);
 	image_release(&out);
 	assert_int_equal(image_resize(&out, &im, 4, 8), 0); /* centres at -0.25, 0.25, 0.75 … */
 	assert_memory_equal(out.pixels, ((uint8_t[]){0, 3, 8, 13, 18, 23, 28, 30}), 8);
@@ -284,7 +349,7 @@ static void resize(void **state)
 	image_release(&out);
 	assert_int_equal(image_encode_png(&b, &im, NULL, 0), 0);
 	assert_int_equal(image_load(load, 2, 2, 1, b.data, b.len, NULL), 0);
-	assert_memory_equal(load, ((uint8_t[]){25, 45, 105, 125}), 4);
+	assert_memory_equal(load, ((uint8_t[]){36, 51, 99, 114}), 4);
 	buf_release(&b);
 	/* A constant stays constant at every ratio, colour too. */
 	for (int h = 1; h < 40; h += 3) {
@@ -346,10 +411,10 @@ static void texts_and_overlay(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(png_round_trip),    cmocka_unit_test(png_kinds),
-		cmocka_unit_test(png_hostile),       cmocka_unit_test(jpeg_round_trip),
-		cmocka_unit_test(jpeg_hostile),      cmocka_unit_test(resize),
-		cmocka_unit_test(texts_and_overlay),
+		cmocka_unit_test(png_round_trip),  cmocka_unit_test(png_kinds),
+		cmocka_unit_test(png_hostile),     cmocka_unit_test(jpeg_load_resized),
+		cmocka_unit_test(jpeg_round_trip), cmocka_unit_test(jpeg_hostile),
+		cmocka_unit_test(resize),          cmocka_unit_test(texts_and_overlay),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
