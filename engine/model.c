@@ -19,7 +19,7 @@
 #define MAX_SIDE    4096
 #define MAX_CLASSES 65536
 
-static int check_info(const struct model_info *info, struct err *err)
+int model_check_info(const struct model_info *info, struct err *err)
 {
 	if ((info->channels != 1 && info->channels != 3) || info->height < 1 || info->height > MAX_SIDE ||
 	    info->width < 1 || info->width > MAX_SIDE)
@@ -39,10 +39,10 @@ static int check_info(const struct model_info *info, struct err *err)
 	return 0;
 }
 
-static int model_build(struct model **ret, const cJSON *net, const struct model_info *info, struct err *err)
+int model_build(struct model **ret, const cJSON *net, const struct model_info *info, struct err *err)
 {
 	struct model *model;
-	int r = check_info(info, err);
+	int r = model_check_info(info, err);
 
 	if (r < 0)
 		return r;
@@ -87,6 +87,7 @@ void model_free(struct model *model)
 	if (!model)
 		return;
 	net_free(model->net);
+	onnx_free(model->graph);
 	cJSON_free(model->net_json);
 	for (int i = 0; model->labels && i < model->info.classes; i++)
 		free(model->labels[i]);
@@ -118,7 +119,7 @@ static float accuracy_of(const cJSON *slice, const char *key)
 }
 
 /* model.json's figures. */
-static int read_info(const cJSON *root, struct model_info *info, float *test_accuracy, struct err *err)
+int model_read_info(const cJSON *root, struct model_info *info, float *test_accuracy, struct err *err)
 {
 	const cJSON *input = cJSON_GetObjectItemCaseSensitive(root, "input"),
 		    *slices = cJSON_GetObjectItemCaseSensitive(root, "slices"), *slice;
@@ -146,7 +147,7 @@ static int read_info(const cJSON *root, struct model_info *info, float *test_acc
 }
 
 /* Of what no network can have: values that are no numbers, and variances below 0. */
-static bool bad_value(const struct param *p, size_t j)
+bool model_bad_value(const struct param *p, size_t j)
 {
 	return !isfinite(p->value[j]) || (p->statistic && p->constant > 0 && p->value[j] < 0);
 }
@@ -165,18 +166,19 @@ static int read_weights(struct model *model, const void *weights, size_t len, st
 	for (int i = 0; i < params->n && r == 0; i++) {
 		struct param *p = &params->list[i];
 		const struct safetensors_tensor *t = safetensors_find(st, p->name);
-		bool same = t && t->rank == p->rank && t->bytes == p->size * sizeof(float);
+		bool same = t && t->type == SAFETENSORS_F32 && t->rank == p->rank &&
+			    t->bytes == p->size * sizeof(float);
 
 		for (int d = 0; same && d < p->rank; d++)
 			same = t->dims[d] == p->dims[d];
 		if (!same) {
 			r = err_set(err, ERR_BAD_MODEL, "tensor %s %s", p->name,
-				    t ? "has another shape" : "is missing");
+				    t ? "has another shape or type" : "is missing");
 			break;
 		}
 		memcpy(p->value, t->data, t->bytes);
 		for (size_t j = 0; j < p->size; j++)
-			if (bad_value(p, j)) {
+			if (model_bad_value(p, j)) {
 				r = err_set(err, ERR_BAD_MODEL, "tensor %s holds a value that can't be: %g",
 					    p->name, (double)p->value[j]);
 				break;
@@ -214,8 +216,12 @@ int model_load(struct model **ret, const char *json, size_t json_len, const void
 		r = err_set(err, ERR_BAD_MODEL, "model.json is not a JSON object");
 		goto out;
 	}
+	if (model_is_onnx(root)) {
+		r = model_load_onnx(ret, root, weights, weights_len, err);
+		goto out;
+	}
 	from_format_1(root);
-	r = read_info(root, &info, test_accuracy, &why);
+	r = model_read_info(root, &info, test_accuracy, &why);
 	if (r == 0)
 		r = model_build(&model, cJSON_GetObjectItemCaseSensitive(root, "net"), &info, &why);
 	if (r < 0 && r != -ENOMEM) {
@@ -280,12 +286,12 @@ const char *model_label(const struct model *model, int class)
 
 int64_t model_params(const struct model *model, float rate)
 {
-	return net_params(model->net, rate);
+	return model->net ? net_params(model->net, rate) : model->graph_params;
 }
 
 int64_t model_flops(const struct model *model, float rate)
 {
-	return net_flops(model->net, rate);
+	return model->net ? net_flops(model->net, rate) : 0;
 }
 
 static int write_json(const struct model *model, struct buf *ret)
@@ -340,17 +346,19 @@ static int write_weights(const struct model *model, struct buf *ret, struct err 
 	return r;
 }
 
-int model_save(const struct model *model, struct buf *ret_json, struct buf *ret_weights,
-	       struct buf *ret_labels, struct buf *ret_slices, struct err *err)
+void model_write_labels(const struct model *model, struct buf *ret)
+{
+	for (int i = 0; i < model->info.classes; i++)
+		buf_addf(ret, "%s\n", model_label(model, i));
+}
+
+void model_write_slices(const struct model *model, struct buf *ret_slices)
 {
 	const struct model_info *info = &model->info;
 	bool tested = false;
-	int r;
 
 	for (int i = 0; i < info->n_rates; i++)
 		tested |= model->test_accuracy[i] > 0;
-	for (int i = 0; i < info->classes; i++)
-		buf_addf(ret_labels, "%s\n", model_label(model, i));
 	buf_addf(ret_slices, "slice,precision,accuracy,params,flops%s\n", tested ? ",test_accuracy" : "");
 	for (int i = 0; i < info->n_rates; i++) {
 		buf_addf(ret_slices, "%g,f32,%.2f,%lld,%lld", info->rates[i], 100.0 * info->accuracy[i],
@@ -360,6 +368,15 @@ int model_save(const struct model *model, struct buf *ret_json, struct buf *ret_
 			buf_addf(ret_slices, ",%.2f", 100.0 * model->test_accuracy[i]);
 		buf_adds(ret_slices, "\n");
 	}
+}
+
+int model_save(const struct model *model, struct buf *ret_json, struct buf *ret_weights,
+	       struct buf *ret_labels, struct buf *ret_slices, struct err *err)
+{
+	int r;
+
+	model_write_labels(model, ret_labels);
+	model_write_slices(model, ret_slices);
 	if ((r = write_json(model, ret_json)) < 0 || (r = write_weights(model, ret_weights, err)) < 0 ||
 	    (r = buf_status(ret_labels)) < 0 || (r = buf_status(ret_slices)) < 0)
 		err_set(err, ERR_NO_MEMORY, "writing a model");

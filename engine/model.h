@@ -26,6 +26,10 @@ struct session;
 
 #define MODEL_MAX_RATES 8
 
+/* The file beside model.json that model_load takes as weights: one of them is there. */
+#define MODEL_WEIGHTS "weights.safetensors"
+#define MODEL_ONNX    "model.onnx"
+
 /* What model.json says. */
 struct model_info {
 	int channels, height, width, classes;
@@ -49,6 +53,8 @@ int model_load(struct model **ret, const char *json, size_t json_len, const void
 void model_free(struct model *model);
 
 const struct model_info *model_info(const struct model *model);
+/* Whether sessions of it can have gradcam: a graph that the ONNX interpreter runs has no gradients. */
+bool model_explains(const struct model *model);
 void model_set_accuracy(struct model *model, int rate_index, float accuracy);
 void model_set_test_accuracy(struct model *model, int rate_index, float accuracy); /* on the test split */
 int model_set_label(struct model *model, int class, const char *label);            /* copied */

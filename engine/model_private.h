@@ -7,14 +7,40 @@
 
 #include "engine/model.h"
 #include "engine/net.h"
+#include "engine/onnx/to_net.h"
+
+#include <cJSON.h>
 
 struct model {
 	struct model_info info;
-	struct net *net;
+	struct net *net;          /* NULL: the interpreter runs `graph` */
+	struct onnx_model *graph; /* else NULL */
+	struct onnx_image image;  /* of the graph */
+	int64_t graph_params;
 	float test_accuracy[MODEL_MAX_RATES]; /* as info.accuracy, on the test split */
 	char *net_json;                       /* the "net" object as text; owned */
 	char **labels;                        /* (info.classes), entries may be NULL; owned */
 };
+
+int model_check_info(const struct model_info *info, struct err *err);
+/* model.json's figures; rates and accuracies are added to what is there. */
+int model_read_info(const cJSON *root, struct model_info *info, float *test_accuracy, struct err *err);
+
+/* A model with all parameters 0; net: its "net" object. */
+int model_build(struct model **ret, const cJSON *net, const struct model_info *info, struct err *err);
+/* Element j is what no network can have. */
+bool model_bad_value(const struct param *p, size_t j);
+/* labels.txt, slices.csv */
+void model_write_labels(const struct model *model, struct buf *ret);
+void model_write_slices(const struct model *model, struct buf *ret_slices);
+
+/* model_onnx.c: a version that was imported from ONNX; its weights are that file. */
+#define MODEL_ONNX_FORMAT "inferfs-onnx-1"
+bool model_is_onnx(const cJSON *root);
+/* graph and net (NULL: it is interpreted) become the model's, on failure too. */
+int model_new_onnx(struct model **ret, const struct model_info *info, struct onnx_model *graph,
+		   const struct onnx_image *image, struct net *net, struct err *err);
+int model_load_onnx(struct model **ret, const cJSON *root, const void *onnx, size_t len, struct err *err);
 
 /*
  * Takes the values over of what has the same name and shape; a BatchNorm's set for a rate that `from` has not

@@ -29,11 +29,17 @@ static const struct param *full_set(struct params *from, const struct param *to)
 
 int model_take(struct model *to, const struct model *from, struct buf *ret_note, struct err *err)
 {
-	const struct node *head = &to->net->nodes[to->net->output];
-	struct params *params = &to->net->params;
+	const struct node *head;
+	struct params *params;
 	int taken = 0, others = 0, new_head = 0;
 	struct buf names = BUF_INIT;
 	int r;
+
+	if (!to->net || !from->net)
+		return err_set(err, ERR_BAD_MODEL,
+			       "an ONNX model that isn't compiled has no weights to begin with");
+	head = &to->net->nodes[to->net->output];
+	params = &to->net->params;
 
 	for (int i = 0; i < params->n; i++) {
 		struct param *p = &params->list[i];

@@ -1,5 +1,7 @@
 #include "engine/safetensors.h"
 
+#include "engine/onnx/half.h"
+
 #include <cJSON.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -77,6 +79,19 @@ static bool whole(const cJSON *item, uint64_t max, uint64_t *ret)
 	return true;
 }
 
+static const struct {
+	const char *name;
+	enum safetensors_type type;
+	uint64_t size;
+} dtypes[] = {
+	{"F32", SAFETENSORS_F32, 4},    {"F16", SAFETENSORS_F16, 2},   {"BF16", SAFETENSORS_BF16, 2},
+	{"F64", SAFETENSORS_OTHER, 8},  {"I64", SAFETENSORS_OTHER, 8}, {"U64", SAFETENSORS_OTHER, 8},
+	{"I32", SAFETENSORS_OTHER, 4},  {"U32", SAFETENSORS_OTHER, 4}, {"I16", SAFETENSORS_OTHER, 2},
+	{"U16", SAFETENSORS_OTHER, 2},  {"I8", SAFETENSORS_OTHER, 1},  {"U8", SAFETENSORS_OTHER, 1},
+	{"BOOL", SAFETENSORS_OTHER, 1},
+};
+enum { N_DTYPES = sizeof(dtypes) / sizeof(dtypes[0]) };
+
 /* One entry of the header. begin gives its range's start. A sentence when it is wrong. */
 static const char *read_tensor(const cJSON *item, const uint8_t *data, uint64_t data_len,
 			       struct safetensors_tensor *t)
@@ -84,10 +99,15 @@ static const char *read_tensor(const cJSON *item, const uint8_t *data, uint64_t 
 	const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(item, "dtype"),
 		    *shape = cJSON_GetObjectItemCaseSensitive(item, "shape"),
 		    *range = cJSON_GetObjectItemCaseSensitive(item, "data_offsets"), *dim;
-	uint64_t begin, end, size = sizeof(float), d;
+	uint64_t begin, end, size, d;
+	int type = 0;
 
-	if (!cJSON_IsString(dtype) || strcmp(dtype->valuestring, "F32") != 0)
-		return "its dtype is not F32";
+	while (cJSON_IsString(dtype) && type < N_DTYPES && strcmp(dtype->valuestring, dtypes[type].name) != 0)
+		type++;
+	if (!cJSON_IsString(dtype) || type == N_DTYPES)
+		return "its dtype is not known";
+	t->type = dtypes[type].type;
+	size = dtypes[type].size;
 	if (!cJSON_IsArray(shape) || !cJSON_IsArray(range) || cJSON_GetArraySize(range) != 2)
 		return "its shape or data_offsets are missing";
 	cJSON_ArrayForEach(dim, shape)
@@ -220,6 +240,27 @@ const struct safetensors_tensor *safetensors_find(const struct safetensors *st, 
 	const struct safetensors_tensor key = {.name = name};
 
 	return bsearch(&key, st->tensors, st->n, sizeof(*st->tensors), by_name);
+}
+
+int safetensors_floats(const struct safetensors_tensor *t, float *ret)
+{
+	const uint8_t *from = t->data;
+	uint16_t half;
+
+	switch (t->type) {
+	case SAFETENSORS_F32:
+		memcpy(ret, from, t->bytes);
+		return 0;
+	case SAFETENSORS_F16:
+	case SAFETENSORS_BF16:
+		for (size_t i = 0; i < t->bytes / sizeof(half); i++) {
+			memcpy(&half, from + i * sizeof(half), sizeof(half));
+			ret[i] = t->type == SAFETENSORS_F16 ? half_to_float(half) : bfloat_to_float(half);
+		}
+		return 0;
+	default:
+		return -EINVAL;
+	}
 }
 
 const char *safetensors_metadata(const struct safetensors *st, const char *key)

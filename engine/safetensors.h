@@ -1,6 +1,6 @@
 /*
  * Weights in files that other tools read (the safetensors format: 8 bytes little-endian header length, a JSON
- * header that gives each tensor its dtype, shape and byte range, then the bytes). F32 only. Reading trusts
+ * header that gives each tensor its dtype, shape and byte range, then the bytes). F32 is written. Reading trusts
  * nothing: sizes, shapes, ranges, holes and overlaps are checked, and nothing is copied.
  *
  *	safetensors_open(&st, bytes, len, &err);		// bytes stay borrowed until close
@@ -17,12 +17,15 @@
 
 #define SAFETENSORS_MAX_RANK 8
 
+enum safetensors_type { SAFETENSORS_F32, SAFETENSORS_F16, SAFETENSORS_BF16, SAFETENSORS_OTHER };
+
 struct safetensors_tensor {
 	const char *name;
 	int rank;
 	int64_t dims[SAFETENSORS_MAX_RANK];
-	const void *data; /* little-endian floats; not aligned when the file is another program's */
+	const void *data; /* little-endian; not aligned when the file is another program's */
 	size_t bytes;
+	enum safetensors_type type;
 };
 
 /* metadata: keys and values by turns, n_metadata pairs; goes into "__metadata__". Tensors lie in the order
@@ -37,7 +40,9 @@ void safetensors_close(struct safetensors *st);
 size_t safetensors_count(const struct safetensors *st);
 const struct safetensors_tensor *safetensors_at(const struct safetensors *st, size_t i);
 const struct safetensors_tensor *safetensors_find(const struct safetensors *st,
-						  const char *name);             /* or NULL */
+						  const char *name); /* or NULL */
+/* All elements as floats; -EINVAL: of another type. */
+int safetensors_floats(const struct safetensors_tensor *t, float *ret);
 const char *safetensors_metadata(const struct safetensors *st, const char *key); /* or NULL */
 
 #endif

@@ -15,6 +15,7 @@
 
 #include "engine/compile.h"
 #include "engine/model_private.h"
+#include "engine/session_graph.h"
 #include "engine/workspace.h"
 
 #include <errno.h>
@@ -29,6 +30,7 @@ struct variant {
 };
 
 struct session {
+	struct graph_session *graph; /* NULL: what follows counts; else only this, threads and options do */
 	struct net *net;
 	const struct backend *backend;
 	struct session_options options;
@@ -186,12 +188,37 @@ out:
 	return r < 0 ? r : 0;
 }
 
+/* One without a network. */
+static int session_new_graph(struct session **ret, const struct model *model,
+			     const struct session_options *options, struct err *err)
+{
+	struct session *s;
+	int r;
+
+	if (options->training || options->gradcam)
+		return err_set(err, ERR_NO_GRADCAM, "the ONNX interpreter runs it, which has no gradients");
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return err_set(err, ERR_NO_MEMORY, "a session");
+	s->options = *options;
+	s->threads = options->threads > 0 ? options->threads : omp_get_num_procs();
+	r = graph_session_new(&s->graph, model, err);
+	if (r < 0)
+		free(s);
+	else
+		*ret = s;
+	return r;
+}
+
 int session_new(struct session **ret, struct model *model, const struct backend *backend,
 		const struct session_options *options, struct err *err)
 {
 	const struct model_info *info = &model->info;
-	const struct node *output = &model->net->nodes[model->net->output];
+	const struct node *output;
 
+	if (!model->net)
+		return session_new_graph(ret, model, options, err);
+	output = &model->net->nodes[model->net->output];
 	if (output->channels != info->classes || model->net->nodes[0].channels != info->channels ||
 	    info->channels > (int)(sizeof(info->mean) / sizeof(info->mean[0])))
 		return err_set(err, ERR_BAD_MODEL,
@@ -207,6 +234,7 @@ void session_free(struct session *s)
 	for (int i = 0; i < s->n_variants; i++)
 		variant_release(&s->variants[i], s->compiled.n_steps);
 	free(s->variants);
+	graph_session_free(s->graph);
 	compiled_release(&s->compiled);
 	free(s->mean);
 	free(s);
@@ -299,10 +327,18 @@ static int begin_forward(struct session *s, int n, float **ret_x)
 
 int session_forward(struct session *s, const uint8_t *pixels, int n, float *logits)
 {
-	const struct extent *e = &s->compiled.values[0].extent;
+	const struct extent *e;
 	float *x;
-	int variant = begin_forward(s, n, &x);
+	int variant;
 
+	if (s->graph) {
+		omp_set_num_threads(s->threads);
+		return n < 1 || n > s->options.batch
+			       ? -EINVAL
+			       : graph_session_forward(s->graph, pixels, n, logits, NULL);
+	}
+	e = &s->compiled.values[0].extent;
+	variant = begin_forward(s, n, &x);
 	if (variant < 0)
 		return variant;
 	pixels_normalise(pixels, n, e->h, e->w, e->c, s->mean, s->std, x);
@@ -312,8 +348,11 @@ int session_forward(struct session *s, const uint8_t *pixels, int n, float *logi
 int session_forward_float(struct session *s, const float *input, int n, float *logits)
 {
 	float *x;
-	int variant = begin_forward(s, n, &x);
+	int variant;
 
+	if (s->graph)
+		return -EINVAL;
+	variant = begin_forward(s, n, &x);
 	if (variant < 0)
 		return variant;
 	memcpy(x, input, (size_t)n * row_size(s, 0) * sizeof(float));

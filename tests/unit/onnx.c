@@ -10,58 +10,11 @@
 
 #include "engine/base/buf.h"
 #include "engine/onnx/model.h"
+#include "tests/support/onnx_wire.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Numbers of fields in onnx.proto */
-enum { MODEL_IR = 1, MODEL_GRAPH = 7, MODEL_OPSET = 8, OPSET_VERSION = 2 };
-enum { GRAPH_NODE = 1, GRAPH_INITIALIZER = 5, GRAPH_INPUT = 11, GRAPH_OUTPUT = 12 };
-enum { NODE_IN = 1, NODE_OUT = 2, NODE_NAME = 3, NODE_OP = 4, NODE_ATTR = 5, NODE_DOMAIN = 7 };
-enum { ATTR_NAME = 1, ATTR_I = 3, ATTR_GRAPH = 6, ATTR_TYPE = 20 };
-enum { TENSOR_DIMS = 1, TENSOR_TYPE = 2, TENSOR_FLOATS = 4, TENSOR_NAME = 8, TENSOR_RAW = 9 };
-enum { TENSOR_EXTERNAL = 13, TENSOR_LOCATION = 14 };
-
-static void put_varint(struct buf *b, uint64_t v)
-{
-	for (; v > 127; v >>= 7)
-		buf_add(b, &(uint8_t){(uint8_t)(v | 128)}, 1);
-	buf_add(b, &(uint8_t){(uint8_t)v}, 1);
-}
-
-static void put_int(struct buf *b, unsigned field, uint64_t v)
-{
-	put_varint(b, field << 3);
-	put_varint(b, v);
-}
-
-static void put_bytes(struct buf *b, unsigned field, const void *data, size_t len)
-{
-	put_varint(b, field << 3 | 2);
-	put_varint(b, len);
-	buf_add(b, data, len);
-}
-
-static void put_string(struct buf *b, unsigned field, const char *s)
-{
-	put_bytes(b, field, s, strlen(s));
-}
-
-/* Puts the message, and empties it. */
-static void put_message(struct buf *b, unsigned field, struct buf *message)
-{
-	put_bytes(b, field, message->data ? message->data : "", message->len);
-	buf_release(message);
-}
-
-static void put_value(struct buf *graph, unsigned field, const char *name)
-{
-	struct buf v = BUF_INIT;
-
-	put_string(&v, 1, name);
-	put_message(graph, field, &v);
-}
 
 /* inputs and outputs: one letter each; '-': left out */
 static void put_node(struct buf *graph, const char *op, const char *name, const char *in, const char *out)
