@@ -1,5 +1,8 @@
 #include "engine/backend.h"
 
+#include "engine/widened.h"
+
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,22 +27,29 @@ int kernel_create(struct kernel **ret, const struct backend *backend, const stru
 		  struct kernel *sibling, struct err *err)
 {
 	const struct op_impl *impl = backend->ops[desc->op];
+	bool plain = !desc->x_type && !desc->x2_type && !desc->y_type;
 	struct kernel *k;
-	int r;
+	int r = -EOPNOTSUPP;
 
-	if (!impl || (desc->training && !impl->backward))
+	if (!impl || (desc->training && (!impl->backward || !plain)))
 		return err_set(err, ERR_UNSUPPORTED_OP, "%s %s%s", backend->name, op_info(desc->op)->name,
 			       impl ? " (its gradient)" : "");
-	if ((desc->x_type || desc->x2_type || desc->y_type) && !impl->bf16)
-		return err_set(err, ERR_UNSUPPORTED_OP, "%s %s in bf16", backend->name,
-			       op_info(desc->op)->name);
-	r = impl->create(&k, desc, sibling, err);
+	if (plain || impl->bf16)
+		r = impl->create(&k, desc, widened_is(sibling) ? NULL : sibling, plain ? err : NULL);
+	if (r == -EOPNOTSUPP && !plain)
+		r = widened_create(&k, backend, desc, sibling, err);
 	if (r < 0)
 		return r;
-	k->impl = impl;
+	if (!k->impl)
+		k->impl = impl;
 	k->desc = *desc;
 	*ret = k;
 	return 0;
+}
+
+bool backend_gains(const struct backend *backend, enum precision precision)
+{
+	return precision == PRECISION_F32 || (backend->gains && backend->gains(precision));
 }
 
 void kernel_destroy(struct kernel *k)

@@ -43,8 +43,9 @@ struct op_desc {
 	uint64_t salt;    /* dropout: makes its choices others than those of another */
 	bool training;    /* backward will be called */
 	bool need_dx;     /* with a gradient of its input */
-	/* Of the values; any may differ from the others (an op that needs them alike refuses, see kernel_create). Of
-	 * gradients, parameters and what is saved: f32. With training all are f32. */
+	/* Of the values; any may differ from the others: an implementation refuses what it has no form for
+	 * (-EOPNOTSUPP), and it runs on f32 copies. Of gradients, parameters and what is saved: f32. With training
+	 * all are f32. */
 	enum precision x_type, x2_type, y_type;
 };
 
@@ -88,7 +89,8 @@ struct kernel {
 struct op_impl {
 	/* sibling: a kernel of the same step for another n, or NULL; packed weights may be shared with it.
 	 * -EOPNOTSUPP (UNSUPPORTED_OP) when this form of the op can't be run. It is asked for types other than
-	 * f32 only where `bf16` is set. */
+	 * f32 only where `bf16` is set, and may then refuse: the op runs on f32 copies. What it makes may name
+	 * another implementation (ret->impl). */
 	int (*create)(struct kernel **ret, const struct op_desc *desc, struct kernel *sibling,
 		      struct err *err);
 	void (*destroy)(struct kernel *k);                /* NULL: free() does */
@@ -102,16 +104,20 @@ struct op_impl {
 struct backend {
 	const char *name;
 	void (*add_to)(float *y, const float *x,
-		       size_t n);            /* y += x: where gradients of several consumers meet */
+		       size_t n); /* y += x: where gradients of several consumers meet */
+	/* Whether this CPU runs that precision faster than f32; NULL: none */
+	bool (*gains)(enum precision precision);
 	const struct op_impl *ops[OP_COUNT]; /* NULL: unsupported */
 };
 
 /* The table of backends: "ref", "onednn"; NULL when there is none of that name. */
 const struct backend *backend_find(const char *name);
 const struct backend *backend_at(size_t i); /* NULL beyond the last */
+/* Whether a session of that precision has anything for it here; of f32 always. Every precision runs anyway. */
+bool backend_gains(const struct backend *backend, enum precision precision);
 
 /* Wrappers that all callers use. kernel_create: -EOPNOTSUPP with the op's and the backend's name when the
- * slot is empty, or when the op has no form for values of these types. */
+ * slot is empty. */
 int kernel_create(struct kernel **ret, const struct backend *backend, const struct op_desc *desc,
 		  struct kernel *sibling, struct err *err);
 void kernel_destroy(struct kernel *k); /* NULL is fine */

@@ -26,7 +26,8 @@ static size_t value_bytes(const struct builder *b, int value)
 {
 	const struct extent *e = &b->c->values[value].extent;
 
-	return (size_t)b->options->batch * (size_t)e->c * (size_t)e->h * (size_t)e->w * sizeof(float);
+	return (size_t)b->options->batch * (size_t)e->c * (size_t)e->h * (size_t)e->w *
+	       precision_size(b->c->values[value].type);
 }
 
 static int add_buffer(struct compiled *c, size_t size, int first, int last)
@@ -291,6 +292,30 @@ static void mark_gradients(struct builder *b)
 	}
 }
 
+/* What Grad-CAM goes through, reads or begins with is f32, and so are the logits. */
+static void set_types(struct builder *b)
+{
+	struct compiled *c = b->c;
+
+	for (int i = 0; i < c->n_values; i++)
+		c->values[i].type = b->cam[i] ? PRECISION_F32 : b->options->precision;
+	c->values[c->output].type = PRECISION_F32;
+	for (int i = 0; i < c->n_steps; i++) {
+		if (!c->steps[i].desc.training)
+			continue;
+		c->values[c->steps[i].x].type = PRECISION_F32;
+		if (c->steps[i].x2 >= 0)
+			c->values[c->steps[i].x2].type = PRECISION_F32;
+	}
+	for (int i = 0; i < c->n_steps; i++) {
+		struct step *s = &c->steps[i];
+
+		s->desc.x_type = c->values[s->x].type;
+		s->desc.x2_type = s->x2 >= 0 ? c->values[s->x2].type : PRECISION_F32;
+		s->desc.y_type = c->values[s->y].type;
+	}
+}
+
 static void live_until(struct compiled *c, int buffer, int time)
 {
 	if (buffer >= 0 && c->buffers[buffer].last < time)
@@ -306,7 +331,8 @@ static bool takes_place_of_x2(const struct builder *b, int i)
 	const struct compiled *c = b->c;
 	const struct step *s = &c->steps[i];
 
-	if (s->desc.op != OP_conv2d || s->x2 < 0 || s->x2 == s->x || s->x2 == c->feature)
+	if (s->desc.op != OP_conv2d || s->x2 < 0 || s->x2 == s->x || s->x2 == c->feature ||
+	    s->desc.x2_type != s->desc.y_type)
 		return false;
 	for (int k = 0; k < c->n_steps; k++)
 		if ((c->steps[k].x == s->x2 || c->steps[k].x2 == s->x2) &&
@@ -471,6 +497,7 @@ int compile(struct compiled *ret, const struct net *net, const struct compile_op
 		goto out;
 	make_steps(&b);
 	mark_gradients(&b);
+	set_types(&b);
 	place_data(&b);
 	place_gradients(&b);
 	r = place_buffers(&c);

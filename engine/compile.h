@@ -16,6 +16,7 @@ struct buffer {
 
 struct value {
 	struct extent extent;
+	enum precision type;
 	bool need_grad;
 	int data, grad; /* buffers; grad -1: none */
 };
@@ -46,6 +47,8 @@ struct compile_options {
 	float rate;
 	int batch;
 	bool training, gradcam;
+	/* Of values but the logits and those that a gradient needs, which are f32. Not with training. */
+	enum precision precision;
 	const struct backend *backend; /* asked for the size of what an op saves */
 };
 

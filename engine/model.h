@@ -16,6 +16,7 @@
 
 #include "engine/base/buf.h"
 #include "engine/base/err.h"
+#include "engine/precision.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -70,11 +71,16 @@ int64_t model_flops(const struct model *model, float rate); /* 2 × multiply-add
 
 struct session_options {
 	float rate;
-	int batch;     /* the most instances of one call */
+	int batch; /* the most instances of one call */
+	/* bf16: activations are stored and weights packed so; with gradcam what it needs is f32. Not with training */
+	enum precision precision;
 	bool training; /* gradients are kept: session_backward works */
 	bool gradcam;  /* the last feature map and its gradient can be asked for */
 	int threads;   /* 0: all */
 };
+
+/* Whether a session of that precision is any faster here than one of f32; of f32 always. */
+bool model_gains(const struct model *model, const struct backend *backend, enum precision precision);
 
 int session_new(struct session **ret, struct model *model, const struct backend *backend,
 		const struct session_options *options, struct err *err);

@@ -54,4 +54,8 @@ static inline uint16_t f32_to_bf16(float f)
 	return (uint16_t)((nan ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/* n elements, which do not overlap. */
+void bf16_widen(const uint16_t *restrict from, float *restrict to, size_t n);
+void bf16_round(const float *restrict from, uint16_t *restrict to, size_t n);
+
 #endif

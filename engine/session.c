@@ -136,6 +136,7 @@ int session_new_net(struct session **ret, struct net *net, const float *mean, co
 				      .batch = options->batch,
 				      .training = options->training,
 				      .gradcam = options->gradcam,
+				      .precision = options->precision,
 				      .backend = backend};
 	struct session *s;
 	int r;
@@ -143,6 +144,8 @@ int session_new_net(struct session **ret, struct net *net, const float *mean, co
 	if (!net->output || options->batch < 1 || !(options->rate > 0 && options->rate <= 1))
 		return err_set(err, ERR_SPEC_VALUE, "a session of batch %d at rate %g", options->batch,
 			       (double)options->rate);
+	if (options->precision != PRECISION_F32 && options->training)
+		return err_set(err, ERR_SPEC_VALUE, "training in %s", precision_name(options->precision));
 	for (int i = 1; i < net->n_nodes; i++)
 		if (net->nodes[i].op == OP_batch_norm &&
 		    net_batch_norm_set(net, &net->nodes[i], options->rate) < 0)
@@ -197,6 +200,9 @@ static int session_new_graph(struct session **ret, const struct model *model,
 
 	if (options->training || options->gradcam)
 		return err_set(err, ERR_NO_GRADCAM, "the ONNX interpreter runs it, which has no gradients");
+	if (options->precision != PRECISION_F32)
+		return err_set(err, ERR_UNSUPPORTED_OP, "%s: the ONNX interpreter runs it, in f32",
+			       precision_name(options->precision));
 	s = calloc(1, sizeof(*s));
 	if (!s)
 		return err_set(err, ERR_NO_MEMORY, "a session");
@@ -225,6 +231,11 @@ int session_new(struct session **ret, struct model *model, const struct backend 
 			       "%d channels in and %d classes out do not match the network", info->channels,
 			       info->classes);
 	return session_new_net(ret, model->net, info->mean, info->std, backend, options, err);
+}
+
+bool model_gains(const struct model *model, const struct backend *backend, enum precision precision)
+{
+	return precision == PRECISION_F32 || (model->net && backend_gains(backend, precision));
 }
 
 void session_free(struct session *s)
@@ -307,9 +318,9 @@ static int run_forward(struct session *s, int n, int variant, float *logits)
 }
 
 /* The input's place, with the rows that only pad the variant cleared. */
-static int begin_forward(struct session *s, int n, float **ret_x)
+static int begin_forward(struct session *s, int n, char **ret_x)
 {
-	size_t row = row_size(s, 0);
+	size_t row = row_size(s, 0) * precision_size(s->compiled.values[0].type);
 	int variant;
 
 	if (n < 1 || n > s->options.batch)
@@ -318,17 +329,18 @@ static int begin_forward(struct session *s, int n, float **ret_x)
 	variant = variant_for(s, n);
 	if (variant < 0)
 		return variant;
-	*ret_x = data_of(s, 0);
+	*ret_x = (char *)data_of(s, 0);
 	if (!*ret_x)
 		return -EINVAL;
-	memset(*ret_x + (size_t)n * row, 0, (size_t)(s->variants[variant].n - n) * row * sizeof(float));
+	memset(*ret_x + (size_t)n * row, 0, (size_t)(s->variants[variant].n - n) * row);
 	return variant;
 }
 
 int session_forward(struct session *s, const uint8_t *pixels, int n, float *logits)
 {
+	const struct value *in;
 	const struct extent *e;
-	float *x;
+	char *x;
 	int variant;
 
 	if (s->graph) {
@@ -337,17 +349,19 @@ int session_forward(struct session *s, const uint8_t *pixels, int n, float *logi
 			       ? -EINVAL
 			       : graph_session_forward(s->graph, pixels, n, logits, NULL);
 	}
-	e = &s->compiled.values[0].extent;
+	in = &s->compiled.values[0];
+	e = &in->extent;
 	variant = begin_forward(s, n, &x);
 	if (variant < 0)
 		return variant;
-	pixels_normalise(pixels, n, e->h, e->w, e->c, s->mean, s->std, x);
+	pixels_normalise(pixels, n, e->h, e->w, e->c, s->mean, s->std, in->type, x);
 	return run_forward(s, n, variant, logits);
 }
 
 int session_forward_float(struct session *s, const float *input, int n, float *logits)
 {
-	float *x;
+	size_t size;
+	char *x;
 	int variant;
 
 	if (s->graph)
@@ -355,7 +369,11 @@ int session_forward_float(struct session *s, const float *input, int n, float *l
 	variant = begin_forward(s, n, &x);
 	if (variant < 0)
 		return variant;
-	memcpy(x, input, (size_t)n * row_size(s, 0) * sizeof(float));
+	size = (size_t)n * row_size(s, 0);
+	if (s->compiled.values[0].type == PRECISION_F32)
+		memcpy(x, input, size * sizeof(float));
+	else
+		bf16_round(input, (uint16_t *)(void *)x, size);
 	return run_forward(s, n, variant, logits);
 }
 
@@ -480,18 +498,4 @@ int session_gradcam(struct session *s, const int *labels, int n, float *heat)
 		scale_to_one(map, e->h * e->w);
 	}
 	return r;
-}
-
-void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int channels, const float *mean,
-		      const float *std, float *out)
-{
-	size_t count = (size_t)n * (size_t)height * (size_t)width;
-
-	for (int c = 0; c < channels; c++) {
-		float scale = 1 / (255 * std[c]), shift = -mean[c] / std[c];
-
-		for (size_t i = 0; i < count; i++)
-			out[i * (size_t)channels + (size_t)c] =
-				(float)pixels[i * (size_t)channels + (size_t)c] * scale + shift;
-	}
 }

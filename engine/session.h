@@ -34,9 +34,10 @@ int session_forward_float(struct session *s, const float *x, int n, float *logit
  * changes. Needs options.training and params_need_grad (session_new with training calls it). */
 int session_backward(struct session *s, const float *dlogits, int n);
 
-/* What session_forward does to pixels: out = (pixel/255 - mean) / std. pixels and out (n, H, W, C). */
+/* What session_forward does to pixels: out = (pixel/255 - mean) / std, in numbers of `type`. pixels and out (n, H,
+ * W, C). */
 void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int channels, const float *mean,
-		      const float *std, float *out);
+		      const float *std, enum precision type, void *out);
 
 struct session_stats {
 	size_t activations, scratch; /* bytes of the net's workspace that this session needs */

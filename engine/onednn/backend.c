@@ -7,6 +7,7 @@ extern const struct backend onednn_backend;
 const struct backend onednn_backend = {
 	.name = "onednn",
 	.add_to = onednn_add_to,
+	.gains = onednn_gains,
 	.ops =
 		{
 			[OP_conv2d] = &onednn_conv2d,

@@ -12,7 +12,7 @@
 
 #define MOMENTUM 0.1f
 
-enum { ROW_ARRAYS = 4 }; /* of one thread */
+enum { ROW_ARRAYS = 2 + ROWS_SPACE }; /* of one thread */
 
 struct norm {
 	struct kernel base;
@@ -52,17 +52,17 @@ static void instance_statistics(const struct norm *k, const struct op_io *io, in
 {
 	const struct op_desc *d = &k->base.desc;
 	size_t size = extent_size(&d->in), period = (size_t)k->period, c = (size_t)d->in.c;
-	const float *x = io->x + (size_t)n * size;
-	float *sum = rows, *mean = rows + period, *of_n = sums + (size_t)n * 2 * c;
+	struct plane x = plane_at(io->x, d->x_type, (size_t)n * size);
+	float *sum = rows, *mean = rows + period, *space = mean + period, *of_n = sums + (size_t)n * 2 * c;
 	double count = (double)d->in.h * d->in.w;
 
 	memset(sum, 0, period * sizeof(float));
-	rows_sum(x, sum, size, period);
+	rows_sum(x, sum, size, period, space);
 	for (int i = 0; i < d->in.c; i++)
 		of_n[i] = mean[i] = (float)(rows_fold(sum, k->period, d->in.c, i, 1) / count);
 	rows_repeat(mean, k->period, d->in.c);
 	memset(sum, 0, period * sizeof(float));
-	rows_square(x, mean, sum, size, period);
+	rows_square(x, mean, sum, size, period, space);
 	for (int i = 0; i < d->in.c; i++)
 		of_n[c + (size_t)i] = (float)rows_fold(sum, k->period, d->in.c, i, 1);
 }
@@ -119,9 +119,10 @@ static int forward(struct kernel *kernel, const struct op_io *io)
 	rows_repeat(b, k->period, d->in.c);
 #pragma omp parallel for schedule(static) num_threads(k->threads)
 	for (int n = 0; n < d->n; n++)
-		rows_apply(io->x + (size_t)n * size, io->x2 ? io->x2 + (size_t)n * size : NULL,
-			   io->y + (size_t)n * size, a, b, size, (size_t)k->period, d->relu ? 0 : -INFINITY,
-			   ceiling);
+		rows_apply(plane_at(io->x, d->x_type, (size_t)n * size),
+			   plane_at(io->x2, d->x2_type, (size_t)n * size),
+			   plane_at(io->y, d->y_type, (size_t)n * size), a, b, size, (size_t)k->period,
+			   d->relu ? 0 : -INFINITY, ceiling, thread_rows(k, io));
 	return 0;
 }
 
@@ -198,4 +199,4 @@ static int backward(struct kernel *kernel, const struct op_io *io)
 }
 
 const struct op_impl onednn_batch_norm = {
-	.create = create, .saved_size = saved_size, .forward = forward, .backward = backward};
+	.create = create, .saved_size = saved_size, .forward = forward, .backward = backward, .bf16 = true};

@@ -13,7 +13,7 @@ static int weight_format(dnnl_memory_desc_t *ret, const struct op_desc *d, bool 
 		DNNL_CHECK(dnnl_memory_desc_init_by_strides(ret, 5 - skip, dims + skip, dnnl_f32,
 							    strides + skip));
 	else
-		DNNL_CHECK(dnnl_memory_desc_init_by_tag(ret, 5 - skip, dims + skip, dnnl_f32,
+		DNNL_CHECK(dnnl_memory_desc_init_by_tag(ret, 5 - skip, dims + skip, onednn_type(d->x_type),
 							dnnl_format_tag_any));
 out:
 	return r;
@@ -41,8 +41,8 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 	bool has_bias = d->bias || d->norm; /* a norm that is folded in gives one */
 	int r = 0;
 
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, 4, x_dims, dnnl_f32, dnnl_nhwc));
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 4, y_dims, dnnl_f32, dnnl_nhwc));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, 4, x_dims, onednn_type(d->x_type), dnnl_nhwc));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 4, y_dims, onednn_type(d->y_type), dnnl_nhwc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_x));
 	if (weight_format(&weight, d, false) < 0 || weight_format(&descs.weight_view, d, true) < 0)
 		goto out;
@@ -73,6 +73,7 @@ out:
 }
 
 const struct op_impl onednn_conv2d = {.create = create,
+				      .bf16 = true,
 				      .destroy = weighted_destroy,
 				      .trim = weighted_trim,
 				      .forward = weighted_forward,

@@ -18,6 +18,47 @@ static void each_stretch(body_fn body, const float *a, const float *b, float *to
 		body(a + i, b + i, to + i, total - i < STRETCH ? total - i : STRETCH, k);
 }
 
+/* What a body reads or writes, in numbers of its type. */
+struct operand {
+	const void *at; /* NULL: it has no use */
+	enum precision type;
+};
+
+enum { PIECE = 1024 }; /* elements of the f32 copies of a bf16 operand: all of them stay in the first cache */
+
+static const float *widened(const struct operand *o, size_t i, size_t n, float *space)
+{
+	if (o->type == PRECISION_F32)
+		return o->at ? (const float *)o->at + i : NULL;
+	bf16_widen((const uint16_t *)o->at + i, space, n);
+	return space;
+}
+
+static void each_piece(body_fn body, const struct operand *a, const struct operand *b,
+		       const struct operand *to, size_t begin, size_t end, float k)
+{
+	float copy_a[PIECE], copy_b[PIECE], copy_to[PIECE];
+
+	for (size_t i = begin; i < end; i += PIECE) {
+		size_t n = end - i < PIECE ? end - i : PIECE;
+		bool round = to->type != PRECISION_F32;
+		float *result = round ? copy_to : (float *)(uintptr_t)to->at + i;
+
+		body(widened(a, i, n, copy_a), widened(b, i, n, copy_b), result, n, k);
+		if (round)
+			bf16_round(result, (uint16_t *)(uintptr_t)to->at + i, n);
+	}
+}
+
+/* As each_stretch, of any types. */
+static void each_typed(body_fn body, struct operand a, struct operand b, struct operand to, size_t total,
+		       float k)
+{
+#pragma omp parallel for schedule(static) if (total > STRETCH)
+	for (size_t i = 0; i < total; i += STRETCH)
+		each_piece(body, &a, &b, &to, i, total - i < STRETCH ? total : i + STRETCH, k);
+}
+
 VECTORISED static void mask(const float *y, const float *dy, float *dx, size_t n, float ceiling)
 {
 #pragma omp simd
@@ -85,14 +126,26 @@ static void copy(const float *x, const float *unused, float *y, size_t n, float 
 	memcpy(y, x, n * sizeof(*y));
 }
 
-void onednn_copy(float *y, const float *x, size_t n)
+void onednn_convert(const void *from, enum precision from_type, void *to, enum precision to_type, size_t n)
 {
-	each_stretch(copy, x, x, y, n, 0);
+	each_typed(copy, (struct operand){from, from_type}, (struct operand){0},
+		   (struct operand){to, to_type}, n, 0);
+}
+
+static struct operand x_of(const struct kernel *k, const struct op_io *io)
+{
+	return (struct operand){io->x, k->desc.x_type};
+}
+
+static struct operand y_of(const struct kernel *k, const struct op_io *io)
+{
+	return (struct operand){io->y, k->desc.y_type};
 }
 
 static int relu_forward(struct kernel *k, const struct op_io *io)
 {
-	each_stretch(rectify, io->x, io->x, io->y, total(&k->desc), op_ceiling(&k->desc));
+	each_typed(rectify, x_of(k, io), (struct operand){0}, y_of(k, io), total(&k->desc),
+		   op_ceiling(&k->desc));
 	return 0;
 }
 
@@ -105,13 +158,16 @@ static int relu_backward(struct kernel *k, const struct op_io *io)
 
 static int add_forward(struct kernel *k, const struct op_io *io)
 {
-	if (k->desc.relu && k->desc.scale == 1) {
-		each_stretch(sum_rectify, io->x, io->x2, io->y, total(&k->desc), op_ceiling(&k->desc));
+	const struct op_desc *d = &k->desc;
+	struct operand x2 = {io->x2, d->x2_type};
+
+	if (d->relu && d->scale == 1) {
+		each_typed(sum_rectify, x_of(k, io), x2, y_of(k, io), total(d), op_ceiling(d));
 		return 0;
 	}
-	each_stretch(sum, io->x, io->x2, io->y, total(&k->desc), k->desc.scale);
-	if (k->desc.relu)
-		each_stretch(rectify, io->y, io->y, io->y, total(&k->desc), op_ceiling(&k->desc));
+	each_typed(sum, x_of(k, io), x2, y_of(k, io), total(d), d->scale);
+	if (d->relu)
+		each_typed(rectify, y_of(k, io), (struct operand){0}, y_of(k, io), total(d), op_ceiling(d));
 	return 0;
 }
 
@@ -126,18 +182,27 @@ static int add_backward(struct kernel *k, const struct op_io *io)
 }
 
 /* Copies channels between the joined tensor and one part of it, whose groups begin at `at` in the joined ones. */
-static void move_part(const struct op_desc *d, float *joined, float *part, int channels, size_t at, bool join)
+static void move_part(const struct op_desc *d, void *joined, void *part, int channels, size_t at, bool join)
 {
-	size_t groups = (size_t)d->groups, both = (size_t)d->out.c / groups, own = (size_t)channels / groups;
+	size_t groups = (size_t)d->groups, size = precision_size(d->y_type);
+	size_t both = (size_t)d->out.c / groups * size, own = (size_t)channels / groups * size;
 	size_t n = (size_t)d->n * (size_t)d->out.h * (size_t)d->out.w * groups;
 
-#pragma omp parallel for schedule(static) if (n * own > STRETCH)
+#pragma omp parallel for schedule(static) if (n * own > STRETCH * sizeof(float))
 	for (size_t i = 0; i < n; i++) {
-		if (join)
-			memcpy(joined + i * both + at, part + i * own, own * sizeof(float));
-		else
-			memcpy(part + i * own, joined + i * both + at, own * sizeof(float));
+		char *whole = (char *)joined + i * both + at * size, *piece = (char *)part + i * own;
+
+		memcpy(join ? whole : piece, join ? piece : whole, own);
 	}
+}
+
+/* It moves elements and converts none. */
+static int concat_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling,
+			 struct err *err)
+{
+	if (d->x_type != d->y_type || d->x2_type != d->y_type)
+		return err_set(err, ERR_UNSUPPORTED_OP, "concat of several types");
+	return plain_create(ret, d, sibling, err);
 }
 
 static int concat_forward(struct kernel *k, const struct op_io *io)
@@ -145,8 +210,8 @@ static int concat_forward(struct kernel *k, const struct op_io *io)
 	const struct op_desc *d = &k->desc;
 
 	/* the parts are only read */
-	move_part(d, io->y, (float *)(uintptr_t)io->x, d->in.c, 0, true);
-	move_part(d, io->y, (float *)(uintptr_t)io->x2, d->out.c - d->in.c, (size_t)(d->in.c / d->groups),
+	move_part(d, io->y, (void *)(uintptr_t)io->x, d->in.c, 0, true);
+	move_part(d, io->y, (void *)(uintptr_t)io->x2, d->out.c - d->in.c, (size_t)(d->in.c / d->groups),
 		  true);
 	return 0;
 }
@@ -186,11 +251,12 @@ static int dropout_backward(struct kernel *k, const struct op_io *io)
 }
 
 const struct op_impl onednn_relu6 = {
-	.create = plain_create, .forward = relu_forward, .backward = relu_backward};
+	.create = plain_create, .forward = relu_forward, .backward = relu_backward, .bf16 = true};
 const struct op_impl onednn_concat = {
-	.create = plain_create, .forward = concat_forward, .backward = concat_backward};
+	.create = concat_create, .forward = concat_forward, .backward = concat_backward, .bf16 = true};
 const struct op_impl onednn_dropout = {
 	.create = plain_create, .forward = dropout_forward, .backward = dropout_backward};
 const struct op_impl onednn_relu = {
-	.create = plain_create, .forward = relu_forward, .backward = relu_backward};
-const struct op_impl onednn_add = {.create = plain_create, .forward = add_forward, .backward = add_backward};
+	.create = plain_create, .forward = relu_forward, .backward = relu_backward, .bf16 = true};
+const struct op_impl onednn_add = {
+	.create = plain_create, .forward = add_forward, .backward = add_backward, .bf16 = true};

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW_ARRAYS = 4 }; /* of one thread */
+enum { ROW_ARRAYS = 3 + ROWS_SPACE }; /* of one thread */
 
 struct norm {
 	struct kernel base;
@@ -44,11 +44,12 @@ static void forward_one(const struct norm *k, const struct op_io *io, int n, flo
 	size_t size = extent_size(&d->in), at = (size_t)n * size, period = (size_t)k->period;
 	int channels = d->in.c, group = channels / d->groups;
 	double count = (double)group * d->in.h * d->in.w;
-	float *sum = rows, *a = rows + period, *b = a + period;
+	float *sum = rows, *a = rows + period, *b = a + period, *space = b + period;
+	struct plane x = plane_at(io->x, d->x_type, at);
 	float *saved = (float *)io->saved + (size_t)n * (size_t)d->groups * 2;
 
 	memset(sum, 0, period * sizeof(float));
-	rows_sum(io->x + at, sum, size, period);
+	rows_sum(x, sum, size, period, space);
 	for (int g = 0; g < d->groups; g++) {
 		saved[2 * g] = (float)(rows_fold(sum, k->period, channels, g * group, group) / count);
 		for (int c = g * group; c < (g + 1) * group; c++)
@@ -56,7 +57,7 @@ static void forward_one(const struct norm *k, const struct op_io *io, int n, flo
 	}
 	rows_repeat(a, k->period, channels);
 	memset(sum, 0, period * sizeof(float));
-	rows_square(io->x + at, a, sum, size, period);
+	rows_square(x, a, sum, size, period, space);
 	for (int g = 0; g < d->groups; g++) {
 		double variance = rows_fold(sum, k->period, channels, g * group, group) / count;
 
@@ -70,8 +71,8 @@ static void forward_one(const struct norm *k, const struct op_io *io, int n, flo
 	}
 	rows_repeat(a, k->period, channels);
 	rows_repeat(b, k->period, channels);
-	rows_apply(io->x + at, io->x2 ? io->x2 + at : NULL, io->y + at, a, b, size, period,
-		   d->relu ? 0 : -INFINITY, d->relu ? op_ceiling(d) : INFINITY);
+	rows_apply(x, plane_at(io->x2, d->x2_type, at), plane_at(io->y, d->y_type, at), a, b, size, period,
+		   d->relu ? 0 : -INFINITY, d->relu ? op_ceiling(d) : INFINITY, space);
 }
 
 static int forward(struct kernel *kernel, const struct op_io *io)
@@ -165,4 +166,4 @@ static int backward(struct kernel *kernel, const struct op_io *io)
 }
 
 const struct op_impl onednn_group_norm = {
-	.create = create, .saved_size = saved_size, .forward = forward, .backward = backward};
+	.create = create, .saved_size = saved_size, .forward = forward, .backward = backward, .bf16 = true};

@@ -13,10 +13,12 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 	dnnl_dims_t strides = {d->weight_ld, d->in.h * d->in.w, d->in.w, 1};
 	dnnl_inner_product_desc_t what;
 
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, rank, x_dims, dnnl_f32, plane ? dnnl_nhwc : dnnl_nc));
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 2, y_dims, dnnl_f32, dnnl_nc));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, rank, x_dims, onednn_type(d->x_type),
+						plane ? dnnl_nhwc : dnnl_nc));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 2, y_dims, onednn_type(d->y_type), dnnl_nc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_x));
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&weight, rank, weight_dims, dnnl_f32, dnnl_format_tag_any));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&weight, rank, weight_dims, onednn_type(d->x_type),
+						dnnl_format_tag_any));
 	DNNL_CHECK(
 		dnnl_memory_desc_init_by_strides(&descs.weight_view, rank, weight_dims, dnnl_f32, strides));
 	DNNL_CHECK(dnnl_inner_product_forward_desc_init(&what, dnnl_forward_inference, &x, &weight,
@@ -43,6 +45,7 @@ out:
 }
 
 const struct op_impl onednn_linear = {.create = create,
+				      .bf16 = true,
 				      .destroy = weighted_destroy,
 				      .trim = weighted_trim,
 				      .forward = weighted_forward,

@@ -25,6 +25,14 @@
 		}                                         \
 	} while (0)
 
+static inline dnnl_data_type_t onednn_type(enum precision type)
+{
+	return type == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
+/* The CPU multiplies bf16 by itself. oneDNN emulates it with AVX-512, slower than f32, and refuses with less. */
+bool onednn_gains(enum precision precision);
+
 int onednn_error(dnnl_status_t status, const char *call);
 
 /* The process's CPU engine and stream, made at first use; NULL when oneDNN could not make them. */
@@ -41,7 +49,8 @@ static inline size_t extent_size(const struct extent *e)
 /* dy = 0 < y < ceiling ? dy : 0 */
 void onednn_relu_before(const struct op_desc *d, const float *y, float *dy);
 void onednn_add_to(float *y, const float *x, size_t n);
-void onednn_copy(float *y, const float *x, size_t n); /* by all threads */
+/* n elements of one type to those of another, by all threads. */
+void onednn_convert(const void *from, enum precision from_type, void *to, enum precision to_type, size_t n);
 
 /*
  * Ops with a weight (conv2d, linear) differ only in their primitive descriptors. weight_view describes the

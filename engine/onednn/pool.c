@@ -50,6 +50,61 @@ VECTORISED static void max_pixel(const float *restrict x, const struct op_desc *
 		}
 }
 
+/* bf16 as an integer of the same order: what is negative counts downwards. The map is its own inverse. */
+static inline int16_t ordered(uint16_t bits)
+{
+	return (int16_t)(bits ^ ((int16_t)bits < 0 ? 0x7fff : 0));
+}
+
+VECTORISED static void max_pixel_bf16(const uint16_t *restrict x, const struct op_desc *d, struct window win,
+				      uint16_t *restrict y)
+{
+	int c = d->in.c;
+
+	memcpy(y, x + (size_t)(win.h0 * d->in.w + win.w0) * (size_t)c, (size_t)c * sizeof(*y));
+	for (int h = win.h0; h < win.h1; h++)
+		for (int w = win.w0; w < win.w1; w++) {
+			const uint16_t *restrict p = x + (size_t)(h * d->in.w + w) * (size_t)c;
+
+			for (int j = 0; j < c; j++)
+				y[j] = ordered(p[j]) > ordered(y[j]) ? p[j] : y[j];
+		}
+}
+
+enum { SOME = 256 }; /* channels that are summed at a time, chosen */
+
+/* c channels, SOME at the most, of bf16 pixels. */
+VECTORISED static void sum_some_bf16(const uint16_t *restrict x, const struct op_desc *d, struct window win,
+				     float *restrict sum, int c, float scale)
+{
+	memset(sum, 0, (size_t)c * sizeof(float));
+	for (int h = win.h0; h < win.h1; h++)
+		for (int w = win.w0; w < win.w1; w++) {
+			const uint16_t *restrict p = x + (size_t)(h * d->in.w + w) * (size_t)d->in.c;
+
+			for (int j = 0; j < c; j++)
+				sum[j] += bf16_to_f32(p[j]);
+		}
+	for (int j = 0; j < c; j++)
+		sum[j] *= scale;
+}
+
+/* y: one output pixel, in numbers of y_type. */
+static void sum_pixel_bf16(const uint16_t *x, const struct op_desc *d, struct window win, void *y,
+			   float scale)
+{
+	float sum[SOME];
+
+	for (int c = 0; c < d->in.c; c += SOME) {
+		int n = d->in.c - c < SOME ? d->in.c - c : SOME;
+		bool round = d->y_type != PRECISION_F32;
+
+		sum_some_bf16(x + c, d, win, round ? sum : (float *)y + c, n, scale);
+		if (round)
+			bf16_round(sum, (uint16_t *)y + c, (size_t)n);
+	}
+}
+
 VECTORISED static void sum_pixel(const float *restrict x, const struct op_desc *d, struct window win,
 				 float *restrict y, float scale)
 {
@@ -97,8 +152,14 @@ static int max_forward(struct kernel *k, const struct op_io *io)
 				size_t y = ((size_t)(n * d->out.h + oh) * (size_t)d->out.w + (size_t)ow) *
 					   (size_t)d->out.c;
 
-				max_pixel(io->x + (size_t)n * extent_size(&d->in), d, window_at(d, oh, ow),
-					  io->y + y, io->saved ? (int32_t *)io->saved + y : NULL);
+				size_t x = (size_t)n * extent_size(&d->in);
+
+				if (d->x_type == PRECISION_F32)
+					max_pixel(io->x + x, d, window_at(d, oh, ow), io->y + y,
+						  io->saved ? (int32_t *)io->saved + y : NULL);
+				else
+					max_pixel_bf16(io_bf16(io->x) + x, d, window_at(d, oh, ow),
+						       io_bf16(io->y) + y);
 			}
 	return 0;
 }
@@ -130,12 +191,19 @@ static int avg_forward(struct kernel *k, const struct op_io *io)
 #pragma omp parallel for collapse(2) schedule(static)
 	for (int n = 0; n < d->n; n++)
 		for (int oh = 0; oh < d->out.h; oh++)
-			for (int ow = 0; ow < d->out.w; ow++)
-				sum_pixel(io->x + (size_t)n * extent_size(&d->in), d, window_at(d, oh, ow),
-					  io->y + ((size_t)(n * d->out.h + oh) * (size_t)d->out.w +
-						   (size_t)ow) *
-							  (size_t)d->out.c,
-					  factor(d, window_at(d, oh, ow)));
+			for (int ow = 0; ow < d->out.w; ow++) {
+				struct window win = window_at(d, oh, ow);
+				size_t x = (size_t)n * extent_size(&d->in),
+				       y = ((size_t)(n * d->out.h + oh) * (size_t)d->out.w + (size_t)ow) *
+					   (size_t)d->out.c;
+
+				if (d->x_type == PRECISION_F32)
+					sum_pixel(io->x + x, d, win, io->y + y, factor(d, win));
+				else
+					sum_pixel_bf16(io_bf16(io->x) + x, d, win,
+						       (char *)io->y + y * precision_size(d->y_type),
+						       factor(d, win));
+			}
 	return 0;
 }
 
@@ -161,11 +229,26 @@ static int avg_backward(struct kernel *k, const struct op_io *io)
 	return 0;
 }
 
-const struct op_impl onednn_max_pool = {.create = plain_create,
+static int max_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
+{
+	if (d->x_type != d->y_type)
+		return err_set(err, ERR_UNSUPPORTED_OP, "max_pool to another type");
+	return plain_create(ret, d, sibling, err);
+}
+
+static int avg_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
+{
+	if (d->x_type == PRECISION_F32 && d->y_type != PRECISION_F32)
+		return err_set(err, ERR_UNSUPPORTED_OP, "avg_pool to a narrower type");
+	return plain_create(ret, d, sibling, err);
+}
+
+const struct op_impl onednn_max_pool = {.bf16 = true,
+					.create = max_create,
 					.saved_size = max_saved_size,
 					.forward = max_forward,
 					.backward = max_backward};
 const struct op_impl onednn_avg_pool = {
-	.create = plain_create, .forward = avg_forward, .backward = avg_backward};
+	.create = avg_create, .forward = avg_forward, .backward = avg_backward, .bf16 = true};
 const struct op_impl onednn_global_avg_pool = {
-	.create = plain_create, .forward = avg_forward, .backward = avg_backward};
+	.create = avg_create, .forward = avg_forward, .backward = avg_backward, .bf16 = true};

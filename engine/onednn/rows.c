@@ -14,51 +14,73 @@ int rows_period(int channels)
 	return channels * pixels * ((63 + channels * pixels) / (channels * pixels));
 }
 
-VECTORISED void rows_sum(const float *restrict x, float *restrict sum, size_t size, size_t period)
+/* Elements i … i+n of a plane as f32. Inlined into the bodies, so compiled for their instruction sets. */
+static inline const float *row_of(const struct plane *p, size_t i, size_t n, float *restrict space)
+{
+	const uint16_t *from = p->at;
+
+	if (p->type == PRECISION_F32)
+		return (const float *)p->at + i;
+	for (size_t j = 0; j < n; j++)
+		space[j] = bf16_to_f32(from[i + j]);
+	return space;
+}
+
+VECTORISED void rows_sum(struct plane x, float *restrict sum, size_t size, size_t period, float *space)
 {
 	for (size_t i = 0; i < size; i += period) {
 		size_t n = size - i < period ? size - i : period;
+		const float *restrict row = row_of(&x, i, n, space);
 
 		for (size_t j = 0; j < n; j++)
-			sum[j] += x[i + j];
+			sum[j] += row[j];
 	}
 }
 
-VECTORISED void rows_square(const float *restrict x, const float *restrict mean, float *restrict sum,
-			    size_t size, size_t period)
+VECTORISED void rows_square(struct plane x, const float *restrict mean, float *restrict sum, size_t size,
+			    size_t period, float *space)
 {
 	for (size_t i = 0; i < size; i += period) {
 		size_t n = size - i < period ? size - i : period;
+		const float *restrict row = row_of(&x, i, n, space);
 
 		for (size_t j = 0; j < n; j++) {
-			float d = x[i + j] - mean[j];
+			float d = row[j] - mean[j];
 
 			sum[j] += d * d;
 		}
 	}
 }
 
-VECTORISED void rows_apply(const float *restrict x, const float *restrict x2, float *restrict y,
-			   const float *restrict a, const float *restrict b, size_t size, size_t period,
-			   float floor, float ceiling)
+VECTORISED void rows_apply(struct plane x, struct plane x2, struct plane y, const float *restrict a,
+			   const float *restrict b, size_t size, size_t period, float floor, float ceiling,
+			   float *space)
 {
 	for (size_t i = 0; i < size; i += period) {
 		size_t n = size - i < period ? size - i : period;
+		const float *restrict row = row_of(&x, i, n, space);
+		bool round = y.type != PRECISION_F32;
+		float *restrict to = round ? space + 2 * period : (float *)(uintptr_t)y.at + i;
 
-		if (x2)
+		if (x2.at) {
+			const float *restrict row2 = row_of(&x2, i, n, space + period);
+
 			for (size_t j = 0; j < n; j++) {
-				float v = x[i + j] * a[j] + b[j] + x2[i + j];
+				float v = row[j] * a[j] + b[j] + row2[j];
 
 				v = v > floor ? v : floor;
-				y[i + j] = v < ceiling ? v : ceiling;
+				to[j] = v < ceiling ? v : ceiling;
 			}
-		else
+		} else {
 			for (size_t j = 0; j < n; j++) {
-				float v = x[i + j] * a[j] + b[j];
+				float v = row[j] * a[j] + b[j];
 
 				v = v > floor ? v : floor;
-				y[i + j] = v < ceiling ? v : ceiling;
+				to[j] = v < ceiling ? v : ceiling;
 			}
+		}
+		for (size_t j = 0; round && j < n; j++)
+			((uint16_t *)(uintptr_t)y.at)[i + j] = f32_to_bf16(to[j]);
 	}
 }
 

@@ -13,13 +13,30 @@
 
 int rows_period(int channels);
 
-/* sum += x; sum += (x - mean)² */
-void rows_sum(const float *restrict x, float *restrict sum, size_t size, size_t period);
-void rows_square(const float *restrict x, const float *restrict mean, float *restrict sum, size_t size,
-		 size_t period);
-/* y = x·a + b (+ x2, may be NULL), between floor and ceiling */
-void rows_apply(const float *restrict x, const float *restrict x2, float *restrict y, const float *restrict a,
-		const float *restrict b, size_t size, size_t period, float floor, float ceiling);
+/* One instance's plane in numbers of its type; at NULL: not there. */
+struct plane {
+	const void *at;
+	enum precision type;
+};
+
+/* The plane from element `from` of a value on; NULL stays NULL. */
+static inline struct plane plane_at(const float *value, enum precision type, size_t from)
+{
+	return (struct plane){value ? (const char *)value + from * precision_size(type) : NULL, type};
+}
+
+/* Forward. space: ROWS_SPACE rows, for bf16 planes, which are widened row by row.
+ * sum += x; sum += (x - mean)² */
+enum { ROWS_SPACE = 3 };
+void rows_sum(struct plane x, float *restrict sum, size_t size, size_t period, float *space);
+void rows_square(struct plane x, const float *restrict mean, float *restrict sum, size_t size, size_t period,
+		 float *space);
+/* y = x·a + b (+ x2, may be not there), between floor and ceiling */
+void rows_apply(struct plane x, struct plane x2, struct plane y, const float *restrict a,
+		const float *restrict b, size_t size, size_t period, float floor, float ceiling,
+		float *space);
+
+/* Backward. */
 /* dy is masked by 0 < y < ceiling in place (y NULL: it isn't); sums of dy and of dy·u, u = x·a + b */
 void rows_gradient_sums(const float *restrict x, const float *restrict y, float *restrict dy,
 			const float *restrict a, const float *restrict b, float *restrict sum,

@@ -374,7 +374,8 @@ int weighted_forward(struct kernel *k, const struct op_io *io)
 
 	fold_bias(w, io);
 	if (k->desc.residual && io->x2 != io->y)
-		onednn_copy(io->y, io->x2, (size_t)k->desc.n * extent_size(&k->desc.out));
+		onednn_convert(io->x2, k->desc.x2_type, io->y, k->desc.y_type,
+			       (size_t)k->desc.n * extent_size(&k->desc.out));
 	return r < 0 ? r : execute(w->forward, arguments, 5);
 }
 
