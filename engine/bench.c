@@ -21,6 +21,8 @@ struct bench {
 	int n_rates, n_batches;
 	double rates[MAX_LIST], batches[MAX_LIST];
 	int repeat, threads;
+	int n_precisions;
+	enum precision precisions[N_PRECISIONS];
 	bool train;
 };
 
@@ -37,6 +39,7 @@ static const char usage[] = "usage: inferfs bench [ARCH] [OPTIONS]\n"
 			    "  --classes N     (10 for these, else 1000)\n"
 			    "  --slices R,…    slice rates (0.25,0.5,0.75,1)\n"
 			    "  --batch N,…     instances of a mini-batch (1,32)\n"
+			    "  --precision P,… f32, bf16 (f32); --train is f32\n"
 			    "  --repeat N      runs of which the median is taken (20)\n"
 			    "  --threads N     0: all (0)\n"
 			    "  --backend NAME  onednn or ref (onednn)\n"
@@ -80,6 +83,24 @@ static int parse_int(const char *text, int min, int max, int *ret)
 	return 0;
 }
 
+/* Names with commas between; how many, or -EINVAL. */
+static int parse_precisions(const char *text, enum precision *ret)
+{
+	char copy[32], *rest = copy, *name;
+	int n = 0;
+
+	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy))
+		return -EINVAL;
+	while ((name = strsep(&rest, ","))) {
+		int p = precision_find(name);
+
+		if (p < 0 || n == N_PRECISIONS)
+			return -EINVAL;
+		ret[n++] = (enum precision)p;
+	}
+	return n;
+}
+
 static int parse_input(const char *text, struct bench *b)
 {
 	char end;
@@ -93,13 +114,19 @@ static int parse_input(const char *text, struct bench *b)
 /* 0, 1 for --help, or -EINVAL after saying what is wrong. */
 static int parse_options(struct bench *b, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{"net", required_argument, NULL, 'n'},     {"norm", required_argument, NULL, 'N'},
-		{"input", required_argument, NULL, 'i'},   {"classes", required_argument, NULL, 'c'},
-		{"slices", required_argument, NULL, 's'},  {"batch", required_argument, NULL, 'b'},
-		{"repeat", required_argument, NULL, 'r'},  {"threads", required_argument, NULL, 't'},
-		{"backend", required_argument, NULL, 'B'}, {"train", no_argument, NULL, 'T'},
-		{"help", no_argument, NULL, 'h'},          {0}};
+	static const struct option options[] = {{"net", required_argument, NULL, 'n'},
+						{"norm", required_argument, NULL, 'N'},
+						{"input", required_argument, NULL, 'i'},
+						{"classes", required_argument, NULL, 'c'},
+						{"slices", required_argument, NULL, 's'},
+						{"precision", required_argument, NULL, 'p'},
+						{"batch", required_argument, NULL, 'b'},
+						{"repeat", required_argument, NULL, 'r'},
+						{"threads", required_argument, NULL, 't'},
+						{"backend", required_argument, NULL, 'B'},
+						{"train", no_argument, NULL, 'T'},
+						{"help", no_argument, NULL, 'h'},
+						{0}};
 	int opt, index = 0, r;
 
 	while ((opt = getopt_long(argc, argv, "h", options, &index)) != -1) {
@@ -119,6 +146,9 @@ static int parse_options(struct bench *b, int argc, char **argv)
 			break;
 		case 's':
 			r = b->n_rates = parse_list(optarg, 0.001, 1, b->rates);
+			break;
+		case 'p':
+			r = b->n_precisions = parse_precisions(optarg, b->precisions);
 			break;
 		case 'b':
 			r = b->n_batches = parse_list(optarg, 1, MAX_BATCH, b->batches);
@@ -170,10 +200,14 @@ static int run_once(struct session *s, const struct bench *b, int n, const uint8
 	return session_backward(s, dlogits, n);
 }
 
-static int bench_slice(struct model *model, const struct bench *b, float rate, int n, struct err *err)
+static int bench_slice(struct model *model, const struct bench *b, float rate, enum precision precision,
+		       int n, struct err *err)
 {
-	struct session_options options = {
-		.rate = rate, .batch = n, .training = b->train, .threads = b->threads};
+	struct session_options options = {.rate = rate,
+					  .precision = precision,
+					  .batch = n,
+					  .training = b->train,
+					  .threads = b->threads};
 	size_t pixel_count = (size_t)n * (size_t)(b->channels * b->height * b->width);
 	uint8_t *pixels = malloc(pixel_count);
 	float *logits = calloc((size_t)n * (size_t)b->classes * 2, sizeof(*logits));
@@ -205,8 +239,8 @@ static int bench_slice(struct model *model, const struct bench *b, float rate, i
 	median = times[b->repeat / 2];
 	flops = (double)model_flops(model, rate) * n * (b->train ? 3 : 1);
 	getrusage(RUSAGE_SELF, &usage_now);
-	printf("%g,f32,%d,%.3f,%.0f,%.1f,%.1f\n", (double)rate, n, median * 1e3, n / median,
-	       flops / median * 1e-9, (double)usage_now.ru_maxrss / 1024);
+	printf("%g,%s,%d,%.3f,%.0f,%.1f,%.1f\n", (double)rate, precision_name(precision), n, median * 1e3,
+	       n / median, flops / median * 1e-9, (double)usage_now.ru_maxrss / 1024);
 	fflush(stdout);
 out:
 	session_free(s);
@@ -283,6 +317,7 @@ int bench_main(int argc, char **argv)
 			  .rates = {0.25, 0.5, 0.75, 1},
 			  .n_batches = 2,
 			  .batches = {1, 32},
+			  .n_precisions = 1,
 			  .repeat = 20};
 	struct model_info info = {0};
 	struct err err = ERR_INIT;
@@ -314,7 +349,9 @@ int bench_main(int argc, char **argv)
 		puts("slice,precision,batch,ms_median,images_per_s,gflops,peak_rss");
 	for (int k = 0; r == 0 && k < b.n_batches; k++)
 		for (int i = 0; r == 0 && i < b.n_rates; i++)
-			r = bench_slice(model, &b, (float)b.rates[i], (int)b.batches[k], &err);
+			for (int p = 0; r == 0 && p < b.n_precisions; p++)
+				r = bench_slice(model, &b, (float)b.rates[i], b.precisions[p],
+						(int)b.batches[k], &err);
 	model_free(model);
 	cJSON_free(json);
 	cJSON_Delete(net);
