@@ -141,6 +141,8 @@ int model_read_info(const cJSON *root, struct model_info *info, float *test_accu
 			return err_set(err, ERR_SPEC_VALUE, "\"slices\"");
 		info->rates[info->n_rates] = (float)rate->valuedouble;
 		info->accuracy[info->n_rates] = accuracy_of(slice, "accuracy");
+		info->bf16_accuracy[info->n_rates] =
+			accuracy_of(cJSON_GetObjectItemCaseSensitive(slice, "bf16"), "accuracy");
 		test_accuracy[info->n_rates++] = accuracy_of(slice, "test_accuracy");
 	}
 	return 0;
@@ -201,6 +203,16 @@ static void from_format_1(const cJSON *root)
 		cJSON_AddStringToObject(net, "style", "cifar");
 }
 
+static void read_bf16_tests(struct model *model, const cJSON *root)
+{
+	const cJSON *slices = cJSON_GetObjectItemCaseSensitive(root, "slices");
+
+	for (int i = 0; i < model->info.n_rates; i++)
+		model->bf16_test_accuracy[i] =
+			accuracy_of(cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(slices, i), "bf16"),
+				    "test_accuracy");
+}
+
 int model_load(struct model **ret, const char *json, size_t json_len, const void *weights, size_t weights_len,
 	       struct err *err)
 {
@@ -233,6 +245,7 @@ int model_load(struct model **ret, const char *json, size_t json_len, const void
 		goto out;
 	}
 	memcpy(model->test_accuracy, test_accuracy, sizeof(test_accuracy));
+	read_bf16_tests(model, root);
 	r = read_weights(model, weights, weights_len, err);
 	if (r < 0)
 		goto out;
@@ -257,6 +270,12 @@ void model_set_accuracy(struct model *model, int rate_index, float accuracy)
 void model_set_test_accuracy(struct model *model, int rate_index, float accuracy)
 {
 	model->test_accuracy[rate_index] = accuracy;
+}
+
+void model_set_bf16_accuracy(struct model *model, int rate_index, float accuracy, float test_accuracy)
+{
+	model->info.bf16_accuracy[rate_index] = accuracy;
+	model->bf16_test_accuracy[rate_index] = test_accuracy;
 }
 
 int model_set_label(struct model *model, int class, const char *label)
@@ -317,6 +336,13 @@ static int write_json(const struct model *model, struct buf *ret)
 		cJSON_AddNumberToObject(slice, "accuracy", info->accuracy[i]);
 		if (model->test_accuracy[i] > 0)
 			cJSON_AddNumberToObject(slice, "test_accuracy", model->test_accuracy[i]);
+		if (info->bf16_accuracy[i] > 0) {
+			cJSON *bf16 = cJSON_AddObjectToObject(slice, "bf16");
+
+			cJSON_AddNumberToObject(bf16, "accuracy", info->bf16_accuracy[i]);
+			if (model->bf16_test_accuracy[i] > 0)
+				cJSON_AddNumberToObject(bf16, "test_accuracy", model->bf16_test_accuracy[i]);
+		}
 		cJSON_AddItemToArray(slices, slice);
 	}
 	json_print(ret, root);
@@ -352,6 +378,22 @@ void model_write_labels(const struct model *model, struct buf *ret)
 		buf_addf(ret, "%s\n", model_label(model, i));
 }
 
+static void write_slice(const struct model *model, struct buf *ret, int i, enum precision precision,
+			bool tested)
+{
+	const struct model_info *info = &model->info;
+	bool f32 = precision == PRECISION_F32;
+
+	buf_addf(ret, "%g,%s,%.2f,%lld,%lld", info->rates[i], precision_name(precision),
+		 100.0 * (f32 ? info->accuracy[i] : info->bf16_accuracy[i]),
+		 (long long)model_params(model, info->rates[i]),
+		 (long long)model_flops(model, info->rates[i]));
+	if (tested)
+		buf_addf(ret, ",%.2f",
+			 100.0 * (f32 ? model->test_accuracy[i] : model->bf16_test_accuracy[i]));
+	buf_adds(ret, "\n");
+}
+
 void model_write_slices(const struct model *model, struct buf *ret_slices)
 {
 	const struct model_info *info = &model->info;
@@ -361,12 +403,9 @@ void model_write_slices(const struct model *model, struct buf *ret_slices)
 		tested |= model->test_accuracy[i] > 0;
 	buf_addf(ret_slices, "slice,precision,accuracy,params,flops%s\n", tested ? ",test_accuracy" : "");
 	for (int i = 0; i < info->n_rates; i++) {
-		buf_addf(ret_slices, "%g,f32,%.2f,%lld,%lld", info->rates[i], 100.0 * info->accuracy[i],
-			 (long long)model_params(model, info->rates[i]),
-			 (long long)model_flops(model, info->rates[i]));
-		if (tested)
-			buf_addf(ret_slices, ",%.2f", 100.0 * model->test_accuracy[i]);
-		buf_adds(ret_slices, "\n");
+		write_slice(model, ret_slices, i, PRECISION_F32, tested);
+		if (info->bf16_accuracy[i] > 0)
+			write_slice(model, ret_slices, i, PRECISION_BF16, tested);
 	}
 }
 

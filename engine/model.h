@@ -36,8 +36,9 @@ struct model_info {
 	int channels, height, width, classes;
 	float mean[4], std[4]; /* per channel, of pixels scaled to 0…1 */
 	int n_rates;
-	float rates[MODEL_MAX_RATES];    /* ascending; the last is 1 */
-	float accuracy[MODEL_MAX_RATES]; /* top-1 on the validation split, 0…1; 0 when not measured */
+	float rates[MODEL_MAX_RATES];         /* ascending; the last is 1 */
+	float accuracy[MODEL_MAX_RATES];      /* top-1 on the validation split, 0…1; 0 when not measured */
+	float bf16_accuracy[MODEL_MAX_RATES]; /* the same in bf16 */
 };
 
 /*
@@ -58,12 +59,13 @@ const struct model_info *model_info(const struct model *model);
 bool model_explains(const struct model *model);
 void model_set_accuracy(struct model *model, int rate_index, float accuracy);
 void model_set_test_accuracy(struct model *model, int rate_index, float accuracy); /* on the test split */
-int model_set_label(struct model *model, int class, const char *label);            /* copied */
+void model_set_bf16_accuracy(struct model *model, int rate_index, float accuracy, float test_accuracy);
+int model_set_label(struct model *model, int class, const char *label); /* copied */
 const char *model_label(const struct model *model, int class); /* borrowed; the number as text when unset */
 
 /* What is written to models/NAME/V/: model.json, weights.safetensors, labels.txt, slices.csv
  * (slice,precision,accuracy,params,flops[,test_accuracy]; accuracies in percent, flops of one forward pass
- * of one instance). */
+ * of one instance; bf16 where its accuracy was measured). */
 int model_save(const struct model *model, struct buf *ret_json, struct buf *ret_weights,
 	       struct buf *ret_labels, struct buf *ret_slices, struct err *err);
 int64_t model_params(const struct model *model, float rate);

@@ -18,6 +18,7 @@ struct model {
 	struct onnx_image image;  /* of the graph */
 	int64_t graph_params;
 	float test_accuracy[MODEL_MAX_RATES]; /* as info.accuracy, on the test split */
+	float bf16_test_accuracy[MODEL_MAX_RATES];
 	char *net_json;                       /* the "net" object as text; owned */
 	char **labels;                        /* (info.classes), entries may be NULL; owned */
 };

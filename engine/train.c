@@ -448,6 +448,38 @@ static int run_epoch(struct train *t, bool *done, struct err *err)
 	return r < 0 ? r : stop ? -ECANCELED : 0;
 }
 
+/* The slices in bf16, where this CPU makes them worth anything. */
+static int evaluate_bf16(struct train *t, struct err *err)
+{
+	const struct backend *backend = backend_find("onednn");
+	bool gains = model_gains(t->model, backend, PRECISION_BF16);
+	int r = 0;
+
+	for (int i = 0; i < t->spec->n_rates && gains && r == 0; i++) {
+		struct session_options options = {.rate = t->spec->rates[i],
+						  .batch = EVAL_BATCH,
+						  .precision = PRECISION_BF16,
+						  .threads = t->spec->threads};
+		double accuracy = 0, tested = 0, loss;
+		struct session *s;
+
+		r = session_new(&s, t->model, backend, &options, err);
+		if (r < 0)
+			return r;
+		r = evaluate(&t->hooks, t->hook_data, s, t->ds, DATASET_VAL, EVAL_BATCH, &accuracy, &loss);
+		if (r == 0 && dataset_count(t->ds, DATASET_TEST))
+			r = evaluate(&t->hooks, t->hook_data, s, t->ds, DATASET_TEST, EVAL_BATCH, &tested,
+				     &loss);
+		session_free(s);
+		if (r == 0)
+			model_set_bf16_accuracy(t->model, i, (float)accuracy, (float)tested);
+		else if (r != -ECANCELED)
+			err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "evaluating slice %g in bf16",
+				t->spec->rates[i]);
+	}
+	return r;
+}
+
 int train_run(struct train *t, struct err *err)
 {
 	bool budget = t->spec->budget > 0, done = budget ? t->elapsed >= t->spec->budget : false;
@@ -468,5 +500,5 @@ int train_run(struct train *t, struct err *err)
 		for (int i = 0; i < e.n_rates && r == 0; i++)
 			model_set_test_accuracy(t->model, i, e.val_accuracy[i]);
 	}
-	return r;
+	return r < 0 ? r : evaluate_bf16(t, err);
 }

@@ -94,6 +94,7 @@ serve() { # BATCH DEADLINE
 	awk -F, -v names="$ml/models/fashion/latest/labels.txt" '
 		BEGIN { while ((getline line < names) > 0) class[line] = n++ }
 		NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+	$column["loaded"] == "no" { next }
 		{
 			status[$column["status"]]++
 			split($column["file"], part, /[-.]/)

@@ -210,6 +210,7 @@ static void load(struct endpoint *ep)
 	struct endpoint_load load = {.endpoint = ep->number,
 				     .batch = ep->spec.batch,
 				     .gradcam = ep->spec.gradcam,
+				     .precisions = ep->spec.precisions,
 				     .model_fd = -1,
 				     .weights_fd = -1,
 				     .labels_fd = -1};
@@ -333,6 +334,7 @@ void endpoint_spec(struct endpoint *ep, const char *json, size_t len)
 	}
 	same = ep->has_spec && strcmp(ep->spec.model, spec.model) == 0 && ep->spec.version == spec.version &&
 	       ep->spec.batch == spec.batch && ep->spec.gradcam == spec.gradcam &&
+	       ep->spec.precisions == spec.precisions &&
 	       (ep->state == ENDPOINT_RUNNING || ep->state == ENDPOINT_STARTING);
 	ep->spec = spec;
 	ep->has_spec = true;

@@ -50,7 +50,7 @@ static int on_loaded(struct exec_worker *w, const struct wire_loaded *m)
 	struct err err = ERR_INIT;
 	struct exec_endpoint *e;
 	struct exec_request *q;
-	int n = (int)m->n_submodels;
+	int n = (int)m->n_submodels, used = 0;
 
 	if (!w->head || w->head->kind != REQUEST_LOAD || w->head->endpoint != m->endpoint ||
 	    m->n_submodels > MAX_SUBMODELS || !wire_err(&err, m->code, m->detail) ||
@@ -66,9 +66,13 @@ static int on_loaded(struct exec_worker *w, const struct wire_loaded *m)
 		submodels[i] = (struct submodel){.slice = s->slice,
 						 .accuracy = s->accuracy,
 						 .time_ns = (int64_t)s->time_ns,
-						 .time_one_ns = (int64_t)s->time_one_ns};
+						 .time_one_ns = (int64_t)s->time_one_ns,
+						 .idle = s->idle};
 		strcpy(submodels[i].precision, s->precision);
+		used += !s->idle;
 	}
+	if (n && !used)
+		return -EPROTO;
 	e = exec_find(w, m->endpoint);
 	if (e && e->generation != w->head->generation)
 		e = NULL; /* unloaded, and perhaps loaded anew, since it was asked */

@@ -20,6 +20,7 @@ struct exec_endpoint {
 	struct exec_endpoint *next;
 	uint32_t number, generation; /* generation: this load of that number */
 	int batch, fds[3];           /* model, weights, labels; the last may be -1 */
+	unsigned precisions;
 	bool gradcam, ready, given_up;
 	int deaths;
 	int n_submodels;

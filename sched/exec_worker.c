@@ -135,11 +135,13 @@ static struct exec_endpoint *take_out(struct exec_worker *w, uint32_t number)
 static int send_load(struct exec_worker *w, struct exec_endpoint *e)
 {
 	struct exec_request *q = calloc(1, sizeof(*q));
-	struct wire_message m = {
-		.type = WIRE_LOAD,
-		.n_fds = e->fds[2] >= 0 ? 3 : 2,
-		.fds = {e->fds[0], e->fds[1], e->fds[2]},
-		.load = {.endpoint = e->number, .batch = (uint32_t)e->batch, .gradcam = e->gradcam}};
+	struct wire_message m = {.type = WIRE_LOAD,
+				 .n_fds = e->fds[2] >= 0 ? 3 : 2,
+				 .fds = {e->fds[0], e->fds[1], e->fds[2]},
+				 .load = {.endpoint = e->number,
+					  .batch = (uint32_t)e->batch,
+					  .gradcam = e->gradcam,
+					  .precisions = (uint8_t)e->precisions}};
 	int r;
 
 	if (!q)
@@ -255,6 +257,7 @@ static int exec_load(struct executor *ex, const struct endpoint_load *load)
 				    .generation = ++w->generation,
 				    .batch = load->batch,
 				    .gradcam = load->gradcam,
+				    .precisions = load->precisions,
 				    .fds = {-1, -1, -1}};
 	for (int i = 0; r == 0 && i < 3; i++) {
 		if (fds[i] < 0)

@@ -7,6 +7,7 @@
 #define SCHED_EXECUTOR_H
 
 #include "engine/base/err.h"
+#include "engine/precision.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -17,7 +18,8 @@
 /* A sub-model of an endpoint: slice × precision (DESIGN section 6). */
 struct submodel {
 	float slice;
-	char precision[8];   /* "f32" */
+	char precision[8]; /* "f32", "bf16" */
+	bool idle; /* below the upper hull of times and accuracies: no plan uses it, it isn't kept loaded */
 	double accuracy;     /* p_i, 0…1, on validation data */
 	int64_t time_ns;     /* t_i of a full mini-batch, decode included, measured on this executor */
 	int64_t time_one_ns; /* of a mini-batch of one instance */
@@ -29,6 +31,7 @@ struct endpoint_load {
 	/* model.json, weights.safetensors, labels.txt; borrowed; labels_fd may be -1 */
 	int model_fd, weights_fd, labels_fd;
 	bool gradcam;
+	unsigned precisions; /* 1 << enum precision of each; 0: those that the model was measured in */
 };
 
 struct instance_input {
@@ -102,8 +105,8 @@ int executor_worker_new(struct executor **ret, struct loop *loop, const struct h
 void executor_worker_set_limit(struct executor *ex, int64_t ns);
 /*
  * The null executor: endpoint_load's model_fd holds
- *	{"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2}…],"classes":N}
- * (one_ms may be left out: as ms); a mini-batch takes its programmed time on the loop's clock (× the factor
+ *	{"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2,"idle":false}…],"classes":N}
+ * (one_ms and idle may be left out: as ms, false); a mini-batch takes its programmed time on the loop's clock (× the factor
  * set below; part-filled ones as sched/plan/plan.h says), an explanation the same; label = first byte of
  * the data % classes; an instance that is empty or whose data begin with "bad" fails. Labels are "0", "1",
  * … The picture of a label is a grey pixel.

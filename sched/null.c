@@ -109,6 +109,7 @@ static int parse_submodel(struct submodel *ret, const cJSON *json, struct err *e
 		return r;
 	*ret = (struct submodel){.slice = (float)slice,
 				 .precision = "f32",
+				 .idle = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "idle")),
 				 .accuracy = accuracy,
 				 .time_ns = llround(ms * 1e6),
 				 .time_one_ns = llround(one_ms * 1e6)};

@@ -42,20 +42,27 @@ static double expect_ns(const struct profile *p, int i, int k)
 static void renew(struct profile *p)
 {
 	for (int i = 0; i < p->n; i++) {
-		p->out[i].time_ns = llround(full_ns(p, i));
-		p->out[i].time_one_ns = llround(one_ns(p, i));
+		p->out[i].time_ns = llround(full_ns(p, p->times_of[i]));
+		p->out[i].time_one_ns = llround(one_ns(p, p->times_of[i]));
 	}
 	p->generation++;
 }
 
 int profile_init(struct profile *p, int batch, const struct submodel *submodels, int n)
 {
+	int slowest = -1;
+
 	if (batch < 1 || n < 1 || n > MAX_SUBMODELS)
 		return -EINVAL;
 	for (int i = 0; i < n; i++)
 		if (!(submodels[i].accuracy >= 0 && submodels[i].accuracy <= 1) ||
 		    submodels[i].time_ns >= MAX_TIME_NS)
 			return -EINVAL;
+	for (int i = 0; i < n; i++)
+		if (!submodels[i].idle && (slowest < 0 || submodels[i].time_ns > submodels[slowest].time_ns))
+			slowest = i;
+	if (slowest < 0)
+		return -EINVAL;
 	p->batch = batch;
 	p->n = n;
 	p->device = 1;
@@ -71,7 +78,8 @@ int profile_init(struct profile *p, int batch, const struct submodel *submodels,
 		p->loaded[i] = (double)t;
 		p->loaded_one[i] = (double)(one > 0 && one < t ? one : t);
 		p->full[i] = p->one[i] = 1;
-		p->out[i].accuracy = submodels[i].accuracy;
+		p->out[i].accuracy = submodels[i].idle ? 0 : submodels[i].accuracy;
+		p->times_of[i] = submodels[i].idle ? slowest : i;
 	}
 	renew(p);
 	return 0;
@@ -126,9 +134,10 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns)
 		p->one[submodel] *= 1 + SUBMODEL_WEIGHT * (ratio - 1) * (1 - w);
 	}
 	for (int i = 0; i < p->n; i++)
-		if (fabs(full_ns(p, i) - (double)p->out[i].time_ns) > STEADY * (double)p->out[i].time_ns ||
-		    fabs(one_ns(p, i) - (double)p->out[i].time_one_ns) >
-			    STEADY * (double)p->out[i].time_one_ns) {
+		if (p->times_of[i] == i &&
+		    (fabs(full_ns(p, i) - (double)p->out[i].time_ns) > STEADY * (double)p->out[i].time_ns ||
+		     fabs(one_ns(p, i) - (double)p->out[i].time_one_ns) >
+			     STEADY * (double)p->out[i].time_one_ns)) {
 			renew(p);
 			break;
 		}
@@ -136,7 +145,7 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns)
 
 int64_t profile_expect_ns(const struct profile *p, int submodel, int k)
 {
-	return llround(expect_ns(p, submodel, k));
+	return llround(expect_ns(p, p->times_of[submodel], k));
 }
 
 double profile_careful(const struct profile *p)

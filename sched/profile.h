@@ -27,6 +27,8 @@
  * No order is forced between sub-models: a wider slice may be the faster one on a device, and a planner
  * ignores what is dominated.
  *
+ * An idle sub-model shows as one of accuracy 0 that takes what the slowest of the others takes: no plan uses it.
+ *
  * Owner thread only.
  */
 #ifndef SCHED_PROFILE_H
@@ -42,6 +44,7 @@
 /* The fields are profile.c's. */
 struct profile {
 	int batch, n;
+	int times_of[MAX_SUBMODELS]; /* itself, or of an idle one the slowest other */
 	double loaded[MAX_SUBMODELS], loaded_one[MAX_SUBMODELS]; /* T_i, O_i in ns */
 	double device;                                           /* f */
 	double full[MAX_SUBMODELS], one[MAX_SUBMODELS];          /* g_i, h_i */
@@ -57,7 +60,7 @@ struct profile {
 
 /*
  * From what `loaded` gave; times less than 1 ns count as 1 ns, time_one_ns outside (0, time_ns] as time_ns.
- * -EINVAL: no or too many sub-models, S < 1, an accuracy outside [0, 1], a time of a day or more. Usable
+ * -EINVAL: no or too many sub-models, none but idle ones, S < 1, an accuracy outside [0, 1], a time of a day or more. Usable
  * again on an initialised profile (the worker died and measured anew): the generation goes on and the
  * publication time is kept when the memory was zeroed before the first init.
  */

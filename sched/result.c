@@ -427,11 +427,12 @@ void result_schedule_row(struct buf *ret, const struct task *task)
 
 void result_slices(struct buf *ret, const struct endpoint *ep)
 {
-	buf_adds(ret, "slice,precision,accuracy,ms,ms_one\n");
+	buf_adds(ret, "slice,precision,accuracy,ms,ms_one,loaded\n");
 	for (int i = 0; i < ep->n_submodels; i++) {
 		const struct submodel *m = &ep->submodels[i];
 
-		buf_addf(ret, "%g,%s,%.4f,%.4f,%.4f\n", digits(m->slice, 1e4), m->precision,
-			 100 * m->accuracy, (double)m->time_ns / 1e6, (double)m->time_one_ns / 1e6);
+		buf_addf(ret, "%g,%s,%.4f,%.4f,%.4f,%s\n", digits(m->slice, 1e4), m->precision,
+			 100 * m->accuracy, (double)m->time_ns / 1e6, (double)m->time_one_ns / 1e6,
+			 m->idle ? "no" : "yes");
 	}
 }

@@ -92,6 +92,25 @@ static int parse_explain(struct infer_spec *spec, const cJSON *value, struct err
 	return 0;
 }
 
+static int parse_precision(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	const cJSON *item;
+
+	spec->precisions = 0;
+	cJSON_ArrayForEach(item, value)
+	{
+		int p = cJSON_IsString(item) ? precision_find(item->valuestring) : -1;
+
+		if (p < 0)
+			return err_set(err, ERR_SPEC_VALUE, "\"precision\" knows \"f32\" and \"bf16\"");
+		spec->precisions |= 1u << p;
+	}
+	if (!cJSON_IsArray(value) || !spec->precisions)
+		return err_set(err, ERR_SPEC_VALUE,
+			       "\"precision\" must be a list such as [\"f32\",\"bf16\"]");
+	return 0;
+}
+
 static int parse_settling(int64_t *ret, const cJSON *value, const char *key, struct err *err)
 {
 	static const char *const zeros[] = {"0", "0s", "0ms", "0m"};
@@ -130,13 +149,9 @@ static const struct key {
 	const char *name;
 	int (*parse)(struct infer_spec *spec, const cJSON *value, struct err *err);
 } keys[] = {
-	{"model", parse_model},
-	{"version", parse_version},
-	{"batch", parse_batch},
-	{"deadline", parse_deadline},
-	{"explain", parse_explain},
-	{"settle", parse_settle},
-	{"settle_batch", parse_settle_batch},
+	{"model", parse_model},       {"version", parse_version},           {"batch", parse_batch},
+	{"deadline", parse_deadline}, {"explain", parse_explain},           {"precision", parse_precision},
+	{"settle", parse_settle},     {"settle_batch", parse_settle_batch},
 };
 #define N_KEYS (sizeof(keys) / sizeof(keys[0]))
 
@@ -179,8 +194,8 @@ static int parse_keys(struct infer_spec *spec, const cJSON *json, struct err *er
 			;
 		if (k == N_KEYS)
 			return err_set(err, ERR_SPEC_KEY,
-				       "\"%.64s\"; known are model version batch deadline explain settle "
-				       "settle_batch",
+				       "\"%.64s\"; known are model version batch deadline explain precision "
+				       "settle settle_batch",
 				       item->string);
 		if (seen[k])
 			return err_set(err, ERR_SPEC_VALUE, "\"%s\" is there twice", keys[k].name);

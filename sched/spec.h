@@ -7,12 +7,14 @@
  *	batch		instances of a mini-batch, S: 1 to 1024; 32
  *	deadline	as user.deadline would be; none: best accuracy
  *	explain		[] or ["gradcam"]
+ *	precision	["f32"], ["bf16"] or both: what sub-models may compute in; those that the model was measured in
  *	settle		loose files that arrive within it form one task: "50ms", 0 = each at once
  *	settle_batch	a batch directory that was quiet for it is submitted: "1s"
  */
 #ifndef SCHED_SPEC_H
 #define SCHED_SPEC_H
 
+#include "engine/precision.h"
 #include "sched/sched.h"
 
 #define MAX_NAME     256 /* of a directory entry, NUL included */
@@ -25,6 +27,7 @@ struct infer_spec {
 	int batch;
 	struct deadline deadline;
 	bool gradcam;
+	unsigned precisions;                /* 1 << enum precision of each; 0: not said */
 	int64_t settle_ns, settle_batch_ns; /* -1: the daemon's option */
 };
 

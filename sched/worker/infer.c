@@ -1,5 +1,5 @@
 /*
- * The inference worker: endpoints, each a model with a session for every slice at the batch size S.
+ * The inference worker: endpoints, each a model with a session for each sub-model at the batch size S.
  * Mini-batches are decoded by all threads, the readable instances moved together, and run at once; one that
  * can't be decoded fails alone. Messages are answered in the order in which they came.
  */
@@ -25,9 +25,6 @@
 #define MAX_BATCH      65536
 #define ANSWERS_A_TIME 64 /* with the longest error texts these fit in WIRE_MAX */
 #define NAMES_BYTES    (32 * 1024)
-#define MEASURE_WARM   3                   /* packed weights, touched memory, woken threads */
-#define MEASURE_RUNS   11                  /* the median of so many … */
-#define MEASURE_NS     INT64_C(1000000000) /* … or of as many as this allows, at least one */
 
 int map_open(struct map *ret, int fd)
 {
@@ -59,8 +56,8 @@ static void endpoint_free(struct infer_endpoint *e)
 {
 	if (!e)
 		return;
-	for (int i = 0; i < MODEL_MAX_RATES; i++)
-		session_free(e->sessions[i]);
+	for (int i = 0; i < e->n_submodels; i++)
+		session_free(e->submodels[i].session);
 	session_free(e->cam);
 	model_free(e->model);
 	free(e->pixels);
@@ -119,7 +116,6 @@ static int set_labels(struct model *model, int classes, int fd, struct err *err)
 static int endpoint_new(struct infer_endpoint **ret, const struct wire_message *m, int threads,
 			struct err *err)
 {
-	const struct backend *backend = backend_find(INFER_BACKEND);
 	struct map json = {0}, weights = {0};
 	const struct model_info *info;
 	struct infer_endpoint *e;
@@ -151,14 +147,10 @@ static int endpoint_new(struct infer_endpoint **ret, const struct wire_message *
 	e->height = info->height;
 	e->width = info->width;
 	e->image_size = (size_t)info->channels * (size_t)info->height * (size_t)info->width;
-	e->n_slices = info->n_rates;
 	if (m->n_fds == 3)
 		r = set_labels(e->model, e->classes, m->fds[2], err);
-	for (int i = 0; r == 0 && i < e->n_slices; i++)
-		r = session_new(&e->sessions[i], e->model, backend,
-				&(struct session_options){
-					.rate = info->rates[i], .batch = e->batch, .threads = e->threads},
-				err);
+	if (r == 0)
+		r = infer_submodels_list(e, m->load.precisions, err);
 	if (r < 0)
 		goto out;
 	r = -ENOMEM;
@@ -208,8 +200,7 @@ static void answer_top(struct wire_answer *a, struct wire_top *top, const float 
 	a->score = top[0].score;
 }
 
-/* Fills e->answers[0…n); data[i] are the files' bytes. */
-static void run_batch(struct infer_endpoint *e, int slice, const struct map *data, int n)
+void infer_run(struct infer_endpoint *e, int submodel, const struct map *data, int n)
 {
 	int good = 0, r;
 
@@ -236,7 +227,9 @@ static void run_batch(struct infer_endpoint *e, int slice, const struct map *dat
 	}
 	if (!good)
 		return;
-	r = session_forward(e->sessions[slice], e->pixels, good, e->logits);
+	r = infer_submodel_session(e, submodel, NULL);
+	if (r == 0)
+		r = session_forward(e->submodels[submodel].session, e->pixels, good, e->logits);
 	if (r == 0)
 		softmax_rows(e->logits, good, e->classes);
 	for (int i = 0, at = 0; i < n; i++) {
@@ -302,7 +295,7 @@ static int on_run(struct infer *in, const struct wire_message *m)
 	struct map pack = {0}, *data;
 	int n = (int)m->run.n_inputs, r;
 
-	if (!e || m->run.n_inputs > (uint32_t)e->batch || m->run.submodel >= (uint32_t)e->n_slices)
+	if (!e || m->run.n_inputs > (uint32_t)e->batch || m->run.submodel >= (uint32_t)e->n_submodels)
 		return -EPROTO;
 	r = map_open(&pack, m->fds[0]);
 	if (r < 0)
@@ -315,75 +308,11 @@ static int on_run(struct infer *in, const struct wire_message *m)
 	if (r == 0) {
 		for (int i = 0; i < n; i++)
 			e->answers[i].id = m->run.inputs[i].id;
-		run_batch(e, (int)m->run.submodel, data, n);
+		infer_run(e, (int)m->run.submodel, data, n);
 		r = send_answers(in, m, e, clock_monotonic_ns() - start);
 	}
 	free(data);
 	map_close(&pack);
-	return r;
-}
-
-/* --- what a slice costs here --- */
-
-static int compare_ns(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* Median time of a mini-batch of n instances like `png`, decoding included. */
-static int64_t measure(struct infer_endpoint *e, int slice, const struct map *data, int n)
-{
-	int64_t times[MEASURE_RUNS], start = clock_monotonic_ns();
-	int runs = 0;
-
-	for (int i = 0; i < MEASURE_WARM && (i == 0 || clock_monotonic_ns() - start < MEASURE_NS); i++)
-		run_batch(e, slice, data, n);
-	while (runs < MEASURE_RUNS && (runs == 0 || clock_monotonic_ns() - start < MEASURE_NS)) {
-		int64_t begin = clock_monotonic_ns();
-
-		run_batch(e, slice, data, n);
-		times[runs++] = clock_monotonic_ns() - begin;
-	}
-	qsort(times, (size_t)runs, sizeof(times[0]), compare_ns);
-	return times[runs / 2];
-}
-
-/* Measured with noise as PNG of the input's shape: what real instances take to decode depends on their size
- * and format, and the scheduler keeps the times current as they come. */
-static int profile(struct infer_endpoint *e, struct wire_submodel *submodels)
-{
-	const struct model_info *info = model_info(e->model);
-	int channels = e->channels == 1 ? 1 : 3;
-	struct image noise = {.height = e->height, .width = e->width, .channels = channels};
-	struct buf png = BUF_INIT;
-	size_t size = (size_t)e->height * (size_t)e->width * (size_t)channels;
-	struct map *data = calloc((size_t)e->batch, sizeof(*data));
-	uint32_t random = 1;
-	int r = -ENOMEM;
-
-	noise.pixels = malloc(size);
-	if (!noise.pixels || !data)
-		goto out;
-	for (size_t i = 0; i < size; i++)
-		noise.pixels[i] = (uint8_t)((random = random * 1664525 + 1013904223) >> 24);
-	r = image_encode_png(&png, &noise, NULL, 0);
-	if (r < 0)
-		goto out;
-	for (int i = 0; i < e->batch; i++)
-		data[i] = (struct map){.data = (const uint8_t *)png.data, .len = png.len};
-	for (int i = 0; i < e->n_slices; i++)
-		submodels[i] = (struct wire_submodel){.slice = info->rates[i],
-						      .precision = "f32",
-						      .accuracy = info->accuracy[i],
-						      .time_ns = (uint64_t)measure(e, i, data, e->batch),
-						      .time_one_ns = (uint64_t)measure(e, i, data, 1)};
-	r = 0;
-out:
-	buf_release(&png);
-	free(noise.pixels);
-	free(data);
 	return r;
 }
 
@@ -411,7 +340,7 @@ static int send_labels(struct infer *in, const struct infer_endpoint *e)
 static int on_load(struct infer *in, const struct wire_message *m)
 {
 	struct wire_message answer = {.type = WIRE_LOADED, .loaded = {.endpoint = m->load.endpoint}};
-	struct wire_submodel submodels[MODEL_MAX_RATES];
+	struct wire_submodel submodels[MAX_SUBMODELS];
 	struct infer_endpoint *e = NULL;
 	struct err err = ERR_INIT;
 	int r;
@@ -419,7 +348,7 @@ static int on_load(struct infer *in, const struct wire_message *m)
 	unload(in, m->load.endpoint);
 	r = endpoint_new(&e, m, in->w->threads, &err);
 	if (r == 0)
-		r = profile(e, submodels);
+		r = infer_submodels_measure(e, &err);
 	if (r == 0) {
 		r = send_labels(in, e);
 		if (r == -EMSGSIZE)
@@ -431,7 +360,15 @@ static int on_load(struct infer *in, const struct wire_message *m)
 	}
 	if (r == 0) {
 		answer.loaded.submodels = submodels;
-		answer.loaded.n_submodels = (uint32_t)e->n_slices;
+		answer.loaded.n_submodels = (uint32_t)e->n_submodels;
+		for (int i = 0; i < e->n_submodels; i++)
+			submodels[i] =
+				(struct wire_submodel){.slice = e->submodels[i].rate,
+						       .precision = precision_name(e->submodels[i].precision),
+						       .accuracy = (double)e->submodels[i].accuracy,
+						       .time_ns = (uint64_t)e->submodels[i].time_ns,
+						       .time_one_ns = (uint64_t)e->submodels[i].time_one_ns,
+						       .idle = e->submodels[i].idle};
 		e->next = in->endpoints;
 		in->endpoints = e;
 	} else {

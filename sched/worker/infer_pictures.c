@@ -20,15 +20,16 @@
 
 /* --- pictures --- */
 
-static int cam_session(struct infer_endpoint *e, int slice, struct err *err)
+static int cam_session(struct infer_endpoint *e, int submodel, struct err *err)
 {
-	if (e->cam && e->cam_slice == slice)
+	if (e->cam && e->cam_submodel == submodel)
 		return 0;
 	session_free(e->cam);
 	e->cam = NULL;
-	e->cam_slice = slice;
+	e->cam_submodel = submodel;
 	return session_new(&e->cam, e->model, backend_find(INFER_BACKEND),
-			   &(struct session_options){.rate = model_info(e->model)->rates[slice],
+			   &(struct session_options){.rate = e->submodels[submodel].rate,
+						     .precision = e->submodels[submodel].precision,
 						     .batch = CAM_BATCH,
 						     .gradcam = true,
 						     .threads = e->threads},
@@ -117,7 +118,7 @@ int infer_explain(struct infer *in, const struct wire_message *m)
 	struct map pack = {0}, *data = NULL;
 	struct err err = ERR_INIT;
 
-	if (!e || m->explain.n_wishes > (uint32_t)e->batch || m->explain.submodel >= (uint32_t)e->n_slices)
+	if (!e || m->explain.n_wishes > (uint32_t)e->batch || m->explain.submodel >= (uint32_t)e->n_submodels)
 		return -EPROTO;
 	r = map_open(&pack, m->fds[0]);
 	if (r < 0)

@@ -3,6 +3,7 @@
 #define SCHED_WORKER_INFER_PRIVATE_H
 
 #include "engine/model.h"
+#include "sched/executor.h"
 #include "sched/worker/worker.h"
 
 #include <stdbool.h>
@@ -11,6 +12,15 @@
 
 #define INFER_BACKEND "onednn"
 
+/* A slice at a precision. Their numbers depend on the model and the spec only, not on what was measured. */
+struct infer_submodel {
+	float rate, accuracy;
+	enum precision precision;
+	struct session *session; /* NULL: not made, or idle and not asked for since */
+	int64_t time_ns, time_one_ns;
+	bool idle;
+};
+
 struct infer_endpoint {
 	struct infer_endpoint *next;
 	uint32_t number;
@@ -18,10 +28,10 @@ struct infer_endpoint {
 	size_t image_size; /* C·H·W */
 	bool gradcam;
 	struct model *model;
-	int n_slices;
-	struct session *sessions[MODEL_MAX_RATES];
-	struct session *cam; /* of slice cam_slice; NULL: not made */
-	int cam_slice;
+	int n_submodels;
+	struct infer_submodel submodels[MAX_SUBMODELS];
+	struct session *cam; /* of sub-model cam_submodel; NULL: not made */
+	int cam_submodel;
 	uint8_t *pixels;             /* (batch, H, W, C) */
 	float *logits;               /* (batch, classes) */
 	struct wire_answer *answers; /* (batch) */
@@ -45,6 +55,18 @@ void map_close(struct map *map);
 /* The parts of a pack of n files one after the other: the lengths are every `stride` bytes from len on. False: they don't fit. */
 bool map_split(struct map *ret, const struct map *pack, const uint64_t *len, size_t stride, int n);
 struct infer_endpoint *infer_find(struct infer *in, uint32_t number); /* NULL: none */
+
+/* Mini-batch of n ≤ batch files: fills e->answers[0…n). */
+void infer_run(struct infer_endpoint *e, int submodel, const struct map *data, int n);
+
+/* --- infer_submodels.c --- */
+
+/* Which there are. precisions: as endpoint_load's. */
+int infer_submodels_list(struct infer_endpoint *e, unsigned precisions, struct err *err);
+/* Makes its session if it isn't there. */
+int infer_submodel_session(struct infer_endpoint *e, int submodel, struct err *err);
+/* Measures each on this device and frees those that no plan would use. */
+int infer_submodels_measure(struct infer_endpoint *e, struct err *err);
 
 /* --- infer_pictures.c --- */
 

@@ -13,6 +13,7 @@ app=$ml/infer/app
 # Deadlines as shares of what the fastest and the slowest sub-model need for all.
 read -r fast slow < <(awk -F, -v n="$n" '
 	NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
+	$column["loaded"] == "no" { next }
 	{ t = $column["ms"] * n / 32; if (!min || t < min) min = t; if (t > max) max = t }
 	END { printf "%d %d\n", min, max }' "$app/slices.csv")
 echo "deadline_ms,planned_p_eff,real_p_eff,ratio,ok,late,dropped,failed,late_but_ok,last_visible_ms"

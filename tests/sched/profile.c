@@ -52,6 +52,25 @@ static void test_init(void **state)
 	assert_int_equal(profile_expect_ns(&p, 0, 1), 1);
 }
 
+/* One that isn't kept loaded is never worth anything; its times are those of the slowest other. */
+static void test_idle(void **state)
+{
+	struct submodel some[] = {models[0], models[1], models[1]};
+	struct profile p = {0};
+
+	(void)state;
+	some[2].idle = true;
+	some[2].accuracy = 0.9;
+	assert_int_equal(profile_init(&p, 4, some, 3), 0);
+	profile_measured(&p, 0, 4, 60000000);
+	assert_true(profile_submodels(&p)[2].accuracy == 0);
+	assert_true(profile_submodels(&p)[0].time_ns > 40000000);
+	assert_int_equal(profile_submodels(&p)[2].time_ns, profile_submodels(&p)[0].time_ns);
+	assert_int_equal(profile_expect_ns(&p, 2, 3), profile_expect_ns(&p, 0, 3));
+	some[0].idle = some[1].idle = true;
+	assert_int_equal(profile_init(&p, 4, some, 3), -EINVAL);
+}
+
 /* One step, by the formulas of the header. */
 static void test_formula(void **state)
 {
@@ -218,7 +237,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_init),           cmocka_unit_test(test_formula),
 		cmocka_unit_test(test_steady),         cmocka_unit_test(test_outliers),
-		cmocka_unit_test(test_follows_device),
+		cmocka_unit_test(test_follows_device), cmocka_unit_test(test_idle),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,8 +15,9 @@ static void test_endpoint_runs(void **state)
 	assert_string_equal(fake_content(&w.host, "infer/app/state"), "running\n");
 	assert_null(fake_content(&w.host, "infer/app/error"));
 	assert_string_equal(fake_content(&w.host, "infer/app/slices.csv"),
-			    "slice,precision,accuracy,ms,ms_one\n0.25,f32,50.0000,20.0000,20.0000\n"
-			    "1,f32,90.0000,100.0000,100.0000\n");
+			    "slice,precision,accuracy,ms,ms_one,loaded\n"
+			    "0.25,f32,50.0000,20.0000,20.0000,yes\n"
+			    "1,f32,90.0000,100.0000,100.0000,yes\n");
 	sched_post_endpoint_ctl(w.s, "app", "stop");
 	world_run(&w, 1);
 	assert_string_equal(fake_content(&w.host, "infer/app/state"), "stopped\n");
@@ -232,12 +233,50 @@ static void test_stopped_endpoint(void **state)
 	assert_string_equal(world_status(&w, "c/1.png"), "ok");
 }
 
+/* What is not kept loaded stands in slices.csv and runs nothing, were it ever so good. */
+static void test_idle_submodel(void **state)
+{
+	static const char model[] = "{\"classes\":10,\"submodels\":["
+				    "{\"slice\":0.25,\"accuracy\":0.5,\"ms\":20},"
+				    "{\"slice\":0.5,\"accuracy\":0.99,\"ms\":1,\"idle\":true},"
+				    "{\"slice\":1,\"accuracy\":0.9,\"ms\":100}]}";
+
+	(void)state;
+	world_init(&w, model, SPEC);
+	assert_non_null(strstr(fake_content(&w.host, "infer/app/slices.csv"),
+			       "\n0.5,f32,99.0000,1.0000,1.0000,no\n"));
+	world_put(&w, "free/1.png", "1");
+	for (int i = 0; i < 9; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "due/%d.png", i);
+		world_put(&w, path, "1");
+		snprintf(path, sizeof(path), "late/%d.png", i);
+		world_put(&w, path, "1");
+	}
+	world_deadline(&w, "late", "30ms");
+	world_deadline(&w, "due", "400ms");
+	assert_all_done();
+	assert_true(world_number(&w, "out/free/1.png.json", "slice") == 1);
+	assert_string_equal(world_status(&w, "due/0.png"), "ok");
+	assert_string_equal(world_status(&w, "late/8.png"), "dropped");
+	for (const char *p = fake_content(&w.host, "infer/app/schedule.csv"); p; p = strchr(p + 1, '\n')) {
+		int fast, idle, wide;
+
+		/* task,N,D_ms,n_0.25_f32,n_0.5_f32,n_1_f32 */
+		if (sscanf(p, "\n%*[^,],%*[^,],%*[^,],%d,%d,%d", &fast, &idle, &wide) == 3)
+			assert_int_equal(idle, 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_endpoint_runs),    T(test_removed),       T(test_queue_removed),
-		T(test_failed_instances), T(test_long_names),    T(test_publication_errors),
-		T(test_explained),        T(test_endpoint_gone), T(test_stopped_endpoint),
+		T(test_endpoint_runs),    T(test_removed),
+		T(test_queue_removed),    T(test_failed_instances),
+		T(test_long_names),       T(test_publication_errors),
+		T(test_explained),        T(test_endpoint_gone),
+		T(test_stopped_endpoint), cmocka_unit_test_teardown(test_idle_submodel, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,8 +14,9 @@
 static void test_defaults(void **state)
 {
 	static const char minimal[] = "{\"model\":\"m\"}\n";
-	static const char all[] = "{\"model\":\"m\",\"version\":\"3\",\"batch\":7,\"deadline\":\"800ms\","
-				  "\"explain\":[\"gradcam\"],\"settle\":\"0\",\"settle_batch\":0.25}";
+	static const char all[] =
+		"{\"model\":\"m\",\"version\":\"3\",\"batch\":7,\"deadline\":\"800ms\","
+		"\"explain\":[\"gradcam\"],\"precision\":[\"bf16\"],\"settle\":\"0\",\"settle_batch\":0.25}";
 	struct infer_spec spec;
 
 	(void)state;
@@ -25,6 +26,7 @@ static void test_defaults(void **state)
 	assert_int_equal(spec.batch, 32);
 	assert_false(spec.deadline.set);
 	assert_false(spec.gradcam);
+	assert_int_equal(spec.precisions, 0);
 	assert_int_equal(spec.settle_ns, -1);
 	assert_int_equal(spec.settle_batch_ns, -1);
 	assert_int_equal(infer_spec_parse(&spec, all, strlen(all), NULL), 0);
@@ -32,6 +34,7 @@ static void test_defaults(void **state)
 	assert_int_equal(spec.batch, 7);
 	assert_true(spec.deadline.set && spec.deadline.ns == 800 * NS_PER_MS);
 	assert_true(spec.gradcam);
+	assert_int_equal(spec.precisions, 1 << PRECISION_BF16);
 	assert_int_equal(spec.settle_ns, 0);
 	assert_int_equal(spec.settle_batch_ns, 250 * NS_PER_MS);
 }
@@ -84,6 +87,10 @@ static void test_refused(void **state)
 		{"{\"model\":\"m\",\"explain\":[1]}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"settle\":\"@1769000000\"}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"settle\":\"90m\"}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"precision\":\"f32\"}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"precision\":[]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"precision\":[\"f16\"]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"precision\":{\"a\":1}}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"settle\":true}", -EINVAL, ERR_SPEC_VALUE},
 	};
 	char deep[5000], *huge;

@@ -3,6 +3,7 @@
  * workers are killed and paused on the way. This program is its own worker: dirhost executes it as `worker
  * KIND`.
  */
+#include "engine/backend.h"
 #include "engine/image.h"
 #include "engine/base/io.h"
 #include "sched/executor.h"
@@ -202,7 +203,7 @@ static bool is_done(void *data)
 	return f->done > 0 || f->eio > 0;
 }
 
-static void load(struct fixture *f, const char *model)
+static void load(struct fixture *f, const char *model, unsigned precisions)
 {
 	static const char *const names[] = {"model.json", "weights.safetensors", "labels.txt"};
 	char path[PATH_MAX], file[128];
@@ -214,13 +215,17 @@ static void load(struct fixture *f, const char *model)
 		fds[i] = open(path, O_RDONLY | O_CLOEXEC);
 		assert_true(fds[i] >= 0);
 	}
-	assert_int_equal(executor_worker_new(&f->ex, f->loop, &dirhost_ops, &f->host, 2, &executor_events, f),
-			 0);
+	if (!f->ex)
+		assert_int_equal(
+			executor_worker_new(&f->ex, f->loop, &dirhost_ops, &f->host, 2, &executor_events, f),
+			0);
+	f->loaded = 0;
 	assert_int_equal(f->ex->ops->load(f->ex, &(struct endpoint_load){.endpoint = 7,
 									 .batch = 8,
 									 .model_fd = fds[0],
 									 .weights_fd = fds[1],
 									 .labels_fd = fds[2],
+									 .precisions = precisions,
 									 .gradcam = true}),
 			 0);
 	for (int i = 0; i < 3; i++)
@@ -290,6 +295,54 @@ static void check_confinement(int pid)
 	print_message("inference worker: %ld KiB resident\n", status_value(pid, "VmRSS"));
 }
 
+/* Slice × precision of what the model was measured in, or of what is asked for; every one of them runs when it is
+ * told to, also one that is not kept loaded. */
+static void check_precisions(struct fixture *f)
+{
+	static const int classes[] = {0, 1, -1, 0, 1};
+	bool bf16 = backend_gains(backend_find("onednn"), PRECISION_BF16);
+	struct instance_input in[5];
+	struct buf pngs[4];
+	char *text = dirhost_text(&f->host, "jobs/conv/model/slices.csv");
+	int used = 0;
+
+	assert_int_equal(strstr(text, "\n0.5,bf16,") != NULL, bf16);
+	free(text);
+	instances(pngs, in);
+	for (unsigned precisions = 0; precisions < 4; precisions += precisions ? 1 : 2) {
+		bool both = bf16 && precisions != 1u << PRECISION_BF16;
+
+		load(f, "conv", precisions);
+		assert_int_equal(f->n_submodels, both ? 4 : 2);
+		used = 0;
+		for (int i = 0; i < f->n_submodels; i++) {
+			const struct submodel *m = &f->submodels[i];
+
+			assert_true(m->slice == (i < f->n_submodels / 2 ? 0.5f : 1));
+			assert_string_equal(m->precision, both              ? i % 2 ? "bf16" : "f32"
+							  : precisions == 2 ? "bf16"
+									    : "f32");
+			assert_true(m->accuracy > 0.8 && m->time_ns > 0 && m->time_one_ns > 0);
+			used += !m->idle;
+			f->done = 0;
+			assert_int_equal(f->ex->ops->run(f->ex, 1, 7, i, in, 5), 0);
+			assert_true(dirhost_run_until(f->loop, is_done, f, TIMEOUT_S));
+			for (int k = 0; k < 5; k++)
+				if (k != 2)
+					assert_int_equal(f->answers[k].label, classes[k]);
+			f->done = 0;
+			assert_int_equal(f->ex->ops->explain(f->ex, 2, 7, i, in, (const int[]){0, 1},
+							     (const float[]){1, 1}, 2),
+					 0);
+			assert_true(dirhost_run_until(f->loop, is_done, f, TIMEOUT_S));
+			assert_true(f->picture_len[0] > 100 && f->picture_len[1] > 100);
+		}
+		assert_true(used > 0);
+	}
+	for (int i = 0; i < 4; i++)
+		buf_release(&pngs[i]);
+}
+
 static void test_scan_train_serve_explain(void **state)
 {
 	static const int classes[] = {0, 1, -1, 0, 1};
@@ -315,7 +368,8 @@ static void test_scan_train_serve_explain(void **state)
 	print_message("%s", text);
 	free(text);
 
-	load(f, "conv");
+	check_precisions(f);
+	load(f, "conv", 1 << PRECISION_F32);
 	assert_int_equal(f->n_submodels, 2);
 	assert_true(f->submodels[0].slice == 0.5f && f->submodels[1].slice == 1);
 	for (int i = 0; i < 2; i++) {
@@ -393,7 +447,7 @@ static void test_mlp(void **state)
 
 	train(f, "dense",
 	      "{\"dataset\":\"toy\",\"epochs\":1,\"batch\":16,\"net\":{\"arch\":\"mlp\",\"hidden\":[16]}}");
-	load(f, "dense");
+	load(f, "dense", 1 << PRECISION_F32);
 	assert_int_equal(f->n_submodels, 4);
 	instances(pngs, in);
 	assert_int_equal(

@@ -77,6 +77,7 @@ static void save_and_load(void **state)
 		assert_int_equal(model_set_label(model, 3, "x"), -EINVAL);
 		model_set_accuracy(model, 0, 0.5f);
 		model_set_accuracy(model, 1, 0.875f);
+		model_set_bf16_accuracy(model, 1, 0.75f, 0.625f);
 		assert_int_equal(model_save(model, &b[0], &b[1], &b[2], &b[3], &err), 0);
 		assert_string_equal(b[2].data, "0\nSchuh ?\n2\n");
 		assert_int_equal(
@@ -84,10 +85,21 @@ static void save_and_load(void **state)
 		snprintf(line, sizeof(line), "1,f32,87.50,%lld,%lld\n", (long long)model_params(model, 1),
 			 (long long)model_flops(model, 1));
 		assert_non_null(strstr(b[3].data, line));
+		assert_non_null(strstr(b[3].data, "\n1,bf16,75.00,"));
+		assert_null(strstr(b[3].data, "0.5,bf16"));
 		assert_true(model_params(model, 0.5f) < model_params(model, 1));
 		assert_true(model_flops(model, 0.5f) < model_flops(model, 1));
 		assert_int_equal(model_load(&back, b[0].data, b[0].len, b[1].data, b[1].len, &err), 0);
 		assert_memory_equal(model_info(back), model_info(model), sizeof(struct model_info));
+		{
+			struct buf again[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
+
+			assert_int_equal(model_save(back, &again[0], &again[1], &again[2], &again[3], &err),
+					 0);
+			assert_string_equal(again[0].data, b[0].data);
+			for (int i = 0; i < 4; i++)
+				buf_release(&again[i]);
+		}
 		for (float rate = 0.5f; rate <= 1; rate += 0.5f) {
 			logits_of(model, rate, a);
 			logits_of(back, rate, z);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "engine/backend.h"
 #include "engine/base/rng.h"
 #include "engine/model_private.h"
 #include "engine/train.h"
@@ -101,6 +102,19 @@ static int on_epoch(void *data, const struct train_epoch *e)
 	return run->stop_after == e->epoch;
 }
 
+/* Where this CPU is faster in bf16, each slice was measured in it, and is about as good. */
+static void check_bf16(const struct model *model)
+{
+	const struct model_info *info = model_info(model);
+	bool gains = backend_gains(backend_find("onednn"), PRECISION_BF16);
+
+	for (int i = 0; i < info->n_rates; i++) {
+		assert_int_equal(info->bf16_accuracy[i] > 0, gains && info->accuracy[i] > 0);
+		if (gains)
+			assert_float_equal(info->bf16_accuracy[i], info->accuracy[i], 0.1);
+	}
+}
+
 static int on_checkpoint(void *data, const void *bytes, size_t len)
 {
 	struct run *run = data;
@@ -144,6 +158,8 @@ static int train(const struct dataset *ds, const char *json, struct run *run, co
 					 0);
 		if (r == 0)
 			assert_non_null(strstr(b[2].data, ",test_accuracy\n"));
+		if (r == 0)
+			check_bf16(train_model(t));
 		train_free(t);
 	}
 	train_spec_free(spec);

@@ -30,8 +30,12 @@ static struct wire_answer answer_list[] = {
 	{.id = 7, .failed = 1, .code = ERR_BAD_IMAGE, .detail = "x.png: Grüße"},
 };
 static struct wire_input inputs[] = {{.id = 1, .len = 10}, {.id = 2, .len = 0}};
-static struct wire_submodel submodels[] = {
-	{.slice = 0.25f, .precision = "f32", .accuracy = 0.85, .time_ns = 1000, .time_one_ns = 10}};
+static struct wire_submodel submodels[] = {{.slice = 0.25f,
+					    .precision = "f32",
+					    .accuracy = 0.85,
+					    .time_ns = 1000,
+					    .time_one_ns = 10,
+					    .idle = 1}};
 static struct wire_name names[] = {{.text = "cat"}, {.text = ""}};
 static struct wire_slice slices[] = {{.rate = 1, .accuracy = 0.9, .loss = 0.1}};
 static struct wire_file files[] = {{.path = "train/cat/1.png", .len = 5}};
@@ -42,7 +46,7 @@ static struct wire_wish wishes[] = {{.id = 5, .len = 6, .label = 7, .score = 0.5
 /* One of each; n_fds only counts here. */
 static const struct wire_message all[] = {
 	{.type = WIRE_SETUP, .setup = {.threads = 2}},
-	{.type = WIRE_LOAD, .n_fds = 3, .load = {.endpoint = 1, .batch = 32, .gradcam = 1}},
+	{.type = WIRE_LOAD, .n_fds = 3, .load = {.endpoint = 1, .batch = 32, .gradcam = 1, .precisions = 3}},
 	{.type = WIRE_LABELS, .labels = {.endpoint = 1, .names = names, .n_names = 2}},
 	{.type = WIRE_LOADED, .loaded = {.endpoint = 1, .submodels = submodels, .n_submodels = 1}},
 	{.type = WIRE_UNLOAD, .unload = {.endpoint = 1}},

@@ -1,0 +1,186 @@
+/*
+ * The sub-models of an endpoint, slice × precision: which there are, what each costs here, and which are worth their
+ * memory. A plan mixes the sub-models on the upper hull of (time, accuracy) with the origin (sched/plan/hull.c);
+ * one that lies below it is in no optimum, but for rounding, and is freed after it was measured.
+ */
+#include "sched/worker/infer_private.h"
+
+#include "engine/backend.h"
+#include "engine/base/clock.h"
+#include "engine/image.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define MEASURE_WARM 3                   /* packed weights, touched memory, woken threads */
+#define MEASURE_RUNS 11                  /* the median of so many … */
+#define MEASURE_NS   INT64_C(1000000000) /* … or of as many as this allows, at least one */
+/* Times drift by so much between one measurement and the next (chosen): what is below the hull by less stays. */
+#define DRIFT 0.1
+
+/* In bf16: where it was measured and is faster, or as the spec says. */
+static bool has_bf16(const struct infer_endpoint *e, int rate, unsigned precisions)
+{
+	const unsigned bf16 = 1u << PRECISION_BF16;
+
+	if (precisions == bf16)
+		return true;
+	return model_gains(e->model, backend_find(INFER_BACKEND), PRECISION_BF16) &&
+	       (precisions ? (precisions & bf16) != 0 : model_info(e->model)->bf16_accuracy[rate] > 0);
+}
+
+static void add(struct infer_endpoint *e, int rate, enum precision precision)
+{
+	const struct model_info *info = model_info(e->model);
+	float accuracy = precision == PRECISION_BF16 ? info->bf16_accuracy[rate] : 0;
+
+	e->submodels[e->n_submodels++] = (struct infer_submodel){
+		.rate = info->rates[rate],
+		.precision = precision,
+		/* not measured: that of f32 is the best that is known */
+		.accuracy = accuracy > 0 ? accuracy : info->accuracy[rate],
+	};
+}
+
+int infer_submodels_list(struct infer_endpoint *e, unsigned precisions, struct err *err)
+{
+	_Static_assert(MAX_SUBMODELS >= MODEL_MAX_RATES * N_PRECISIONS, "all sub-models have a number");
+
+	for (int i = 0; i < model_info(e->model)->n_rates; i++) {
+		if (!precisions || (precisions & 1u << PRECISION_F32))
+			add(e, i, PRECISION_F32);
+		if (has_bf16(e, i, precisions))
+			add(e, i, PRECISION_BF16);
+	}
+	return e->n_submodels ? 0 : err_set(err, ERR_SPEC_VALUE, "\"precision\" leaves nothing to run");
+}
+
+int infer_submodel_session(struct infer_endpoint *e, int submodel, struct err *err)
+{
+	struct infer_submodel *s = &e->submodels[submodel];
+
+	if (s->session)
+		return 0;
+	return session_new(
+		&s->session, e->model, backend_find(INFER_BACKEND),
+		&(struct session_options){
+			.rate = s->rate, .precision = s->precision, .batch = e->batch, .threads = e->threads},
+		err);
+}
+
+/* --- what they cost here --- */
+
+static int compare_ns(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Median time of a mini-batch of n instances like `png`, decoding included. */
+static int64_t measure(struct infer_endpoint *e, int submodel, const struct map *data, int n)
+{
+	int64_t times[MEASURE_RUNS], start = clock_monotonic_ns();
+	int runs = 0;
+
+	for (int i = 0; i < MEASURE_WARM && (i == 0 || clock_monotonic_ns() - start < MEASURE_NS); i++)
+		infer_run(e, submodel, data, n);
+	while (runs < MEASURE_RUNS && (runs == 0 || clock_monotonic_ns() - start < MEASURE_NS)) {
+		int64_t begin = clock_monotonic_ns();
+
+		infer_run(e, submodel, data, n);
+		times[runs++] = clock_monotonic_ns() - begin;
+	}
+	qsort(times, (size_t)runs, sizeof(times[0]), compare_ns);
+	return times[runs / 2];
+}
+
+/* The highest point of the hull of all but `i` at time t. one: times of one instance, not of a full mini-batch. */
+static double hull_without(const struct infer_endpoint *e, int i, double t, bool one)
+{
+	double best = 0;
+
+	for (int j = -1; j < e->n_submodels; j++) { /* -1: the origin */
+		double tj = j < 0 ? 0 : (double)(one ? e->submodels[j].time_one_ns : e->submodels[j].time_ns);
+		double pj = j < 0 ? 0 : (double)e->submodels[j].accuracy;
+
+		if (j == i || tj > t)
+			continue;
+		best = pj > best ? pj : best;
+		for (int k = 0; k < e->n_submodels; k++) {
+			double tk = (double)(one ? e->submodels[k].time_one_ns : e->submodels[k].time_ns);
+			double p = pj + ((double)e->submodels[k].accuracy - pj) * (t - tj) / (tk - tj);
+
+			if (k != i && tk > t && p > best)
+				best = p;
+		}
+	}
+	return best;
+}
+
+/* Even if it were a little faster: below the hull, or no better than a faster one, full or with one instance. */
+static bool below_hull(const struct infer_endpoint *e, int i)
+{
+	const struct infer_submodel *s = &e->submodels[i];
+
+	return hull_without(e, i, (double)s->time_ns * (1 - DRIFT), false) >= (double)s->accuracy &&
+	       hull_without(e, i, (double)s->time_one_ns * (1 - DRIFT), true) >= (double)s->accuracy;
+}
+
+static void choose_idle(struct infer_endpoint *e)
+{
+	double best = 0;
+
+	for (int i = 0; i < e->n_submodels; i++)
+		best = (double)e->submodels[i].accuracy > best ? (double)e->submodels[i].accuracy : best;
+	for (int i = 0; i < e->n_submodels && best > 0; i++) { /* 0: nothing is known of any */
+		struct infer_submodel *s = &e->submodels[i];
+
+		s->idle = below_hull(e, i);
+		if (!s->idle)
+			continue;
+		session_free(s->session);
+		s->session = NULL;
+	}
+}
+
+/* Noise as PNG of the input's shape: what real instances take to decode depends on their size and format, and
+ * the scheduler keeps the times current as they come. */
+static int noise_png(const struct infer_endpoint *e, struct buf *ret)
+{
+	struct image noise = {.height = e->height, .width = e->width, .channels = e->channels == 1 ? 1 : 3};
+	size_t size = (size_t)e->height * (size_t)e->width * (size_t)noise.channels;
+	uint32_t random = 1;
+	int r;
+
+	noise.pixels = malloc(size);
+	if (!noise.pixels)
+		return -ENOMEM;
+	for (size_t i = 0; i < size; i++)
+		noise.pixels[i] = (uint8_t)((random = random * 1664525 + 1013904223) >> 24);
+	r = image_encode_png(ret, &noise, NULL, 0);
+	free(noise.pixels);
+	return r;
+}
+
+int infer_submodels_measure(struct infer_endpoint *e, struct err *err)
+{
+	struct buf png = BUF_INIT;
+	struct map *data = calloc((size_t)e->batch, sizeof(*data));
+	int r = data ? noise_png(e, &png) : -ENOMEM;
+
+	for (int i = 0; r == 0 && i < e->batch; i++)
+		data[i] = (struct map){.data = (const uint8_t *)png.data, .len = png.len};
+	for (int i = 0; r == 0 && i < e->n_submodels; i++) {
+		r = infer_submodel_session(e, i, err);
+		if (r < 0)
+			break;
+		e->submodels[i].time_ns = measure(e, i, data, e->batch);
+		e->submodels[i].time_one_ns = measure(e, i, data, 1);
+	}
+	if (r == 0)
+		choose_idle(e);
+	buf_release(&png);
+	free(data);
+	return r;
+}
