@@ -19,8 +19,8 @@ struct model {
 	int64_t graph_params;
 	float test_accuracy[MODEL_MAX_RATES]; /* as info.accuracy, on the test split */
 	float bf16_test_accuracy[MODEL_MAX_RATES];
-	char *net_json;                       /* the "net" object as text; owned */
-	char **labels;                        /* (info.classes), entries may be NULL; owned */
+	char *net_json; /* the "net" object as text; owned */
+	char **labels;  /* (info.classes), entries may be NULL; owned */
 };
 
 int model_check_info(const struct model_info *info, struct err *err);
