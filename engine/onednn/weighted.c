@@ -12,6 +12,31 @@
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+
+enum { LARGE = 128 << 10 }; /* bytes, chosen: where malloc begins to do so, too, before it learns */
+
+/*
+ * What is large comes from the system and goes back to it: the heap would keep what lies below its top, some
+ * megabytes a network. 64-byte aligned.
+ */
+static void *large_new(size_t size)
+{
+	void *p;
+
+	if (size < LARGE)
+		return aligned_alloc(64, (size + 64) / 64 * 64);
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void large_free(void *p, size_t size)
+{
+	if (size < LARGE)
+		free(p);
+	else if (p)
+		munmap(p, size);
+}
 
 struct pack {
 	int users;
@@ -45,7 +70,7 @@ static void pack_release(struct pack *p)
 		dnnl_memory_destroy(p->view);
 	if (p->packed)
 		dnnl_memory_destroy(p->packed);
-	free(p->data);
+	large_free(p->data, dnnl_memory_desc_get_size(&p->format));
 	free(p);
 }
 
@@ -144,10 +169,15 @@ static float norm_factor(const struct op_desc *d, const struct op_io *io, int o)
 	return (float)(io->scale[o] / sqrt((double)io->variance[o] + d->eps));
 }
 
-/* The rows of the slice, each times its norm's factor, at the same strides; the caller frees it. */
+static size_t folded_size(const struct op_desc *d)
+{
+	return (size_t)(d->out.c * d->weight_ld) * sizeof(float);
+}
+
+/* The rows of the slice, each times its norm's factor, at the same strides; large_free it. */
 static float *fold_weight(const struct op_desc *d, const struct op_io *io)
 {
-	float *folded = malloc((size_t)(d->out.c * d->weight_ld) * sizeof(float));
+	float *folded = large_new(folded_size(d));
 
 	for (int o = 0; folded && o < d->out.c; o++) {
 		float factor = norm_factor(d, io, o);
@@ -185,9 +215,7 @@ static int pack_renew(struct pack *p, const struct op_desc *d, const struct op_i
 			return -ENOMEM;
 	}
 	if (!p->data) {
-		size_t size = (dnnl_memory_desc_get_size(&p->format) + 63) / 64 * 64;
-
-		p->data = aligned_alloc(64, size);
+		p->data = large_new(dnnl_memory_desc_get_size(&p->format));
 		if (!p->data) {
 			r = -ENOMEM;
 			goto out;
@@ -202,7 +230,7 @@ static int pack_renew(struct pack *p, const struct op_desc *d, const struct op_i
 	if (r == 0)
 		p->version = io->version;
 out:
-	free(folded);
+	large_free(folded, folded ? folded_size(d) : 0);
 	return r;
 }
 
@@ -326,7 +354,7 @@ static void pack_trim(struct pack *p)
 {
 	if (!p)
 		return;
-	free(p->data);
+	large_free(p->data, dnnl_memory_desc_get_size(&p->format));
 	p->data = NULL;
 	p->version = 0;
 }

@@ -67,6 +67,8 @@ int infer_submodels_list(struct infer_endpoint *e, unsigned precisions, struct e
 int infer_submodel_session(struct infer_endpoint *e, int submodel, struct err *err);
 /* Measures each on this device and frees those that no plan would use. */
 int infer_submodels_measure(struct infer_endpoint *e, struct err *err);
+/* Which of them are idle, by time_ns, time_one_ns and accuracy. */
+void infer_submodels_choose(struct infer_submodel *list, int n);
 
 /* --- infer_pictures.c --- */
 

@@ -1,0 +1,130 @@
+/* Which sub-models an inference worker keeps: those that some plan could use (sched/worker/infer_submodels.c). */
+#include "sched/worker/infer_private.h"
+
+#include "sched/plan/plan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MS(t) (int64_t)((t)*1e6)
+
+/* One letter each: k kept, i idle. */
+static void check(const char *expected, struct infer_submodel *list)
+{
+	int n = (int)strlen(expected);
+
+	infer_submodels_choose(list, n);
+	for (int i = 0; i < n; i++)
+		if (list[i].idle != (expected[i] == 'i'))
+			fail_msg("sub-model %d of %s is %s", i, expected, list[i].idle ? "idle" : "kept");
+}
+
+static struct infer_submodel of(double accuracy, double ms, double one_ms)
+{
+	return (struct infer_submodel){
+		.accuracy = (float)accuracy, .time_ns = MS(ms), .time_one_ns = MS(one_ms)};
+}
+
+static void test_hull(void **state)
+{
+	/* of the paper's Table 3 the second lies on the line between its neighbours, within a tenth */
+	struct infer_submodel paper[] = {of(0.7937, 45.12, 45.12), of(0.7188, 34.56, 34.56),
+					 of(0.7094, 22.72, 22.72), of(0.6512, 15.68, 15.68)};
+	struct infer_submodel far[] = {of(0.8, 40, 40), of(0.7, 35, 35), of(0.72, 20, 20)};
+	struct infer_submodel origin[] = {of(0.8, 40, 40),
+					  of(0.3, 20, 20)}; /* half the time, less than half as good */
+	struct infer_submodel slower[] = {of(0.8, 40, 40), of(0.8, 50, 50), of(0.8, 42, 42)};
+
+	(void)state;
+	check("kikk", paper);
+	check("kik", far);
+	check("ki", origin);
+	check("kik", slower); /* 5 % may be another result next time */
+}
+
+static void test_precisions(void **state)
+{
+	/* slices of 0.25 to 1, f32 and bf16 of each: nearly as good in half of the time */
+	struct infer_submodel list[] = {of(0.85, 4, 1),     of(0.8505, 2.5, 0.9), of(0.90, 10, 2),
+					of(0.8995, 5, 1.5), of(0.92, 30, 5),      of(0.9198, 14, 3)};
+	/* as long as it is clearly better */
+	struct infer_submodel worse[] = {of(0.92, 30, 5), of(0.91, 14, 3)};
+
+	(void)state;
+	check("ikikik", list);
+	check("kk", worse);
+}
+
+/* One that is the better one with a single instance stays; and nothing goes as long as nothing is known. */
+static void test_either_time(void **state)
+{
+	struct infer_submodel list[] = {of(0.9, 10, 5), of(0.9, 12, 2)},
+			      unknown[] = {of(0, 10, 5), of(0, 20, 9)};
+
+	(void)state;
+	check("kk", list);
+	check("kk", unknown);
+}
+
+static double best_plan(struct planner *pl, const struct infer_submodel *list, int n, bool all,
+			int64_t deadline)
+{
+	struct plan_submodel some[MAX_SUBMODELS];
+	struct plan_request request = {
+		.submodels = some, .instances = 400, .batch = 1, .deadline_ns = deadline};
+	struct plan plan;
+
+	for (int i = 0; i < n; i++)
+		if (all || !list[i].idle)
+			some[request.n_submodels++] = (struct plan_submodel){
+				.accuracy = (double)list[i].accuracy, .time_ns = list[i].time_ns};
+	assert_int_equal(planner_plan(pl, &request, &plan), 0);
+	return plan.p_eff;
+}
+
+/* What is left plans as well as all of them, but for the tenth of a point that counts as nothing, drift and rounding. */
+static void test_plans(void **state)
+{
+	struct planner *pl;
+	unsigned seed = 1;
+	int gone = 0;
+
+	(void)state;
+	assert_int_equal(planner_new(&pl), 0);
+	for (int round = 0; round < 50; round++) {
+		struct infer_submodel list[8];
+
+		for (int i = 0; i < 8; i++) {
+			double t = 1 + (double)(rand_r(&seed) % 1000) / 50;
+
+			list[i] = of(0.5 + (double)(rand_r(&seed) % 400) / 1000, t, t);
+		}
+		infer_submodels_choose(list, 8);
+		for (int i = 0; i < 8; i++)
+			gone += list[i].idle;
+		for (int k = 1; k < 6; k++) {
+			double all = best_plan(pl, list, 8, true, MS(1500.0 * k));
+
+			assert_true(best_plan(pl, list, 8, false, MS(1500.0 * k)) > all - 0.004);
+		}
+	}
+	assert_true(gone > 100);
+	planner_free(pl);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_hull),
+		cmocka_unit_test(test_precisions),
+		cmocka_unit_test(test_either_time),
+		cmocka_unit_test(test_plans),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
