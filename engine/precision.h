@@ -54,7 +54,8 @@ static inline uint16_t f32_to_bf16(float f)
 	return (uint16_t)((nan ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-/* n elements, which do not overlap. */
+/* n elements, which do not overlap. Rounded as by f32_to_bf16, but what is below 2^-126 may become 0 (the CPU's own
+ * instruction does that). */
 void bf16_widen(const uint16_t *restrict from, float *restrict to, size_t n);
 void bf16_round(const float *restrict from, uint16_t *restrict to, size_t n);
 

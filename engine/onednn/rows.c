@@ -79,8 +79,8 @@ VECTORISED void rows_apply(struct plane x, struct plane x2, struct plane y, cons
 				to[j] = v < ceiling ? v : ceiling;
 			}
 		}
-		for (size_t j = 0; round && j < n; j++)
-			((uint16_t *)(uintptr_t)y.at)[i + j] = f32_to_bf16(to[j]);
+		if (round)
+			bf16_round(to, (uint16_t *)(uintptr_t)y.at + i, n);
 	}
 }
 

@@ -159,6 +159,16 @@ static void test_numbers(void **state)
 		bf16_round(&cases[i].f, &bits, 1);
 		assert_int_equal(bits, cases[i].bits);
 	}
+	for (size_t n = 1; n < 100; n++) { /* vectors and what is left over */
+		uint64_t random = conform_state(n);
+		struct guarded from = guarded_random(n, &random), to = guarded_new((n + 1) / 2);
+
+		bf16_round(from.data, (uint16_t *)(void *)to.data, n);
+		for (size_t i = 0; i < n; i++)
+			assert_int_equal(((uint16_t *)(void *)to.data)[i], f32_to_bf16(from.data[i]));
+		guarded_free(&from, "from");
+		guarded_free(&to, "to");
+	}
 	bf16_round(&nan, &bits, 1);
 	bf16_widen(&bits, &back, 1);
 	assert_true(isnan(back));
