@@ -67,14 +67,18 @@ static bool close_to(const float *a, const float *b, size_t n, float tolerance)
 static int try_graph(struct candidate *c, struct err *err)
 {
 	struct onnx_image single = c->image;
-	float *together = NULL;
-	int r;
+	float *one_by_one = NULL, *together = NULL;
+	int classes = 0, r;
 
 	if (!single.batch)
 		single.batch = 1;
-	r = graph_run(c->graph, &single, c->x, TOGETHER, 0, &c->info.classes, &c->logits, err);
-	if (r < 0 || c->image.batch)
+	r = graph_run(c->graph, &single, c->x, TOGETHER, 0, &classes, &one_by_one, err);
+	if (r < 0)
 		return r;
+	c->info.classes = classes;
+	c->logits = one_by_one;
+	if (c->image.batch)
+		return 0;
 	r = graph_run(c->graph, &c->image, c->x, TOGETHER, c->info.classes, NULL, &together, NULL);
 	if (r == -ENOMEM)
 		return err_set(err, ERR_NO_MEMORY, "two images at once");

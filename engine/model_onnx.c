@@ -49,7 +49,7 @@ int model_new_onnx(struct model **ret, const struct model_info *info, struct onn
 	if (net) {
 		onnx_free(graph);
 		model->graph = NULL;
-	} else {
+	} else if (graph) {
 		model->graph_params = count_constants(graph->graph);
 	}
 	model->labels = calloc((size_t)info->classes, sizeof(*model->labels));

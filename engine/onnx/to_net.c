@@ -975,7 +975,7 @@ int onnx_to_net(struct net **ret, const struct onnx_model *m, const struct onnx_
 		b.net = NULL;
 	}
 out:
-	for (int i = 0; i < b.n_fills; i++)
+	for (int i = 0; b.fills && i < b.n_fills; i++)
 		free(b.fills[i].own);
 	free(b.fills);
 	free(b.done);
