@@ -1,4 +1,4 @@
-#include "engine/onednn/onednn.h"
+#include "engine/onednn/conv3x3.h"
 
 /* (groups, outputs, inputs, kernel, kernel) when grouped, else without the first; `view`: of the full-width
  * array. */
@@ -41,6 +41,8 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 	bool has_bias = d->bias || d->norm; /* a norm that is folded in gives one */
 	int r = 0;
 
+	if (conv3x3_suits(d))
+		return conv3x3_create(ret, d, sibling, err);
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, 4, x_dims, onednn_type(d->x_type), dnnl_nhwc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 4, y_dims, onednn_type(d->y_type), dnnl_nhwc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_x));

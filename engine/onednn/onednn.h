@@ -46,6 +46,13 @@ static inline size_t extent_size(const struct extent *e)
 	return (size_t)e->c * (size_t)e->h * (size_t)e->w;
 }
 
+/*
+ * What is large comes from the system and goes back to it: the heap would keep what lies below its top, some
+ * megabytes a network. 64-byte aligned; free it with the same size.
+ */
+void *onednn_large_new(size_t size);
+void onednn_large_free(void *p, size_t size);
+
 /* dy = 0 < y < ceiling ? dy : 0 */
 void onednn_relu_before(const struct op_desc *d, const float *y, float *dy);
 void onednn_add_to(float *y, const float *x, size_t n);

@@ -6,6 +6,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { LARGE = 128 << 10 }; /* bytes, chosen: where malloc begins to do so, too, before it learns */
 
 static dnnl_engine_t engine;
 static dnnl_stream_t stream;
@@ -54,6 +57,24 @@ int onednn_error(dnnl_status_t status, const char *call)
 		return -ENOMEM;
 	log_error("oneDNN: status %d from %s", (int)status, call);
 	return -EIO;
+}
+
+void *onednn_large_new(size_t size)
+{
+	void *p;
+
+	if (size < LARGE)
+		return aligned_alloc(64, (size + 64) / 64 * 64);
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void onednn_large_free(void *p, size_t size)
+{
+	if (size < LARGE)
+		free(p);
+	else if (p)
+		munmap(p, size);
 }
 
 int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, const struct op_desc *d,

@@ -12,31 +12,6 @@
 #include <math.h>
 #include <omp.h>
 #include <stdlib.h>
-#include <sys/mman.h>
-
-enum { LARGE = 128 << 10 }; /* bytes, chosen: where malloc begins to do so, too, before it learns */
-
-/*
- * What is large comes from the system and goes back to it: the heap would keep what lies below its top, some
- * megabytes a network. 64-byte aligned.
- */
-static void *large_new(size_t size)
-{
-	void *p;
-
-	if (size < LARGE)
-		return aligned_alloc(64, (size + 64) / 64 * 64);
-	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	return p == MAP_FAILED ? NULL : p;
-}
-
-static void large_free(void *p, size_t size)
-{
-	if (size < LARGE)
-		free(p);
-	else if (p)
-		munmap(p, size);
-}
 
 struct pack {
 	int users;
@@ -70,7 +45,7 @@ static void pack_release(struct pack *p)
 		dnnl_memory_destroy(p->view);
 	if (p->packed)
 		dnnl_memory_destroy(p->packed);
-	large_free(p->data, dnnl_memory_desc_get_size(&p->format));
+	onednn_large_free(p->data, dnnl_memory_desc_get_size(&p->format));
 	free(p);
 }
 
@@ -177,7 +152,7 @@ static size_t folded_size(const struct op_desc *d)
 /* The rows of the slice, each times its norm's factor, at the same strides; large_free it. */
 static float *fold_weight(const struct op_desc *d, const struct op_io *io)
 {
-	float *folded = large_new(folded_size(d));
+	float *folded = onednn_large_new(folded_size(d));
 
 	for (int o = 0; folded && o < d->out.c; o++) {
 		float factor = norm_factor(d, io, o);
@@ -215,7 +190,7 @@ static int pack_renew(struct pack *p, const struct op_desc *d, const struct op_i
 			return -ENOMEM;
 	}
 	if (!p->data) {
-		p->data = large_new(dnnl_memory_desc_get_size(&p->format));
+		p->data = onednn_large_new(dnnl_memory_desc_get_size(&p->format));
 		if (!p->data) {
 			r = -ENOMEM;
 			goto out;
@@ -230,7 +205,7 @@ static int pack_renew(struct pack *p, const struct op_desc *d, const struct op_i
 	if (r == 0)
 		p->version = io->version;
 out:
-	large_free(folded, folded ? folded_size(d) : 0);
+	onednn_large_free(folded, folded ? folded_size(d) : 0);
 	return r;
 }
 
@@ -354,7 +329,7 @@ static void pack_trim(struct pack *p)
 {
 	if (!p)
 		return;
-	large_free(p->data, dnnl_memory_desc_get_size(&p->format));
+	onednn_large_free(p->data, dnnl_memory_desc_get_size(&p->format));
 	p->data = NULL;
 	p->version = 0;
 }

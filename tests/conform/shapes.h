@@ -20,6 +20,7 @@ struct shape {
 		int kernel_w, pad_w, x2_c; /* conv2d where not square; concat */
 		float ceiling, scale, share;
 		bool norm, running, exclude_pad; /* conv2d; batch_norm; avg_pool */
+		bool inference;                  /* without gradients */
 	} more;                                  /* what few have */
 };
 
@@ -78,6 +79,43 @@ static const struct shape shapes[] = {
 	{OP_dropout, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.share = 0.5f}},
 	{OP_dropout, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.share = 0.1f}},
 	{OP_avg_pool, 2, 16, 9, 8, 8, 0, 0, 3, 1, 1, 0, 0, false, false, false, {.exclude_pad = true}},
+	/* by Winograd's filtering, of some tiles that are cut off, of few tiles and of many */
+	{OP_conv2d, 3, 128, 9, 11, 4, 128, 4, 3, 1, 1, 1, 0, true, true, false, {.inference = true}},
+	{OP_conv2d,
+	 1,
+	 256,
+	 4,
+	 4,
+	 8,
+	 384,
+	 8,
+	 3,
+	 1,
+	 1,
+	 1,
+	 0,
+	 false,
+	 false,
+	 false,
+	 {.inference = true, .norm = true}},
+	{OP_conv2d,
+	 9,
+	 128,
+	 14,
+	 13,
+	 4,
+	 192,
+	 4,
+	 3,
+	 1,
+	 1,
+	 1,
+	 0,
+	 false,
+	 true,
+	 true,
+	 {.inference = true, .norm = true, .ceiling = 6}},
+	{OP_conv2d, 1, 64, 70, 70, 2, 64, 2, 3, 1, 1, 1, 0, true, false, true, {.inference = true}},
 	{OP_global_avg_pool, 3, 40, 7, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {0}},
 };
 enum { N_SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
@@ -103,7 +141,7 @@ static inline struct op_desc desc_of(const struct shape *s, float rate)
 			    .statistics = s->op == OP_batch_norm && !s->more.running,
 			    .exclude_pad = s->more.exclude_pad,
 			    .eps = 1e-5f,
-			    .training = s->op != OP_conv2d || !s->residual,
+			    .training = !s->more.inference && (s->op != OP_conv2d || !s->residual),
 			    .need_dx = true};
 
 	d.need_dx = d.training;
