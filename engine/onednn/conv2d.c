@@ -31,7 +31,8 @@ static const char *avoid_in(const struct op_desc *d)
 											       : NULL;
 }
 
-static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
+static int create_direct(struct kernel **ret, const struct op_desc *d, struct kernel *sibling,
+			 struct err *err)
 {
 	struct weighted_descs descs = {0};
 	dnnl_memory_desc_t x, y, weight, bias;
@@ -41,8 +42,6 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 	bool has_bias = d->bias || d->norm; /* a norm that is folded in gives one */
 	int r = 0;
 
-	if (conv3x3_suits(d))
-		return conv3x3_create(ret, d, sibling, err);
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, 4, x_dims, onednn_type(d->x_type), dnnl_nhwc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 4, y_dims, onednn_type(d->y_type), dnnl_nhwc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_x));
@@ -72,6 +71,18 @@ out:
 		dnnl_primitive_desc_destroy(descs.backward_weights);
 	return err_set(err, ERR_UNSUPPORTED_OP, "onednn conv2d of %d×%d×%d to %d×%d×%d in %d groups", d->in.c,
 		       d->in.h, d->in.w, d->out.c, d->out.h, d->out.w, d->groups);
+}
+
+static const struct op_impl direct = {.create = create_direct,
+				      .destroy = weighted_destroy,
+				      .trim = weighted_trim,
+				      .forward = weighted_forward,
+				      .backward = weighted_backward};
+
+static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
+{
+	return conv3x3_suits(d) ? conv3x3_create(ret, d, sibling, &direct, err)
+				: create_direct(ret, d, sibling, err);
 }
 
 const struct op_impl onednn_conv2d = {.create = create,

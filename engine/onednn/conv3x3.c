@@ -1,4 +1,7 @@
-/* conv2d by Winograd's filtering, where that is faster: inference in f32. */
+/*
+ * conv2d by Winograd's filtering, where that is faster, in f32: forward, and the gradient of the input, which is a convolution by the
+ * same weights turned round. The gradient of the weights is the direct form's.
+ */
 #include "engine/onednn/conv3x3.h"
 
 #include "engine/onednn/winograd.h"
@@ -10,8 +13,10 @@
 struct conv3x3 {
 	struct kernel base;
 	struct winograd *winograd;
-	float *bias, *factor; /* (out) each, with the norm folded in; NULL: there is none */
-	uint64_t version;     /* of the parameters that these are made from */
+	struct winograd *back; /* dy to dx; NULL: not wanted */
+	struct kernel *direct; /* for the gradient of the weights; NULL: not wanted */
+	float *bias, *factor;  /* (out) each, with the norm folded in; NULL: there is none */
+	uint64_t version;      /* of the parameters that these are made from */
 };
 
 static struct winograd_shape shape_of(const struct op_desc *d)
@@ -19,13 +24,21 @@ static struct winograd_shape shape_of(const struct op_desc *d)
 	return (struct winograd_shape){.n = d->n, .h = d->in.h, .w = d->in.w, .in = d->in.c, .out = d->out.c};
 }
 
+static struct winograd_shape back_shape_of(const struct op_desc *d)
+{
+	return (struct winograd_shape){
+		.n = d->n, .h = d->in.h, .w = d->in.w, .in = d->out.c, .out = d->in.c, .transposed = true};
+}
+
 bool conv3x3_suits(const struct op_desc *d)
 {
 	struct winograd_shape shape = shape_of(d);
 
-	return !d->training && d->kernel == 3 && d->kernel_w == 3 && d->stride == 1 && d->pad == 1 &&
-	       d->pad_w == 1 && d->groups == 1 && d->x_type == PRECISION_F32 && d->y_type == PRECISION_F32 &&
-	       (!d->residual || d->x2_type == PRECISION_F32) && winograd_suits(&shape);
+	/* a norm that Grad-CAM goes through would be a factor of dy: the direct form's */
+	return !(d->training && d->norm) && d->kernel == 3 && d->kernel_w == 3 && d->stride == 1 &&
+	       d->pad == 1 && d->pad_w == 1 && d->groups == 1 && d->x_type == PRECISION_F32 &&
+	       d->y_type == PRECISION_F32 && (!d->residual || d->x2_type == PRECISION_F32) &&
+	       winograd_suits(&shape);
 }
 
 static void destroy(struct kernel *k)
@@ -33,13 +46,20 @@ static void destroy(struct kernel *k)
 	struct conv3x3 *c = (struct conv3x3 *)k;
 
 	winograd_free(c->winograd);
+	winograd_free(c->back);
+	kernel_destroy(c->direct);
 	free(c->bias);
 	free(c);
 }
 
 static void trim(struct kernel *k)
 {
-	winograd_trim(((struct conv3x3 *)k)->winograd);
+	struct conv3x3 *c = (struct conv3x3 *)k;
+
+	winograd_trim(c->winograd);
+	if (c->back)
+		winograd_trim(c->back);
+	kernel_trim(c->direct);
 }
 
 static void fold(struct conv3x3 *c, const struct op_io *io)
@@ -76,32 +96,80 @@ static int forward(struct kernel *k, const struct op_io *io)
 	return r;
 }
 
-static const struct op_impl conv3x3 = {.destroy = destroy, .trim = trim, .forward = forward};
-
-int conv3x3_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
+static int backward(struct kernel *k, const struct op_io *io)
 {
-	struct conv3x3 *c = calloc(1, sizeof(*c)), *other = (struct conv3x3 *)sibling;
-	struct winograd_shape shape = shape_of(d);
-	int r = c ? 0 : -ENOMEM;
+	struct conv3x3 *c = (struct conv3x3 *)k;
+	struct op_io direct = *io;
+	const struct winograd_run run = {
+		.x = io->dy, .y = io->dx, .floor = -INFINITY, .ceiling = INFINITY, .scratch = io->scratch};
+	int r;
 
-	if (sibling && sibling->impl != &conv3x3)
-		other = NULL;
+	direct.dx = NULL;
+	r = kernel_backward(c->direct, &direct); /* and dy as it is before the ReLU */
+	if (r < 0 || !io->dx)
+		return r;
+	if (!winograd_packed(c->back, io->version))
+		r = winograd_pack(c->back, io->weight, k->desc.weight_ld, NULL, io->version);
 	if (r == 0)
-		r = winograd_new(&c->winograd, &shape, other ? other->winograd : NULL);
-	if (r == 0 && d->norm) {
+		winograd_run(c->back, &run);
+	return r;
+}
+
+static const struct op_impl conv3x3 = {
+	.destroy = destroy, .trim = trim, .forward = forward, .backward = backward};
+
+static size_t larger(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+static int make(struct conv3x3 *c, const struct op_desc *d, struct conv3x3 *other,
+		const struct op_impl *direct, struct err *err)
+{
+	struct winograd_shape shape = shape_of(d), back = back_shape_of(d);
+	struct op_desc weights_only = *d;
+	int r = winograd_new(&c->winograd, &shape, other ? other->winograd : NULL);
+
+	if (r < 0)
+		return r;
+	c->base.scratch_size = winograd_scratch(c->winograd);
+	if (d->norm) {
 		c->bias = calloc(2 * (size_t)d->out.c, sizeof(float));
 		if (!c->bias)
-			r = -ENOMEM;
-		else
-			c->factor = c->bias + d->out.c;
+			return -ENOMEM;
+		c->factor = c->bias + d->out.c;
 	}
+	if (!d->training)
+		return 0;
+	weights_only.need_dx = false;
+	r = direct->create(&c->direct, &weights_only, other ? other->direct : NULL, err);
+	if (r < 0)
+		return r;
+	c->direct->impl = direct;
+	c->direct->desc = weights_only;
+	c->base.scratch_size = larger(c->base.scratch_size, c->direct->scratch_size);
+	if (!d->need_dx)
+		return 0;
+	r = winograd_new(&c->back, &back, other ? other->back : NULL);
+	if (r == 0)
+		c->base.scratch_size = larger(c->base.scratch_size, winograd_scratch(c->back));
+	return r;
+}
+
+int conv3x3_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling,
+		   const struct op_impl *direct, struct err *err)
+{
+	struct conv3x3 *c = calloc(1, sizeof(*c));
+	int r = c ? make(c, d, sibling && sibling->impl == &conv3x3 ? (struct conv3x3 *)sibling : NULL,
+			 direct, err)
+		  : -ENOMEM;
+
 	if (r < 0) {
 		if (c)
 			destroy(&c->base);
-		return err_set(err, ERR_NO_MEMORY, "a convolution");
+		return r == -ENOMEM ? err_set(err, ERR_NO_MEMORY, "a convolution") : r;
 	}
 	c->base.impl = &conv3x3;
-	c->base.scratch_size = winograd_scratch(c->winograd);
 	*ret = &c->base;
 	return 0;
 }

@@ -79,6 +79,8 @@ static const struct shape shapes[] = {
 	{OP_dropout, 3, 24, 5, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.share = 0.5f}},
 	{OP_dropout, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.share = 0.1f}},
 	{OP_avg_pool, 2, 16, 9, 8, 8, 0, 0, 3, 1, 1, 0, 0, false, false, false, {.exclude_pad = true}},
+	{OP_conv2d, 3, 64, 9, 11, 2, 128, 4, 3, 1, 1, 1, 0, true, true, false, {0}},
+	{OP_conv2d, 1, 128, 30, 29, 4, 64, 2, 3, 1, 1, 1, 0, false, false, false, {0}},
 	/* by Winograd's filtering, of some tiles that are cut off, of few tiles and of many */
 	{OP_conv2d, 3, 128, 9, 11, 4, 128, 4, 3, 1, 1, 1, 0, true, true, false, {.inference = true}},
 	{OP_conv2d,
