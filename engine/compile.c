@@ -1,6 +1,7 @@
 #include "engine/compile.h"
 
 #include <errno.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,12 +23,23 @@ struct builder {
 	bool *cam; /* of each value: lies between the feature map and the output */
 };
 
+static size_t instance_bytes(const struct builder *b, int value)
+{
+	const struct extent *e = value < 0 ? NULL : &b->c->values[value].extent;
+
+	return e ? (size_t)e->c * (size_t)e->h * (size_t)e->w * precision_size(b->c->values[value].type) : 0;
+}
+
 static size_t value_bytes(const struct builder *b, int value)
 {
-	const struct extent *e = &b->c->values[value].extent;
+	const struct compiled *c = b->c;
+	int n = b->options->batch;
 
-	return (size_t)b->options->batch * (size_t)e->c * (size_t)e->h * (size_t)e->w *
-	       precision_size(b->c->values[value].type);
+	if (c->split && value == c->steps[c->split - 1].y)
+		n += c->part; /* the last part may be padded */
+	else if (c->split && value < c->steps[c->split - 1].y)
+		n = c->part;
+	return (size_t)n * instance_bytes(b, value);
 }
 
 static int add_buffer(struct compiled *c, size_t size, int first, int last)
@@ -316,6 +328,75 @@ static void set_types(struct builder *b)
 	}
 }
 
+/* --- parts of a batch --- */
+
+/*
+ * Measured: ResNet-50 at 224², where a step at batch 32 reads and writes 230 MB, is 10 % faster in parts of 4 or 8
+ * instances. Not measured: whether less is better where the cache is smaller.
+ */
+#define CACHE ((size_t)32 << 20)
+
+static size_t weight_bytes(const struct op_desc *d)
+{
+	if (d->op == OP_linear)
+		return (size_t)d->out.c * (size_t)(d->in.c * d->in.h * d->in.w) * sizeof(float);
+	if (d->op != OP_conv2d)
+		return 0;
+	return (size_t)d->out.c * (size_t)(d->in.c / d->groups * d->kernel * d->kernel_w) * sizeof(float);
+}
+
+/* Bytes of memory traffic that running a step in parts saves: those of its values, if that makes them fit the cache, less those of
+ * its weights, which are read once for each part. */
+static double saved_by_parts(const struct builder *b, const struct step *s, int part)
+{
+	size_t instance = instance_bytes(b, s->x) + instance_bytes(b, s->x2) + instance_bytes(b, s->y);
+	size_t batch = (size_t)b->options->batch, parts = (batch + (size_t)part - 1) / (size_t)part;
+	bool helps = instance * batch > CACHE && instance * (size_t)part <= CACHE;
+
+	return (helps ? (double)(instance * batch) : 0) - (double)(weight_bytes(&s->desc) * (parts - 1));
+}
+
+/* -1: none */
+static int last_reader(const struct compiled *c, int value)
+{
+	int last = -1;
+
+	for (int i = 0; i < c->n_steps; i++)
+		if (c->steps[i].x == value || c->steps[i].x2 == value)
+			last = i;
+	return last;
+}
+
+/*
+ * Where steps before run in parts and the others for all: only where a single value goes on, the one just made. Parts are at least
+ * as many instances as there are threads.
+ */
+static void choose_split(struct builder *b)
+{
+	struct compiled *c = b->c;
+	double best = 0;
+
+	if (b->options->training || b->options->gradcam)
+		return;
+	for (int part = 1; part < b->options->batch; part *= 2) {
+		double saved = 0;
+		int until = last_reader(c, 0);
+
+		for (int i = 0; i < c->n_steps && part >= omp_get_max_threads(); i++) {
+			saved += saved_by_parts(b, &c->steps[i], part);
+			if (until <= i && saved > best) {
+				best = saved;
+				c->split = i + 1;
+				c->part = part;
+			}
+			if (last_reader(c, c->steps[i].y) > until)
+				until = last_reader(c, c->steps[i].y);
+		}
+	}
+}
+
+/* --- places --- */
+
 static void live_until(struct compiled *c, int buffer, int time)
 {
 	if (buffer >= 0 && c->buffers[buffer].last < time)
@@ -332,7 +413,7 @@ static bool takes_place_of_x2(const struct builder *b, int i)
 	const struct step *s = &c->steps[i];
 
 	if (s->desc.op != OP_conv2d || s->x2 < 0 || s->x2 == s->x || s->x2 == c->feature ||
-	    s->desc.x2_type != s->desc.y_type)
+	    s->desc.x2_type != s->desc.y_type || i + 1 == c->split)
 		return false;
 	for (int k = 0; k < c->n_steps; k++)
 		if ((c->steps[k].x == s->x2 || c->steps[k].x2 == s->x2) &&
@@ -354,7 +435,8 @@ static void place_data(struct builder *b)
 		size_t saved;
 
 		c->values[s->y].data = takes_place_of_x2(b, i) ? c->values[s->x2].data
-							       : add_buffer(c, value_bytes(b, s->y), i, i);
+							       : add_buffer(c, value_bytes(b, s->y),
+									    i + 1 == c->split ? 0 : i, i);
 		live_until(c, c->values[s->x].data, i);
 		if (s->x2 >= 0)
 			live_until(c, c->values[s->x2].data, i);
@@ -498,6 +580,7 @@ int compile(struct compiled *ret, const struct net *net, const struct compile_op
 	make_steps(&b);
 	mark_gradients(&b);
 	set_types(&b);
+	choose_split(&b);
 	place_data(&b);
 	place_gradients(&b);
 	r = place_buffers(&c);

@@ -38,8 +38,11 @@ struct compiled {
 	struct value *values;
 	struct step *steps;
 	struct buffer *buffers;
-	int output, feature;    /* values */
-	int feature_steps;      /* the steps from here on lie between feature and output */
+	int output, feature; /* values */
+	int feature_steps;   /* the steps from here on lie between feature and output */
+	/* The steps before this one run for `part` instances at a time, so that what lies between them stays in the
+	 * cache. Their values have room for so many, but for the last one's, which has it for all. 0: none */
+	int split, part;
 	size_t activation_size; /* bytes */
 };
 
@@ -51,6 +54,14 @@ struct compile_options {
 	enum precision precision;
 	const struct backend *backend; /* asked for the size of what an op saves */
 };
+
+/* How many instances a variant for n of them takes at a time in the steps before the split; and n rounded up to these. */
+static inline int compiled_part(const struct compiled *c, int n)
+{
+	int parts = c->split ? (n + c->part - 1) / c->part : 1;
+
+	return (n + parts - 1) / parts;
+}
 
 int compile(struct compiled *ret, const struct net *net, const struct compile_options *options);
 void compiled_release(struct compiled *c);

@@ -2,7 +2,8 @@
  * Running one slice of a network. The compiled form (engine/compile.c) is made once; kernels are made for
  * each batch size that occurs: exactly that size when training, else the next of 1 2 3 4 6 8 12 … (so at most
  * a third of the rows is padding, and the memory of kernels stays bounded). All batch sizes share the places
- * of the largest.
+ * of the largest. Where values are larger than a cache, the first steps run for a part of the batch at a time
+ * (compiled.split).
  *
  * Layout. Activations are (n, h, w, c) throughout. Measured with oneDNN 2.6.3 on 2 cores: 3×3 convolutions
  * of 16 to 128 channels on 28×28 to 7×7 planes at batch 32 and 128, GFLOPS in nhwc / in the blocked format
@@ -93,7 +94,7 @@ static int add_variant(struct session *s, int n, struct err *err)
 		struct kernel *sibling = s->n_variants ? list[0].kernels[i] : NULL;
 		struct op_desc desc = c->steps[i].desc;
 
-		desc.n = n;
+		desc.n = i < c->split ? compiled_part(c, n) : n;
 		r = kernel_create(&v.kernels[i], s->backend, &desc, sibling, err);
 		if (r == 0 && v.kernels[i]->scratch_size > scratch)
 			scratch = v.kernels[i]->scratch_size;
@@ -263,7 +264,8 @@ struct session_stats session_stats(const struct session *s)
 	return (struct session_stats){.activations = s->compiled.activation_size,
 				      .scratch = s->scratch_size,
 				      .steps = s->compiled.n_steps,
-				      .variants = s->n_variants};
+				      .variants = s->n_variants,
+				      .part = s->compiled.part};
 }
 
 void session_set_seed(struct session *s, uint64_t seed)
@@ -271,17 +273,19 @@ void session_set_seed(struct session *s, uint64_t seed)
 	s->seed = seed;
 }
 
-static struct op_io io_of(const struct session *s, const struct step *step)
+/* `first`: of the instances that a step before the split runs. */
+static struct op_io io_of(const struct session *s, const struct step *step, int first)
 {
 	const struct params *p = &s->net->params;
 	const struct param *weight = step->weight < 0 ? NULL : &p->list[step->weight];
 	const struct param *bias = step->bias < 0 ? NULL : &p->list[step->bias];
 	const struct param *norm = step->norm < 0 ? NULL : &p->list[step->norm];
+	size_t skip = (size_t)first * row_size(s, step->y) * precision_size(s->compiled.values[step->y].type);
 
 	return (struct op_io){
 		.x = data_of(s, step->x),
 		.x2 = step->x2 < 0 ? NULL : data_of(s, step->x2),
-		.y = data_of(s, step->y),
+		.y = (float *)(void *)((char *)data_of(s, step->y) + skip),
 		.weight = weight ? weight->value : NULL,
 		.bias = bias ? bias->value : NULL,
 		.scale = norm ? norm[0].value : NULL,
@@ -295,53 +299,84 @@ static struct op_io io_of(const struct session *s, const struct step *step)
 	};
 }
 
-/* Everything after the input's values are in place (rows beyond n included). */
-static int run_forward(struct session *s, int n, int variant, float *logits)
+/* What a forward begins with: bytes of images, or numbers that are normalised already. */
+struct input {
+	const uint8_t *pixels; /* NULL: numbers */
+	const float *numbers;
+	int n;
+};
+
+/* Instances first … first+rows-1 to the input's place; those beyond n are 0. */
+static void fill(const struct session *s, const struct input *in, int first, int rows)
 {
-	const struct compiled *c = &s->compiled;
+	const struct value *value = &s->compiled.values[0];
+	const struct extent *e = &value->extent;
+	size_t row = row_size(s, 0), size = precision_size(value->type);
+	int some = in->n - first < rows ? in->n - first : rows;
+	char *x = (char *)data_of(s, 0);
+
+	if (in->pixels)
+		pixels_normalise(in->pixels + (size_t)first * row, some, e->h, e->w, e->c, s->mean, s->std,
+				 value->type, x);
+	else if (value->type == PRECISION_F32)
+		memcpy(x, in->numbers + (size_t)first * row, (size_t)some * row * sizeof(float));
+	else
+		bf16_round(in->numbers + (size_t)first * row, (uint16_t *)(void *)x, (size_t)some * row);
+	memset(x + (size_t)some * row * size, 0, (size_t)(rows - some) * row * size);
+}
+
+static int run_steps(struct session *s, const struct variant *v, int begin, int end, int first)
+{
 	int r = 0;
 
+	for (int i = begin; r == 0 && i < end; i++) {
+		const struct step *step = &s->compiled.steps[i];
+		struct op_io io = io_of(s, step, i + 1 == s->compiled.split ? first : 0);
+
+		r = kernel_forward(v->kernels[i], &io);
+	}
+	return r;
+}
+
+static int run_forward(struct session *s, const struct input *in, float *logits)
+{
+	const struct compiled *c = &s->compiled;
+	int variant, r = 0;
+
+	if (in->n < 1 || in->n > s->options.batch)
+		return -EINVAL;
+	omp_set_num_threads(s->threads);
+	variant = variant_for(s, in->n);
+	if (variant < 0)
+		return variant;
+	if (!data_of(s, 0))
+		return -EINVAL;
 	s->last_n = 0;
 	s->generation = ++s->net->workspace->generation;
-	for (int i = 0; r == 0 && i < c->n_steps; i++) {
-		struct op_io io = io_of(s, &c->steps[i]);
+	if (c->split) {
+		int part = compiled_part(c, s->variants[variant].n);
 
-		r = kernel_forward(s->variants[variant].kernels[i], &io);
+		for (int first = 0; r == 0 && first < in->n; first += part) {
+			fill(s, in, first, part);
+			r = run_steps(s, &s->variants[variant], 0, c->split, first);
+		}
+	} else {
+		fill(s, in, 0, s->variants[variant].n);
 	}
+	if (r == 0)
+		r = run_steps(s, &s->variants[variant], c->split, c->n_steps, 0);
 	s->net->params.statistics += s->options.training;
 	if (r < 0)
 		return r;
-	memcpy(logits, data_of(s, c->output), (size_t)n * row_size(s, c->output) * sizeof(float));
-	s->last_n = n;
+	memcpy(logits, data_of(s, c->output), (size_t)in->n * row_size(s, c->output) * sizeof(float));
+	s->last_n = in->n;
 	s->last_variant = variant;
 	return 0;
 }
 
-/* The input's place, with the rows that only pad the variant cleared. */
-static int begin_forward(struct session *s, int n, char **ret_x)
-{
-	size_t row = row_size(s, 0) * precision_size(s->compiled.values[0].type);
-	int variant;
-
-	if (n < 1 || n > s->options.batch)
-		return -EINVAL;
-	omp_set_num_threads(s->threads);
-	variant = variant_for(s, n);
-	if (variant < 0)
-		return variant;
-	*ret_x = (char *)data_of(s, 0);
-	if (!*ret_x)
-		return -EINVAL;
-	memset(*ret_x + (size_t)n * row, 0, (size_t)(s->variants[variant].n - n) * row);
-	return variant;
-}
-
 int session_forward(struct session *s, const uint8_t *pixels, int n, float *logits)
 {
-	const struct value *in;
-	const struct extent *e;
-	char *x;
-	int variant;
+	const struct input in = {.pixels = pixels, .n = n};
 
 	if (s->graph) {
 		omp_set_num_threads(s->threads);
@@ -349,32 +384,14 @@ int session_forward(struct session *s, const uint8_t *pixels, int n, float *logi
 			       ? -EINVAL
 			       : graph_session_forward(s->graph, pixels, n, logits, NULL);
 	}
-	in = &s->compiled.values[0];
-	e = &in->extent;
-	variant = begin_forward(s, n, &x);
-	if (variant < 0)
-		return variant;
-	pixels_normalise(pixels, n, e->h, e->w, e->c, s->mean, s->std, in->type, x);
-	return run_forward(s, n, variant, logits);
+	return run_forward(s, &in, logits);
 }
 
 int session_forward_float(struct session *s, const float *input, int n, float *logits)
 {
-	size_t size;
-	char *x;
-	int variant;
+	const struct input in = {.numbers = input, .n = n};
 
-	if (s->graph)
-		return -EINVAL;
-	variant = begin_forward(s, n, &x);
-	if (variant < 0)
-		return variant;
-	size = (size_t)n * row_size(s, 0);
-	if (s->compiled.values[0].type == PRECISION_F32)
-		memcpy(x, input, size * sizeof(float));
-	else
-		bf16_round(input, (uint16_t *)(void *)x, size);
-	return run_forward(s, n, variant, logits);
+	return s->graph ? -EINVAL : run_forward(s, &in, logits);
 }
 
 /* From the output's gradient, which is in place, down to step `first`. */
@@ -386,7 +403,7 @@ static int run_backward(struct session *s, int first, bool learn)
 
 	for (int i = c->n_steps - 1; r == 0 && i >= first; i--) {
 		const struct step *step = &c->steps[i];
-		struct op_io io = io_of(s, step);
+		struct op_io io = io_of(s, step, 0);
 
 		io.dy = grad_of(s, step->y);
 		if (!step->desc.training || !io.dy)

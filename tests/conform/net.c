@@ -443,6 +443,67 @@ static void test_fusion(void **state)
 	}
 }
 
+/* Values larger than the cache: the first steps run in parts, the last of which is padded; a residual goes through them. */
+static struct net *make_large(int side)
+{
+	struct net *net;
+	int x, y;
+
+	assert_int_equal(net_new(&net, 3, side, side, NULL), 0);
+	x = net_relu(net, conv(net, "a", 0, 32, 3, 1, GROUPS), NULL);
+	y = conv(net, "c", net_relu(net, conv(net, "b", x, 32, 3, 1, GROUPS), NULL), 32, 1, 1, GROUPS);
+	x = net_relu(net, net_add(net, y, x, NULL), NULL);
+	x = net_relu(net, conv(net, "d", x, 16, 3, 2, GROUPS), NULL);
+	x = net_relu(net, net_group_norm(net, "n", conv(net, "e", x, 64, 3, 2, GROUPS), 0, NULL), NULL);
+	x = net_linear(net, "fc", net_global_avg_pool(net, x, NULL),
+		       &(struct linear_attr){.features = CLASSES, .bias = true}, NULL);
+	assert_int_equal(net_finish(net, x, NULL), 0);
+	net_init(net, 3);
+	return net;
+}
+
+static void test_parts_of_a_batch(void **state)
+{
+	enum { SIDE = 192, LARGE_BATCH = 11 };
+	static const int some[] = {LARGE_BATCH, 1, 7, 4, 10};
+	size_t row = 3 * SIDE * SIDE;
+	struct net *net = make_large(SIDE);
+	struct guarded x = guarded_new(LARGE_BATCH * row), logits = guarded_new(LARGE_BATCH * CLASSES),
+		       expected = guarded_new(LARGE_BATCH * CLASSES);
+	const struct session_options one = {.rate = 0.5f, .batch = 1, .threads = 2},
+				     all = {.rate = 0.5f, .batch = LARGE_BATCH, .threads = 2};
+	const struct backend *onednn = backend_find("onednn");
+	struct session *single, *whole;
+	uint64_t random = conform_state(31);
+	int part;
+
+	(void)state;
+	for (size_t i = 0; i < x.n; i++)
+		x.data[i] = conform_random(&random);
+	assert_int_equal(session_new_net(&single, net, NULL, NULL, onednn, &one, NULL), 0);
+	for (size_t i = 0; i < LARGE_BATCH; i++)
+		assert_int_equal(
+			session_forward_float(single, x.data + i * row, 1, expected.data + i * CLASSES), 0);
+	assert_int_equal(session_stats(single).part, 0);
+	assert_int_equal(session_new_net(&whole, net, NULL, NULL, onednn, &all, NULL), 0);
+	part = session_stats(whole).part;
+	assert_true(part > 1 && part < LARGE_BATCH);
+	for (size_t i = 0; i < sizeof(some) / sizeof(some[0]); i++) {
+		size_t n = (size_t)some[i];
+
+		memset(logits.data, 0, logits.n * sizeof(float));
+		assert_int_equal(session_forward_float(whole, x.data, some[i], logits.data), 0);
+		compare("parts of a batch", logits.data, expected.data, n * CLASSES, TOLERANCE,
+			MEAN_TOLERANCE);
+	}
+	session_free(single);
+	session_free(whole);
+	net_free(net);
+	guarded_free(&x, "x");
+	guarded_free(&logits, "logits");
+	guarded_free(&expected, "expected");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_slice_is_narrow_net),
@@ -455,6 +516,7 @@ int main(void)
 					   cmocka_unit_test(test_repeatable),
 					   cmocka_unit_test(test_running_statistics),
 					   cmocka_unit_test(test_other_rate),
+					   cmocka_unit_test(test_parts_of_a_batch),
 					   cmocka_unit_test(test_fusion)};
 
 	conform_init();
