@@ -271,8 +271,8 @@ static void decide(struct import *imp)
 {
 	bool waits = import_format(imp->file) == IMPORT_TENSORS && !imp->seen.json;
 
-	if (is_held(imp))
-		return; /* import_ended asks again */
+	if (is_held(imp) || !imp->seen.weights) /* import_ended asks again, or the first walk */
+		return;
 	if (!other(&imp->seen, &imp->used) &&
 	    (imp->state == IMPORT_DONE || imp->state == IMPORT_FAILED || imp->state == IMPORT_RUNNING))
 		return;
