@@ -14,8 +14,8 @@
 /* One change; an array of them is applied atomically and survives kill -9 of the daemon once the call
  * returned. */
 enum host_op_type {
-	HOST_PUT,   /* key, value in the scheduler's key space: each key is put once in its life … */
-	HOST_DEL,   /* … and deleted once (SingleDelete below; DESIGN section 4); an update is a new key */
+	HOST_PUT, /* key, value in the scheduler's key space: each key is put once in its life … */
+	HOST_DEL, /* … and deleted once (SingleDelete below; DESIGN section 4); an update is a new key */
 	HOST_STATE, /* xattr `key` ("user.state", "user.result", …) of inode `ino`; no error if the inode is gone */
 };
 

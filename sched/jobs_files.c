@@ -466,8 +466,7 @@ int jobs_next_version(struct jobs *jobs, const char *model, int *ret)
 		if (strcmp(p->model, model) == 0 && p->version > v.max)
 			v.max = p->version;
 	for (const struct import *imp = jobs->imports; imp; imp = imp->next)
-		if (imp->state == IMPORT_PUBLISHING && strcmp(imp->model, model) == 0 &&
-		    imp->version > v.max)
+		if (imp->state == IMPORT_PUBLISHING && strcmp(imp->model, model) == 0 && imp->version > v.max)
 			v.max = imp->version;
 	*ret = v.max + 1;
 	return 0;

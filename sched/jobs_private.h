@@ -189,7 +189,8 @@ struct import {
 	int deaths;      /* of workers */
 	uint64_t order;  /* place in the queue */
 	int64_t started; /* loop time; of RUNNING */
-	uint64_t record, next_record; /* its key's number; 0: none. The one that is on its way with a publication */
+	uint64_t record,
+		next_record; /* its key's number; 0: none. The one that is on its way with a publication */
 	struct host_tree *tree;
 };
 

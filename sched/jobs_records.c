@@ -30,8 +30,8 @@ void jobs_record_ops(struct jobs *jobs, const char *prefix, const char *name, ui
 
 	ret->number = value ? jobs_number(jobs) : 0;
 	if (value) {
-		int len = snprintf(ret->put, sizeof(ret->put), "%s/%s/%016" PRIx64, prefix, name,
-				   ret->number);
+		int len =
+			snprintf(ret->put, sizeof(ret->put), "%s/%s/%016" PRIx64, prefix, name, ret->number);
 
 		*op++ = (struct host_op){.type = HOST_PUT,
 					 .key = ret->put,

@@ -299,9 +299,8 @@ static void import_changed(void *data, const char *model, const char *what)
 	status_event(data, "model", model, what, -1);
 }
 
-static const struct jobs_events jobs_events = {.model_published = model_published,
-					       .state_changed = job_changed,
-					       .import_changed = import_changed};
+static const struct jobs_events jobs_events = {
+	.model_published = model_published, .state_changed = job_changed, .import_changed = import_changed};
 
 int sched_new_on(struct sched **ret, const struct host_ops *ops, void *host,
 		 const struct sched_options *options, struct loop *loop)

@@ -41,7 +41,7 @@ struct vol_bulk {
 		int fd;             /* -1: none */
 	} packs[2];                 /* what is written for it; what is shared, or apart */
 	bool apart;
-	bool done;                  /* it was put */
+	bool done; /* it was put */
 };
 
 /* --- names --- */

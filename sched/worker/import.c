@@ -60,8 +60,8 @@ static void close_source(struct source *s)
 }
 
 /* ONNX weights are the file itself. */
-static int write_files(const struct imported *to, const struct import_source *from, const struct wire_message *m,
-		       struct wire_imported *ret)
+static int write_files(const struct imported *to, const struct import_source *from,
+		       const struct wire_message *m, struct wire_imported *ret)
 {
 	const struct buf *texts[] = {&to->json, &to->labels, &to->slices};
 	bool onnx = import_format(from->file) == IMPORT_ONNX;

@@ -61,8 +61,8 @@ static void play(struct wire_channel *ch, enum script what)
 
 	switch (what) {
 	case SAY_BAD:
-		say(ch, (struct wire_message){.type = WIRE_FAILED,
-					      .failed = {ERR_ONNX_UNSUPPORTED, "Teapot"}});
+		say(ch,
+		    (struct wire_message){.type = WIRE_FAILED, .failed = {ERR_ONNX_UNSUPPORTED, "Teapot"}});
 		return;
 	case NO_MESSAGE:
 		assert_int_equal(send(ch->fd, "hello", 5, 0), 5);
@@ -283,7 +283,8 @@ static void test_well(void **data)
 	run(&w, 200);
 	whole(&w, 1, WEIGHTS);
 	assert_int_equal(started, 1);
-	assert_string_equal(fake_content(&w.host, "infer/app/state"), "running\n"); /* it had failed without */
+	assert_string_equal(fake_content(&w.host, "infer/app/state"),
+			    "running\n"); /* it had failed without */
 	/* nothing changed: nothing happens, also after a restart */
 	post(&w, "x/b.txt", MODEL_COMPLETE, 77);
 	run(&w, 3000);
@@ -658,12 +659,12 @@ static void test_no_room(void **data)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_well),          cmocka_unit_test(test_shared),
-		cmocka_unit_test(test_safetensors),   cmocka_unit_test(test_deaths),
-		cmocka_unit_test(test_refused),       cmocka_unit_test(test_nonsense),
-		cmocka_unit_test(test_crash),         cmocka_unit_test(test_crash_failing),
-		cmocka_unit_test(test_changed),       cmocka_unit_test(test_directories),
-		cmocka_unit_test(test_taken_over),    cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_well),        cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_safetensors), cmocka_unit_test(test_deaths),
+		cmocka_unit_test(test_refused),     cmocka_unit_test(test_nonsense),
+		cmocka_unit_test(test_crash),       cmocka_unit_test(test_crash_failing),
+		cmocka_unit_test(test_changed),     cmocka_unit_test(test_directories),
+		cmocka_unit_test(test_taken_over),  cmocka_unit_test(test_no_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
