@@ -332,6 +332,7 @@ void jobs_free(struct jobs *jobs)
 		job_free(job);
 	}
 	dataset_free_all(jobs);
+	imports_free_all(jobs);
 	models_free_all(jobs);
 	publishing_free_all(jobs);
 	free(jobs);
@@ -352,7 +353,7 @@ void jobs_status(struct jobs *jobs, struct buf *ret)
 		buf_adds(ret, "\n");
 	}
 	dataset_status(jobs, ret);
-	models_status(jobs, ret);
+	imports_status(jobs, ret);
 }
 
 /* A label value of the Prometheus text format. */

@@ -126,10 +126,11 @@ static void on_linked(void *data, int r, int64_t visible)
 	struct jobs *jobs = imp->jobs;
 
 	(void)visible;
-	if (r < 0 && r != -ENOENT)
+	imp->linked = r == 0 || r == -ENOENT;
+	if (imp->linked)
+		import_save(imp);
+	else /* the next start tries again */
 		log_error("models/%s/latest: %s", imp->model, strerror(-r));
-	imp->linked = true;
-	import_save(imp);
 	if (r == 0 && jobs->events && jobs->events->model_published)
 		jobs->events->model_published(jobs->data, imp->model, imp->version);
 	import_ended(imp);

@@ -1,7 +1,8 @@
 /*
  * Private to sched/jobs*.c: jobs.c has the table of jobs and their states; jobs_records.c their records; jobs_train.c the training
  * worker; jobs_dataset.c data sets and their caches; jobs_scan.c the scan worker; jobs_models.c what users bring into models/NAME;
- * jobs_import.c the import worker; jobs_files.c what is published; jobs_check.c the checks at the user's system call.
+ * jobs_imports.c the table of imports and their records; jobs_import.c the import worker; jobs_files.c what is published;
+ * jobs_check.c the checks at the user's system call.
  *
  * The states of a job, and who makes each transition:
  *
@@ -309,15 +310,26 @@ void scan_kill(struct jobs *jobs);
 
 int models_recover(struct jobs *jobs);
 void models_free_all(struct jobs *jobs);
-void models_status(struct jobs *jobs, struct buf *ret);
+bool models_has(const struct jobs *jobs, const char *name);
 /* Whether its directory is as the last walk saw it. */
 bool import_is_settled(const struct import *imp);
-void import_forget(struct import *imp); /* record and all; when it is held, at the end of that */
 /* A publication is through: it is in its last state, or what came up meanwhile is done. */
 void import_ended(struct import *imp);
+
+/* --- jobs_imports.c --- */
+
+struct import *import_find(const struct jobs *jobs, uint64_t ino);
+struct import *import_new(struct jobs *jobs, uint64_t ino, const char *model,
+			  const char *file); /* in the table */
+bool import_is_held(const struct import *imp);
+void import_halt(struct import *imp);   /* RUNNING becomes QUEUED */
+void import_forget(struct import *imp); /* record and all; when it is held, at the end of that */
 /* As it will be recorded by ops that go with a publication; *ret_value holds the record's text. */
 int import_record_ops(struct import *imp, struct record_ops *ops, char **ret_value);
 int import_save(struct import *imp);
+int imports_recover(struct jobs *jobs); /* those that are recorded */
+void imports_free_all(struct jobs *jobs);
+void imports_status(struct jobs *jobs, struct buf *ret);
 
 /* --- jobs_import.c --- */
 
