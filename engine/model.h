@@ -27,7 +27,10 @@ struct session;
 
 #define MODEL_MAX_RATES 8
 
-/* The file beside model.json that model_load takes as weights: one of them is there. */
+/* A version's files. Of the two that model_load takes as weights one is there. */
+#define MODEL_JSON    "model.json"
+#define MODEL_LABELS  "labels.txt"
+#define MODEL_SLICES  "slices.csv"
 #define MODEL_WEIGHTS "weights.safetensors"
 #define MODEL_ONNX    "model.onnx"
 

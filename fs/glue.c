@@ -83,10 +83,9 @@ static void relay_post(void *arg, int r, int64_t visible)
 	}
 }
 
-static int host_publish(void *host, const struct host_publication *p)
+static int put_relayed(struct glue *glue, enum publication_type type, const struct host_publication *p)
 {
-	struct publication relayed = {.file = *p};
-	struct glue *glue = host;
+	struct publication relayed = {.type = type, .file = *p};
 	struct relay *relay = NULL;
 	int r;
 
@@ -104,18 +103,24 @@ static int host_publish(void *host, const struct host_publication *p)
 	return r;
 }
 
+static int host_publish(void *host, const struct host_publication *p)
+{
+	return put_relayed(host, PUBLISH_FILE, p);
+}
+
 static int host_unpublish(void *host, const char *path)
 {
 	return publisher_put(((struct glue *)host)->pub,
 			     &(struct publication){.type = PUBLISH_REMOVE, .file.path = path});
 }
 
-static int host_symlink(void *host, const char *path, const char *target)
+static int host_symlink(void *host, const char *path, const char *target,
+			void (*done)(void *data, int r, int64_t visible), void *data)
 {
-	return publisher_put(
-		((struct glue *)host)->pub,
-		&(struct publication){.type = PUBLISH_SYMLINK,
-				      .file = {.path = path, .content = target, .len = strlen(target)}});
+	return put_relayed(
+		host, PUBLISH_SYMLINK,
+		&(struct host_publication){
+			.path = path, .content = target, .len = strlen(target), .done = done, .data = data});
 }
 
 static int host_read(void *host, uint64_t ino, size_t max, void **ret, size_t *ret_len)
@@ -144,6 +149,12 @@ static int host_tree_share(void *host, struct host_tree *tree, uint64_t ino, int
 {
 	(void)host;
 	return vol_bulk_share((struct vol_bulk *)tree, ino, ret_fd, ret_len);
+}
+
+static int host_tree_apart(void *host, struct host_tree *tree, int *ret_fd)
+{
+	(void)host;
+	return vol_bulk_apart((struct vol_bulk *)tree, ret_fd);
 }
 
 static int host_tree_add(void *host, struct host_tree *tree, struct host_file *files, size_t n)
@@ -439,6 +450,7 @@ static const struct host_ops host_ops = {
 	.tree_new = host_tree_new,
 	.tree_fd = host_tree_fd,
 	.tree_share = host_tree_share,
+	.tree_apart = host_tree_apart,
 	.tree_add = host_tree_add,
 	.tree_xattr = host_tree_xattr,
 	.tree_free = host_tree_free,

@@ -2,6 +2,7 @@
 #include "sched/result.h"
 
 #include "engine/base/log.h"
+#include "engine/model.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -184,6 +185,16 @@ static int open_model_file(struct endpoint *ep, const char *name, int *ret_fd, s
 	return r;
 }
 
+/* One of the two is there; what is wrong is said of the first. */
+static int open_weights(struct endpoint *ep, int *ret_fd, struct err *err)
+{
+	int r = open_model_file(ep, MODEL_WEIGHTS, ret_fd, err);
+
+	if (r == -ENOENT && open_model_file(ep, MODEL_ONNX, ret_fd, NULL) == 0)
+		r = 0;
+	return r;
+}
+
 static void load(struct endpoint *ep);
 
 static void load_again(void *data)
@@ -224,7 +235,7 @@ static void load(struct endpoint *ep)
 	if (r == 0)
 		r = open_model_file(ep, "model.json", &load.model_fd, &err);
 	if (r == 0)
-		r = open_model_file(ep, "weights.safetensors", &load.weights_fd, &err);
+		r = open_weights(ep, &load.weights_fd, &err);
 	if (r < 0)
 		goto out;
 	open_model_file(ep, "labels.txt", &load.labels_fd, NULL); /* without it the numbers are the labels */

@@ -28,7 +28,7 @@ struct submodel {
 struct endpoint_load {
 	uint32_t endpoint; /* the caller's number for it */
 	int batch;         /* S */
-	/* model.json, weights.safetensors, labels.txt; borrowed; labels_fd may be -1 */
+	/* model.json, weights.safetensors or model.onnx, labels.txt; borrowed; labels_fd may be -1 */
 	int model_fd, weights_fd, labels_fd;
 	bool gradcam;
 	unsigned precisions; /* 1 << enum precision of each; 0: those that the model was measured in */

@@ -14,10 +14,9 @@
 /* One change; an array of them is applied atomically and survives kill -9 of the daemon once the call
  * returned. */
 enum host_op_type {
-	HOST_PUT,   /* key, value in the scheduler's key space: each key is put once in its life … */
-	HOST_DEL,   /* … and deleted once (SingleDelete below; DESIGN section 4); an update is a new key */
-	HOST_STATE, /* xattr `key` ("user.state", "user.result") of inode `ino`; no error if the inode is gone
-		     */
+	HOST_PUT, /* key, value in the scheduler's key space: each key is put once in its life … */
+	HOST_DEL, /* … and deleted once (SingleDelete below; DESIGN section 4); an update is a new key */
+	HOST_STATE, /* xattr `key` ("user.state", "user.result", …) of inode `ino`; no error if the inode is gone */
 };
 
 struct host_op {
@@ -73,7 +72,7 @@ struct host_tree;
 struct host_file {
 	const char *path;     /* relative to that directory, "sub/x.png" */
 	uint64_t offset, len; /* its content in the file of tree_fd … */
-	bool shared;          /* … or in that of tree_share */
+	bool shared;          /* … or in that of tree_share or tree_apart */
 	uint64_t ino;         /* the host sets it */
 };
 
@@ -102,12 +101,14 @@ struct host_ops {
 	int (*publish)(void *host, const struct host_publication *p);
 	/* Removes what was published (a stale `error`); no error if it is not there. Ordered with publish. */
 	int (*unpublish)(void *host, const char *path);
-	/* Replaces what is there; through the mount, ordered with publish. */
-	int (*symlink)(void *host, const char *path, const char *target);
+	/* Replaces what is there; through the mount, ordered with publish. done: as publish's; may be NULL. */
+	int (*symlink)(void *host, const char *path, const char *target,
+		       void (*done)(void *data, int r, int64_t visible), void *data);
 
 	/*
 	 * A tree of files to be published (NULL in hosts that have none). Owner and group are those of the file `like`, and who
-	 * may read that may read these. Nothing of it can be seen before, or survives a crash.
+	 * may read that may read these. Like an instance: a batch; else a version of a model. Nothing of it can be seen before, or
+	 * survives a crash.
 	 */
 	int (*tree_new)(void *host, uint64_t like, struct host_tree **ret);
 	/* Where whoever has their contents writes them, before they are published; the host's. */
@@ -115,6 +116,8 @@ struct host_ops {
 	/* The content of the file `ino`, in which contents may lie as well, whatever happens to that file from now on. The descriptor is
 	 * the host's. -ENODATA: not of this file. */
 	int (*tree_share)(void *host, struct host_tree *tree, uint64_t ino, int *ret_fd, uint64_t *ret_len);
+	/* In its place: another empty file, to be written like that of tree_fd, for one large content; the host's. */
+	int (*tree_apart)(void *host, struct host_tree *tree, int *ret_fd);
 	/* Adds n files and sets their ino (0 before), up to the one that fails by its path: -EEXIST: it is there already; -ENOTDIR: it
 	 * leads through a file. Else -ENOSPC, -EDQUOT …
 	 * After a failure the tree can only be freed. */

@@ -20,6 +20,7 @@ static void look_for_work(void *data)
 	jobs->kick = NULL;
 	scan_next(jobs);
 	train_next(jobs);
+	import_next(jobs);
 }
 
 void jobs_kick(struct jobs *jobs)
@@ -51,12 +52,7 @@ void job_forget_checkpoint(struct job *job)
 
 void job_unpublish_error(struct job *job)
 {
-	char *path;
-
-	if (asprintf(&path, "jobs/%s/error", job->name) < 0)
-		return;
-	job->jobs->ops->unpublish(job->jobs->host, path);
-	free(path);
+	jobs_unpublish(job->jobs, "jobs/%s/error", job->name);
 }
 
 void job_set_state(struct job *job, enum job_state state, const struct err *err)
@@ -322,6 +318,7 @@ void jobs_stop(struct jobs *jobs)
 	jobs->kick = NULL;
 	train_kill(jobs);
 	scan_kill(jobs);
+	import_stop(jobs);
 }
 
 void jobs_free(struct jobs *jobs)
@@ -335,6 +332,8 @@ void jobs_free(struct jobs *jobs)
 		job_free(job);
 	}
 	dataset_free_all(jobs);
+	imports_free_all(jobs);
+	models_free_all(jobs);
 	publishing_free_all(jobs);
 	free(jobs);
 }
@@ -354,6 +353,7 @@ void jobs_status(struct jobs *jobs, struct buf *ret)
 		buf_adds(ret, "\n");
 	}
 	dataset_status(jobs, ret);
+	imports_status(jobs, ret);
 }
 
 /* A label value of the Prometheus text format. */

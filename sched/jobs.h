@@ -1,6 +1,6 @@
 /*
- * Training jobs and scans of data sets: jobs/NAME and datasets/NAME of the tree (DESIGN section 1). One
- * training worker and one scan worker run at a time; the rest waits in order. Everything is called on the
+ * Training jobs, scans of data sets and imports of models: jobs/NAME, datasets/NAME and models/NAME of the tree (DESIGN section 1).
+ * One training worker, one scan worker and one import worker run at a time; the rest waits in order. Everything is called on the
  * scheduler's thread; no function calls an event before it returned.
  *
  *	jobs_new(&jobs, loop, ops, host, &options, &events, data);
@@ -11,7 +11,7 @@
  *	jobs_stop(jobs);			// leaves everything resumable
  *	jobs_free(jobs);
  *
- * A job's record lives in the host's key space below "job/", a data set's below "dataset/"; the published
+ * A job's record lives in the host's key space below "job/", a data set's below "dataset/", an import's below "import/"; the published
  * files are a picture of the records and are drawn again at the start. Decoded caches are the state files
  * "cache/NAME-FINGERPRINT[-CxHxW]", checkpoints "checkpoint/NAME".
  */
@@ -33,6 +33,8 @@ struct jobs_events {
 	void (*model_published)(void *data, const char *model, int version);
 	/* A job is in another state now, or "removed". From within any function here: it must call none. May be NULL. */
 	void (*state_changed)(void *data, const char *job, const char *state);
+	/* An import for models/MODEL: "importing", "import failed". As state_changed. May be NULL. */
+	void (*import_changed)(void *data, const char *model, const char *what);
 };
 
 /*
@@ -57,6 +59,12 @@ void jobs_gone(struct jobs *jobs, const char *name);
  */
 void jobs_dataset_changed(struct jobs *jobs, const char *name);
 void jobs_dataset_gone(struct jobs *jobs, const char *name);
+
+/*
+ * models/NAME: what a user brings is imported when nothing of it is being written and the directory was quiet (jobs_models.c). For
+ * a file that is open though nobody told who writes it name is "".
+ */
+void jobs_model_event(struct jobs *jobs, const char *name, enum model_event event, uint64_t ino);
 
 /* For the tree's `status` (a line for each job and running scan) and `metrics` (Prometheus text). */
 void jobs_status(struct jobs *jobs, struct buf *ret);

@@ -194,6 +194,12 @@ static uint64_t mix(uint64_t h, uint64_t x)
 	return h ^ h >> 31;
 }
 
+uint64_t mix_entry(uint64_t h, const struct host_entry *e)
+{
+	h = mix(mix(h, e->ino), e->size);
+	return mix(mix(h, (uint64_t)e->mtime.tv_sec), (uint64_t)e->mtime.tv_nsec);
+}
+
 static bool ends_with(const char *s, const char *end)
 {
 	size_t n = strlen(s), m = strlen(end);
@@ -216,9 +222,7 @@ static int on_file(void *data, const struct host_entry *e)
 		return 0;
 	for (const char *p = e->path; *p; p++)
 		h = mix(h, (uint8_t)*p);
-	h = mix(mix(h, e->ino), e->size);
-	h = mix(mix(h, (uint64_t)e->mtime.tv_sec), (uint64_t)e->mtime.tv_nsec);
-	walk->fingerprint += h; /* a sum: the order of the walk does not matter */
+	walk->fingerprint += mix_entry(h, e); /* a sum: the order of the walk does not matter */
 	if (!walk->collect)
 		return 0;
 	if (walk->n == walk->size) {

@@ -54,6 +54,21 @@ void jobs_publish(struct jobs *jobs, unsigned flags, const void *data, size_t le
 	free(text);
 }
 
+void jobs_unpublish(struct jobs *jobs, const char *path, ...)
+{
+	va_list ap;
+	char *text;
+	int n;
+
+	va_start(ap, path);
+	n = vasprintf(&text, path, ap);
+	va_end(ap);
+	if (n < 0)
+		return;
+	jobs->ops->unpublish(jobs->host, text);
+	free(text);
+}
+
 static void jobs_symlink(struct jobs *jobs, const char *target, const char *path, ...)
 	__attribute__((format(printf, 3, 4)));
 
@@ -66,7 +81,7 @@ static void jobs_symlink(struct jobs *jobs, const char *target, const char *path
 	va_start(ap, path);
 	n = vasprintf(&text, path, ap);
 	va_end(ap);
-	r = n < 0 ? -ENOMEM : jobs->ops->symlink(jobs->host, text, target);
+	r = n < 0 ? -ENOMEM : jobs->ops->symlink(jobs->host, text, target, NULL, NULL);
 	if (r < 0)
 		log_error("the link %s can't be made: %s", n < 0 ? path : text, strerror(-r));
 	if (n >= 0)
@@ -435,7 +450,7 @@ static int on_version(void *data, const struct host_entry *e)
 	return 0;
 }
 
-static int next_version(struct jobs *jobs, const char *model, int *ret)
+int jobs_next_version(struct jobs *jobs, const char *model, int *ret)
 {
 	struct versions v = {0};
 	char *path;
@@ -450,6 +465,9 @@ static int next_version(struct jobs *jobs, const char *model, int *ret)
 	for (const struct publishing *p = jobs->publishing; p; p = p->next)
 		if (strcmp(p->model, model) == 0 && p->version > v.max)
 			v.max = p->version;
+	for (const struct import *imp = jobs->imports; imp; imp = imp->next)
+		if (imp->state == IMPORT_PUBLISHING && strcmp(imp->model, model) == 0 && imp->version > v.max)
+			v.max = imp->version;
 	*ret = v.max + 1;
 	return 0;
 }
@@ -480,7 +498,7 @@ int job_publish_model(struct job *job, const int fds[4], struct err *err)
 		r = io_read(fds[i], files[i].max, &data[i], &len[i]);
 	/* A version that an earlier daemon began to publish is made whole under the same number. */
 	if (r == 0 && !job->version)
-		r = next_version(jobs, model, &job->version);
+		r = jobs_next_version(jobs, model, &job->version);
 	if (r == 0)
 		r = job_save(job);
 	pub = r == 0 ? calloc(1, sizeof(*pub)) : NULL;

@@ -1,7 +1,8 @@
 /*
  * Private to sched/jobs*.c: jobs.c has the table of jobs and their states; jobs_records.c their records; jobs_train.c the training
- * worker; jobs_dataset.c data sets and their caches; jobs_scan.c the scan worker; jobs_files.c what is published; jobs_check.c the
- * checks at the user's system call.
+ * worker; jobs_dataset.c data sets and their caches; jobs_scan.c the scan worker; jobs_models.c what users bring into models/NAME;
+ * jobs_imports.c the table of imports and their records; jobs_import.c the import worker; jobs_files.c what is published;
+ * jobs_check.c the checks at the user's system call.
  *
  * The states of a job, and who makes each transition:
  *
@@ -142,6 +143,77 @@ struct scanner {
 	struct loop_timer *patience; /* until the next word */
 };
 
+/*
+ * A file of weights that a user put into models/NAME, x.onnx or x.safetensors:
+ *
+ *	a walk ──▶ WAITS       of safetensors: for model.json
+ *	a walk ──▶ QUEUED ──import_next──▶ RUNNING ──IMPORTED──▶ PUBLISHING ──▶ LINKING ──▶ DONE
+ *	              ▲                     │    │               (models/NAME/V)  (latest)
+ *	              └─── died once, ──────┘    └──FAILED, died twice, too slow──▶ PUBLISHING ──▶ FAILED
+ *	                   its inputs changed                                         (error)
+ *	DONE, FAILED: a walk that finds other inputs ──▶ QUEUED, or WAITS.   Its file went ──▶ forgotten
+ *
+ * 1. jobs->importer.import is the only RUNNING one.
+ * 2. The batch that makes the version, or `error`, visible has the record too: before it the import is done again after a crash, after it
+ *    never. The record names the inputs, so that it also tells whether they changed while nobody looked.
+ * 3. An import that is held (PUBLISHING, LINKING) belongs to a publication on its way: it isn't freed, and its record not touched.
+ */
+enum import_state {
+	IMPORT_WAITS,
+	IMPORT_QUEUED,
+	IMPORT_RUNNING,
+	IMPORT_PUBLISHING,
+	IMPORT_LINKING,
+	IMPORT_DONE,
+	IMPORT_FAILED
+};
+
+/* What a version is made of: numbers that are others when a file is; 0: it is not there. */
+struct inputs {
+	uint64_t weights, json, labels;
+};
+
+struct import {
+	struct import *next;
+	struct jobs *jobs;
+	char *model, *file;
+	uint64_t ino, size;
+	uint64_t json_ino, labels_ino; /* 0: not there */
+	struct inputs seen, used;      /* by the last walk; by this import, or the one that is recorded */
+	enum import_state state;
+	bool failed;     /* of PUBLISHING: it becomes FAILED */
+	bool found;      /* by the walk at hand */
+	bool gone;       /* held, and its file went */
+	bool linked;     /* latest leads to the version, or did */
+	int version;     /* 0: none */
+	int tries;       /* to publish it under a free number */
+	int deaths;      /* of workers */
+	uint64_t order;  /* place in the queue */
+	int64_t started; /* loop time; of RUNNING */
+	uint64_t record,
+		next_record; /* its key's number; 0: none. The one that is on its way with a publication */
+	struct host_tree *tree;
+};
+
+/* models/NAME */
+struct model_dir {
+	struct model_dir *next;
+	struct jobs *jobs;
+	char *name;
+	bool dirty; /* changed since it was last walked */
+	bool came;  /* by a rename: what is recorded for its files under another name is theirs */
+	struct loop_timer *settle;
+};
+
+struct importer {
+	struct peer *peer;
+	struct import *import;    /* NULL: none, or the last word came */
+	struct loop_timer *limit; /* for the whole of it */
+	int weights_fd;           /* the host's, that the worker writes them to; -1: the bytes are shared */
+	uint64_t weights_len;     /* those */
+	bool hung;
+};
+
 /* Files of a model version on their way into the tree. */
 struct publishing {
 	struct publishing *next;
@@ -165,6 +237,11 @@ struct jobs {
 	struct trainer trainer;
 	struct scanner scanner;
 	struct publishing *publishing;
+	struct model_dir *model_dirs;
+	struct import *imports;
+	struct importer importer;
+	uint64_t *writing; /* (n_writing): inodes directly in models/NAME that are open for writing */
+	size_t n_writing;
 	struct announced *announced; /* dataset.json on its way */
 	struct reaper reaper;
 	struct loop_timer *kick;
@@ -187,6 +264,16 @@ void job_forget_checkpoint(struct job *job);
 /* Puts value under PREFIX/NAME/number and deletes the key of *record; *record is the new number. value NULL:
  * only deletes. */
 int jobs_record(struct jobs *jobs, const char *prefix, const char *name, uint64_t *record, const char *value);
+/* The same to be committed with something else: ops point into the struct and to value. Room for RECORD_MORE ops. */
+#define RECORD_MORE 2
+struct record_ops {
+	uint64_t number; /* of the new record */
+	size_t n;
+	struct host_op ops[2 + RECORD_MORE];
+	char put[600], del[600];
+};
+void jobs_record_ops(struct jobs *jobs, const char *prefix, const char *name, uint64_t record,
+		     const char *value, struct record_ops *ret);
 int job_save(struct job *job);
 
 /* --- jobs_train.c --- */
@@ -211,12 +298,50 @@ int dataset_recover(struct jobs *jobs);
 void dataset_free_all(struct jobs *jobs);
 void dataset_status(struct jobs *jobs, struct buf *ret);
 
+/* Adds to a hash what tells of a change: inode, size, mtime. */
+uint64_t mix_entry(uint64_t h, const struct host_entry *e);
+
 /* --- jobs_scan.c --- */
 
 void scan_next(struct jobs *jobs); /* starts the first scan that is wanted, if none runs */
 void scan_kill(struct jobs *jobs);
 
+/* --- jobs_models.c --- */
+
+int models_recover(struct jobs *jobs);
+void models_free_all(struct jobs *jobs);
+bool models_has(const struct jobs *jobs, const char *name);
+/* Whether its directory is as the last walk saw it. */
+bool import_is_settled(const struct import *imp);
+/* A publication is through: it is in its last state, or what came up meanwhile is done. */
+void import_ended(struct import *imp);
+
+/* --- jobs_imports.c --- */
+
+struct import *import_find(const struct jobs *jobs, uint64_t ino);
+struct import *import_new(struct jobs *jobs, uint64_t ino, const char *model,
+			  const char *file); /* in the table */
+bool import_is_held(const struct import *imp);
+void import_halt(struct import *imp);   /* RUNNING becomes QUEUED */
+void import_forget(struct import *imp); /* record and all; when it is held, at the end of that */
+/* As it will be recorded by ops that go with a publication; *ret_value holds the record's text. */
+int import_record_ops(struct import *imp, struct record_ops *ops, char **ret_value);
+int import_save(struct import *imp);
+int imports_recover(struct jobs *jobs); /* those that are recorded */
+void imports_free_all(struct jobs *jobs);
+void imports_status(struct jobs *jobs, struct buf *ret);
+
+/* --- jobs_import.c --- */
+
+void import_next(struct jobs *jobs); /* starts the first that is queued, if none runs */
+void import_stop(struct jobs *jobs); /* the one that runs, without a change of state */
+void import_link(struct import *imp);
+
 /* --- jobs_files.c --- */
+
+/* The number of a version that nobody makes yet. */
+int jobs_next_version(struct jobs *jobs, const char *model, int *ret);
+void jobs_unpublish(struct jobs *jobs, const char *path, ...) __attribute__((format(printf, 2, 3)));
 
 /* Publishes at the path; what can't be is logged. */
 void jobs_publish(struct jobs *jobs, unsigned flags, const void *data, size_t len, const char *path, ...)

@@ -23,38 +23,44 @@ static uint64_t hash_bytes(const char *data, size_t len)
 	return h;
 }
 
+void jobs_record_ops(struct jobs *jobs, const char *prefix, const char *name, uint64_t record,
+		     const char *value, struct record_ops *ret)
+{
+	struct host_op *op = ret->ops;
+
+	ret->number = value ? jobs_number(jobs) : 0;
+	if (value) {
+		int len =
+			snprintf(ret->put, sizeof(ret->put), "%s/%s/%016" PRIx64, prefix, name, ret->number);
+
+		*op++ = (struct host_op){.type = HOST_PUT,
+					 .key = ret->put,
+					 .key_len = (size_t)len,
+					 .value = value,
+					 .value_len = strlen(value)};
+	}
+	if (record) {
+		int len = snprintf(ret->del, sizeof(ret->del), "%s/%s/%016" PRIx64, prefix, name, record);
+
+		*op++ = (struct host_op){.type = HOST_DEL, .key = ret->del, .key_len = (size_t)len};
+	}
+	ret->n = (size_t)(op - ret->ops);
+}
+
 int jobs_record(struct jobs *jobs, const char *prefix, const char *name, uint64_t *record, const char *value)
 {
-	char key[2][600];
-	struct host_op ops[2];
-	uint64_t number = value ? jobs_number(jobs) : 0;
-	size_t n = 0;
+	struct record_ops set;
 	int r;
 
-	if (value) {
-		int len = snprintf(key[n], sizeof(key[n]), "%s/%s/%016" PRIx64, prefix, name, number);
-
-		ops[n] = (struct host_op){.type = HOST_PUT,
-					  .key = key[n],
-					  .key_len = (size_t)len,
-					  .value = value,
-					  .value_len = strlen(value)};
-		n++;
-	}
-	if (*record) {
-		int len = snprintf(key[n], sizeof(key[n]), "%s/%s/%016" PRIx64, prefix, name, *record);
-
-		ops[n] = (struct host_op){.type = HOST_DEL, .key = key[n], .key_len = (size_t)len};
-		n++;
-	}
-	if (!n)
+	jobs_record_ops(jobs, prefix, name, *record, value, &set);
+	if (!set.n)
 		return 0;
-	r = jobs->ops->commit(jobs->host, ops, n);
+	r = jobs->ops->commit(jobs->host, set.ops, set.n);
 	if (r < 0) {
 		log_error("%s %s: its record can't be written: %s", prefix, name, strerror(-r));
 		return r;
 	}
-	*record = number;
+	*record = set.number;
 	return 0;
 }
 
@@ -226,6 +232,8 @@ int jobs_start(struct jobs *jobs)
 		r = rec.r;
 	if (r == 0)
 		r = dataset_recover(jobs);
+	if (r == 0)
+		r = models_recover(jobs);
 	if (r == 0) {
 		r = jobs->ops->walk(jobs->host, "jobs", on_path, &rec);
 		if (r == -ENOENT || r > 0)

@@ -337,7 +337,7 @@ static int init_file(struct job *job, const char *file, uint64_t *ret_ino)
 static int open_init(struct job *job, struct wire_message *m)
 {
 	struct jobs *jobs = job->jobs;
-	static const char *const files[2] = {"model.json", "weights.safetensors"};
+	static const char *const files[2] = {MODEL_JSON, MODEL_WEIGHTS};
 	uint64_t ino[2], again[2], len;
 	int r = 0;
 
@@ -367,7 +367,8 @@ static int prepare_init(struct job *job, struct wire_message *m)
 {
 	struct err err = ERR_INIT;
 	int version, r;
-	const char *name = train_spec_init(job->parsed, &version);
+	const char *name = train_spec_init(job->parsed, &version), *what = NULL;
+	uint64_t ino;
 
 	m->n_fds = 0;
 	if (!name)
@@ -379,8 +380,10 @@ static int prepare_init(struct job *job, struct wire_message *m)
 	close_all(m);
 	if (job->epoch > 0)
 		return 0;
+	if (r == -ENOENT && init_file(job, MODEL_ONNX, &ino) == 0)
+		what = "it is an ONNX model, which can be served, not trained";
 	err_set(&err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_NO_MODEL, "\"init\": models/%s/%s%.0d: %s", name,
-		version ? "" : "latest", version, strerror(-r));
+		version ? "" : "latest", version, what ? what : strerror(-r));
 	job_set_state(job, JOB_FAILED, &err);
 	return r;
 }

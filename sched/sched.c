@@ -166,6 +166,13 @@ static void on_dataset_gone(struct sched *s, const struct message *m)
 	jobs_dataset_gone(s->jobs, m->name);
 }
 
+static void on_model(struct sched *s, const struct message *m)
+{
+	jobs_model_event(s->jobs, m->name, (enum model_event)m->event, m->ino);
+	if (m->event == MODEL_GONE)
+		forgotten(s, "models", m->name);
+}
+
 void sched_post_endpoint_spec(struct sched *s, const char *app, const char *json, size_t len)
 {
 	post(s, on_endpoint_spec, app, NULL, 0, 0, json, len);
@@ -204,6 +211,11 @@ void sched_post_dataset_changed(struct sched *s, const char *dataset)
 void sched_post_dataset_gone(struct sched *s, const char *dataset)
 {
 	post(s, on_dataset_gone, dataset, NULL, 0, 0, NULL, 0);
+}
+
+void sched_post_model(struct sched *s, const char *model, enum model_event event, uint64_t ino)
+{
+	post(s, on_model, model, NULL, (int)event, ino, NULL, 0);
 }
 
 void sched_post_instance(struct sched *s, const char *app, enum instance_event event, const char *path,
@@ -282,8 +294,13 @@ static void job_changed(void *data, const char *job, const char *state)
 	status_event(data, "job", job, state, -1);
 }
 
-static const struct jobs_events jobs_events = {.model_published = model_published,
-					       .state_changed = job_changed};
+static void import_changed(void *data, const char *model, const char *what)
+{
+	status_event(data, "model", model, what, -1);
+}
+
+static const struct jobs_events jobs_events = {
+	.model_published = model_published, .state_changed = job_changed, .import_changed = import_changed};
 
 int sched_new_on(struct sched **ret, const struct host_ops *ops, void *host,
 		 const struct sched_options *options, struct loop *loop)
@@ -361,6 +378,8 @@ void sched_begin(struct sched *s)
 	r = store_recover(s);
 	if (r < 0)
 		log_error("recovering tasks: %s", strerror(-r));
+	for (size_t i = 0; i < s->n_expected; i++)
+		jobs_model_event(s->jobs, "", MODEL_WRITING, s->expected[i]);
 	r = jobs_start(s->jobs);
 	if (r < 0)
 		log_error("recovering jobs: %s", strerror(-r));

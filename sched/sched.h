@@ -74,6 +74,16 @@ void sched_post_job_gone(struct sched *s, const char *job);
 void sched_post_dataset_changed(struct sched *s, const char *dataset);
 void sched_post_dataset_gone(struct sched *s, const char *dataset);
 
+/* models/NAME and files directly in it, `ino` being the file's; names that wait are not posted. */
+enum model_event {
+	MODEL_WRITING,  /* opened for writing: what is in there is not whole */
+	MODEL_COMPLETE, /* last writable handle released, renamed into place, or synced */
+	MODEL_REMOVED,
+	MODEL_CAME, /* the directory, renamed into models/ */
+	MODEL_GONE
+};
+void sched_post_model(struct sched *s, const char *model, enum model_event event, uint64_t ino);
+
 /*
  * Below infer/APP/in/. `path` is relative to in/ ("x.png", "batch1/sub/x.png"); its first directory, if any,
  * is the batch. Names that wait (.hidden, ~, .tmp, .part) are not posted until they are renamed.

@@ -1,4 +1,4 @@
-/* What an archive held as a batch: the kinds of the nodes, and whose they are. */
+/* What an archive held as a batch, or what came of an import as a version: the kinds of the nodes, and whose they are. */
 #include "fs/node/node.h"
 
 #include "fs/volume/bulk.h"
@@ -11,17 +11,22 @@ static uint32_t dir_mode(uint32_t file_mode)
 
 int tree_bulk_new(struct volume *vol, uint64_t like, struct vol_bulk **ret)
 {
+	struct vol_bulk_what what;
 	struct vol_attr attr;
 	int r = vol_getattr(vol, like, &attr);
 
 	if (r < 0)
 		return r;
-	return vol_bulk_new(ret, vol,
-			    &(struct vol_bulk_what){.uid = attr.uid,
-						    .gid = attr.gid,
-						    .dir_mode = dir_mode(attr.mode),
-						    .file_mode = attr.mode & 0666,
-						    .kind = node_child_kind(NODE_IN, "", S_IFDIR),
-						    .dir_kind = node_child_kind(NODE_BATCH, "", S_IFDIR),
-						    .file_kind = node_child_kind(NODE_BATCH, "", S_IFREG)});
+	what = (struct vol_bulk_what){.uid = attr.uid, .gid = attr.gid, .dir_mode = dir_mode(attr.mode)};
+	if (attr.kind == NODE_INSTANCE) {
+		what.file_mode = attr.mode & 0666;
+		what.kind = node_child_kind(NODE_IN, "", S_IFDIR);
+		what.dir_kind = node_child_kind(NODE_BATCH, "", S_IFDIR);
+		what.file_kind = node_child_kind(NODE_BATCH, "", S_IFREG);
+	} else {
+		what.file_mode = attr.mode & 0444;
+		what.kind = what.dir_kind = node_child_kind(NODE_MODEL, "", S_IFDIR);
+		what.file_kind = NODE_MADE;
+	}
+	return vol_bulk_new(ret, vol, &what);
 }

@@ -39,6 +39,7 @@ enum node_kind {
 	NODE_DEADLINE,
 	NODE_OUT,
 	NODE_OUT_DIR,
+	NODE_MODEL_FILE, /* directly in models/NAME: what a user brings */
 	NODE_KINDS
 };
 
@@ -189,7 +190,9 @@ void backing_leave(struct tree_file *file); /* NULL-safe for one that never join
 /* rename.c: LOOKUP of a hidden name by the publisher */
 int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct vol_attr *ret);
 
-/* thing.c. -ENOTEMPTY: something of the user's is there, nothing was removed; -EAGAIN: inferfs added to it
+/* thing.c. What is on its way to the thing must not come to a new one of its name. */
+void thing_close(const struct node *node, const char *top);
+/* -ENOTEMPTY: something of the user's is there, nothing was removed; -EAGAIN: inferfs added to it
  * meanwhile. */
 int thing_remove_made(struct tree *tree, uint64_t dir);
 
@@ -207,6 +210,14 @@ void dataset_went(const struct node *, enum node_event);
 int dataset_file_came(const struct node *, enum node_event, bool);
 void dataset_file_went(const struct node *, enum node_event);
 void dataset_file_complete(const struct node *);
+int model_came(const struct node *, enum node_event, bool);
+void model_went(const struct node *, enum node_event);
+int model_file_came(const struct node *, enum node_event, bool);
+void model_file_went(const struct node *, enum node_event);
+void model_file_writing(const struct node *);
+void model_file_complete(const struct node *);
+void model_file_synced(const struct node *, bool);
+int model_file_check_xattr(const struct node *, const char *, const char *, size_t);
 int spec_came(const struct node *, enum node_event, bool);
 int spec_check(const struct node *, const char *, size_t, bool);
 void spec_complete(const struct node *);

@@ -302,6 +302,8 @@ static const char *search_root(uint8_t kind)
 	case NODE_JOB_SPEC:
 	case NODE_JOB_CTL:
 		return "jobs";
+	case NODE_MODEL_FILE:
+		return "models";
 	default:
 		return "infer";
 	}

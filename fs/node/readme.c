@@ -9,6 +9,8 @@ const char node_readme[] =
 	"                 {\"dataset\":\"NAME\"} is enough; state, progress, log tell how it goes;\n"
 	"                 ctl takes: pause resume stop retry\n"
 	"models/NAME/V/   what a job made: model.json weights.safetensors labels.txt slices.csv\n"
+	"                 copy x.onnx (and labels.txt) into models/NAME: it becomes a version;\n"
+	"                 or x.safetensors and model.json with {\"net\":{\"arch\":\"resnet\",\"depth\":50}}\n"
 	"infer/APP/       an endpoint: mkdir it, then write spec.json; {\"model\":\"NAME\"} is enough\n"
 	"                 ctl takes: start stop reload\n"
 	"infer/APP/in/    copy files or directories (batches) here\n"
@@ -25,5 +27,5 @@ const char node_readme[] =
 	"\n"
 	"rmdir or rm -r removes a thing; an endpoint or job is stopped first. Endpoints and jobs\n"
 	"can't be renamed (answers and queues carry their names), and the directories of this level\n"
-	"can't be removed or renamed: both answer EPERM. user.state and user.result of an instance are\n"
-	"set by inferfs: setting them yourself has no effect.\n";
+	"can't be removed or renamed: both answer EPERM. user.state and user.result of an instance, and\n"
+	"user.version of a model file, are set by inferfs: setting them yourself has no effect.\n";

@@ -25,6 +25,7 @@ static const struct rule {
 
 	{NODE_MODELS, S_IFDIR, NULL, NODE_MODEL},
 	{NODE_MODEL, S_IFDIR, NULL, NODE_MODEL_DIR},
+	{NODE_MODEL, S_IFREG, NULL, NODE_MODEL_FILE},
 	{NODE_MODEL_DIR, S_IFDIR, NULL, NODE_MODEL_DIR},
 
 	{NODE_JOBS, S_IFDIR, NULL, NODE_JOB},
@@ -68,7 +69,7 @@ static const struct node_type types[NODE_KINDS] = {
 			       .went = dataset_file_went,
 			       .complete = dataset_file_complete},
 	[NODE_MODELS] = {.name = "models", .flags = NODE_FIXED},
-	[NODE_MODEL] = {.name = "model"},
+	[NODE_MODEL] = {.name = "model", .flags = NODE_OWNS_MADE, .came = model_came, .went = model_went},
 	[NODE_MODEL_DIR] = {.name = "model version"},
 	[NODE_JOBS] = {.name = "jobs", .flags = NODE_FIXED | NODE_ONLY_DIRS},
 	[NODE_JOB] = {.name = "job",
@@ -125,6 +126,14 @@ static const struct node_type types[NODE_KINDS] = {
 			   .wrote = deadline_wrote},
 	[NODE_OUT] = {.name = "out", .flags = NODE_PINNED | NODE_OWNS_MADE},
 	[NODE_OUT_DIR] = {.name = "out directory", .flags = NODE_OWNS_MADE},
+	[NODE_MODEL_FILE] = {.name = "model file",
+			     .flags = NODE_PLACED,
+			     .came = model_file_came,
+			     .went = model_file_went,
+			     .writing = model_file_writing,
+			     .complete = model_file_complete,
+			     .synced = model_file_synced,
+			     .check_xattr = model_file_check_xattr},
 };
 
 const struct node_type *node_type(uint8_t kind)

@@ -155,8 +155,7 @@ int app_came(const struct node *node, enum node_event event, bool open_for_writi
 	return r < 0 ? r : make(node, "ctl", S_IFREG | 0644);
 }
 
-/* What is on its way to it must not come to a new one of its name. */
-static void close_place(const struct node *node, const char *top)
+void thing_close(const struct node *node, const char *top)
 {
 	char path[PATH_MAX];
 
@@ -172,7 +171,7 @@ void job_went(const struct node *node, enum node_event event)
 	(void)event;
 	if (!sched)
 		return;
-	close_place(node, "jobs");
+	thing_close(node, "jobs");
 	sched_post_job_gone(sched, node->name);
 }
 
@@ -183,6 +182,6 @@ void app_went(const struct node *node, enum node_event event)
 	(void)event;
 	if (!sched)
 		return;
-	close_place(node, "infer");
+	thing_close(node, "infer");
 	sched_post_endpoint_gone(sched, node->name);
 }

@@ -39,8 +39,9 @@ struct vol_bulk {
 	struct bulk_pack {
 		uint64_t number, n; /* n: files with content in it */
 		int fd;             /* -1: none */
-	} packs[2];                 /* what is written for it; what is shared */
-	bool done;                  /* it was put */
+	} packs[2];                 /* what is written for it; what is shared, or apart */
+	bool apart;
+	bool done; /* it was put */
 };
 
 /* --- names --- */
@@ -205,6 +206,17 @@ int vol_bulk_share(struct vol_bulk *bulk, uint64_t ino, int *ret_fd, uint64_t *r
 	return r;
 }
 
+int vol_bulk_apart(struct vol_bulk *bulk, int *ret_fd)
+{
+	struct bulk_pack *p = &bulk->packs[1];
+	int r = p->fd >= 0 ? -EINVAL : pack_new(bulk->vol, &p->number, &p->fd);
+
+	bulk->apart |= r == 0;
+	if (r == 0)
+		*ret_fd = p->fd;
+	return r;
+}
+
 int vol_bulk_add(struct vol_bulk *bulk, struct host_file *files, size_t n)
 {
 	uint64_t bytes = 0;
@@ -215,7 +227,7 @@ int vol_bulk_add(struct vol_bulk *bulk, struct host_file *files, size_t n)
 		if (files[i].shared && bulk->packs[1].fd < 0)
 			return -EINVAL;
 	for (size_t i = 0; i < n; i++)
-		bytes += files[i].shared ? 0 : files[i].len;
+		bytes += files[i].shared && !bulk->apart ? 0 : files[i].len;
 	r = room_take(bulk->vol, bytes, ROOM_DATA);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		r = add_path(bulk, files[i].path, &at);

@@ -30,6 +30,8 @@ int vol_bulk_fd(const struct vol_bulk *bulk);
  * it can't change any more, whatever happens to the inode. -ENODATA: not of this one. Once.
  */
 int vol_bulk_share(struct vol_bulk *bulk, uint64_t ino, int *ret_fd, uint64_t *ret_len);
+/* In its place: a second empty file to be filled, for what is large and had better not lie among others (vol_content_fd gives it as it is). */
+int vol_bulk_apart(struct vol_bulk *bulk, int *ret_fd);
 /*
  * Sets the files' ino. Paths are relative to the new directory, with single slashes; directories on the way are made.
  * Room is asked for, though their bytes may be there already. -EEXIST: the path is there already, as a file or directory; -ENOTDIR: it leads through a file; as vol_create for names and

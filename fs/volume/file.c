@@ -321,14 +321,7 @@ int vol_content_fd(struct volume *vol, uint64_t ino, int *ret_fd, uint64_t *ret_
 			r = io_memfd("inferfs-content", node->data, node->rec.size, &fd);
 		fd = r < 0 ? r : fd;
 	} else if (node->rec.storage == STORAGE_PACK) {
-		r = io_memfd_new("inferfs-content", &fd);
-		if (r == 0)
-			r = pack_copy(vol, node, fd, node->rec.size);
-		if (r == 0)
-			r = io_memfd_seal(fd);
-		if (r < 0 && fd >= 0)
-			close(fd);
-		fd = r < 0 ? r : fd;
+		fd = pack_content_fd(vol, node);
 	} else {
 		/* Opening the node's own cuts what lies beyond the size. */
 		r = content_blob_open(vol, node, &node->rec);

@@ -186,6 +186,28 @@ int pack_copy(struct volume *vol, struct node *node, int to, uint64_t len)
 	return r;
 }
 
+/* The pack itself, where it holds nothing else: no more changes it than a copy. */
+int pack_content_fd(struct volume *vol, struct node *node)
+{
+	struct stat st;
+	int fd, r = pack_open(vol, node);
+
+	if (r < 0)
+		return r;
+	if (node->rec.offset == 0 && fstat(node->pack_fd, &st) == 0 && (uint64_t)st.st_size == node->rec.size)
+		return blob_open(vol, node->rec.pack, O_RDONLY);
+	r = io_memfd_new("inferfs-content", &fd);
+	if (r < 0)
+		return r;
+	r = pack_copy(vol, node, fd, node->rec.size);
+	if (r == 0)
+		r = io_memfd_seal(fd);
+	if (r == 0)
+		return fd;
+	close(fd);
+	return r;
+}
+
 static int leave_to_blob(struct volume *vol, struct node *node, uint64_t keep)
 {
 	int fd, r = blob_mark(vol, node->ino, &node->blob_marked);

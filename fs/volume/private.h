@@ -259,6 +259,7 @@ int pack_open(struct volume *vol, struct node *node);             /* node->pack_
 int pack_leave(struct volume *vol, struct node *node, uint64_t keep);
 /* Of the node's content, all that is asked for: it is within its size. */
 int pack_read(struct volume *vol, struct node *node, void *data, size_t size, uint64_t offset);
+int pack_content_fd(struct volume *vol, struct node *node); /* vol_content_fd's */
 int pack_copy(struct volume *vol, struct node *node, int to,
 	      uint64_t len); /* its first bytes, to the end of a file */
 int pack_purge(

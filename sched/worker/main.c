@@ -17,6 +17,9 @@
 #include <unistd.h>
 
 #define SOCKET_FD 3
+/* Chosen: of the weights that are written, four times the largest that is published; sched/jobs_import.c has that. */
+#define IMPORT_MEMORY (UINT64_C(16) << 30)
+#define IMPORT_FILE   (UINT64_C(4) << 30)
 
 static const struct kind {
 	const char *name;
@@ -32,6 +35,7 @@ static const struct kind {
 	{"scan", scan_worker, 5, 0, 0},
 	{"unpack", unpack_worker, 0, ARCHIVE_MEMORY,
 	 ARCHIVE_TOTAL}, /* instances wait for it, and their deadline runs */
+	{"import", import_worker, 5, IMPORT_MEMORY, IMPORT_FILE},
 };
 
 int worker_send(struct worker *w, const struct wire_message *m)

@@ -177,6 +177,17 @@ static int fake_tree_share(void *host, struct host_tree *tree, uint64_t ino, int
 	return 0;
 }
 
+static int fake_tree_apart(void *host, struct host_tree *tree, int *ret_fd)
+{
+	struct fake_host *h = host;
+
+	tree->shared = memfd_create("apart", MFD_CLOEXEC);
+	if (h->apart && write(tree->shared, h->apart, strlen(h->apart)) < 0)
+		abort();
+	*ret_fd = tree->shared;
+	return 0;
+}
+
 static int fake_tree_add(void *host, struct host_tree *tree, struct host_file *files, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
@@ -355,6 +366,7 @@ const struct host_ops fake_host_ops = {
 	.tree_new = fake_tree_new,
 	.tree_fd = fake_tree_fd,
 	.tree_share = fake_tree_share,
+	.tree_apart = fake_tree_apart,
 	.tree_add = fake_tree_add,
 	.tree_xattr = fake_tree_xattr,
 	.tree_free = fake_tree_free,

@@ -48,6 +48,7 @@ struct fake_host {
 	unsigned n_trees; /* made so far */
 	/* What a worker writes into the file of a tree, there from the start; NULL: nothing. */
 	const char *packed;
+	const char *apart; /* likewise into its second file */
 };
 
 extern const struct host_ops fake_host_ops;

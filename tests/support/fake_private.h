@@ -39,7 +39,7 @@ struct fake_publication {
 
 struct host_tree {
 	char path[32];
-	int fd, shared; /* what is packed; the archive, -1: it is not shared */
+	int fd, shared; /* what is packed; the file whose bytes are shared, or what is apart; -1: neither */
 };
 
 /* --- fake_tree.c --- */
@@ -57,7 +57,8 @@ bool fake_below(const char *path, const char *dir); /* or dir itself */
 
 int fake_publish(void *host, const struct host_publication *from);
 int fake_unpublish(void *host, const char *path);
-int fake_symlink(void *host, const char *path, const char *target);
+int fake_symlink(void *host, const char *path, const char *target,
+		 void (*done)(void *data, int r, int64_t visible), void *data);
 void fake_publication_free(struct fake_publication *p);
 
 /* --- fake_host.c --- */

@@ -2,6 +2,7 @@
 #include "tests/support/fake_private.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -150,10 +151,19 @@ int fake_unpublish(void *host, const char *path)
 	return 0;
 }
 
-int fake_symlink(void *host, const char *path, const char *target)
+/* A file whose text is "-> TARGET". */
+int fake_symlink(void *host, const char *path, const char *target,
+		 void (*done)(void *data, int r, int64_t visible), void *data)
 {
-	(void)host;
-	(void)path;
-	(void)target;
-	return 0;
+	struct host_publication p = {.path = path, .done = done, .data = data};
+	char *text;
+	int r;
+
+	if (asprintf(&text, "-> %s", target) < 0)
+		abort();
+	p.content = text;
+	p.len = strlen(text);
+	r = fake_publish(host, &p);
+	free(text);
+	return r;
 }

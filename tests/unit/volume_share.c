@@ -220,9 +220,82 @@ static void test_share_crash(void **state)
 	}
 }
 
+static bool is_memory(const char *path)
+{
+	uint64_t len;
+	bool ret;
+	int fd;
+
+	assert_int_equal(vol_content_fd(vol, at(path), &fd, &len), 0);
+	ret = fcntl(fd, F_GET_SEALS) >= 0;
+	close(fd);
+	return ret;
+}
+
+/* One large content in a file of its own: given to others as it is, and gone with its name. */
+static void test_apart(void **state)
+{
+	int before = blobs_left(), fd;
+	struct vol_bulk *bulk = begin();
+	struct host_file files[2];
+	uint64_t len;
+
+	(void)state;
+	share_bytes();
+	assert_int_equal(vol_bulk_apart(bulk, &fd), 0);
+	assert_int_equal(vol_bulk_apart(bulk, &fd), -EINVAL);
+	assert_int_equal(write(fd, archive_bytes, ARCHIVE), ARCHIVE);
+	files[0] = of(bulk, "model.json", "{}", 2);
+	files[1] = (struct host_file){.path = "weights", .len = ARCHIVE, .shared = true};
+	assert_int_equal(vol_bulk_add(bulk, files, 2), 0);
+	assert_int_equal(vol_bulk_put(bulk, VOL_ROOT, "m", NULL, 0), 0);
+	vol_bulk_free(bulk);
+	assert_int_equal(blobs_left(), before + 2);
+	same("m/model.json", "{}", 2);
+	same("m/weights", archive_bytes, ARCHIVE);
+	assert_false(is_memory("m/weights"));
+	reopen();
+	same("m/weights", archive_bytes, ARCHIVE);
+	assert_false(is_memory("m/weights"));
+	assert_int_equal(vol_unlink(vol, at("m"), "weights", NULL), 0);
+	assert_int_equal(blobs_left(), before + 1);
+	assert_int_equal(vol_unlink(vol, at("m"), "model.json", NULL), 0);
+	assert_int_equal(vol_rmdir(vol, VOL_ROOT, "m", NULL), 0);
+	assert_int_equal(blobs_left(), before);
+	/* the whole of an archive, too, but not a part at its beginning */
+	share("x.tar", "x");
+	assert_true(is_memory("x/a"));
+	bulk = begin();
+	assert_int_equal(vol_bulk_share(bulk, at("x.tar"), &fd, &len), 0);
+	files[0] = (struct host_file){.path = "part", .len = 1000, .shared = true};
+	files[1] = (struct host_file){.path = "all", .len = ARCHIVE, .shared = true};
+	assert_int_equal(vol_bulk_add(bulk, files, 2), 0);
+	assert_int_equal(vol_bulk_put(bulk, VOL_ROOT, "y", NULL, 0), 0);
+	vol_bulk_free(bulk);
+	assert_true(is_memory("y/part"));
+	assert_false(is_memory("y/all"));
+	write_at("x.tar", 0, "changed", 0);
+	same("y/all", archive_bytes, ARCHIVE);
+	remove_shared("x");
+	assert_int_equal(vol_unlink(vol, VOL_ROOT, "x.tar", NULL), 0);
+	assert_int_equal(vol_unlink(vol, at("y"), "part", NULL), 0);
+	assert_int_equal(vol_unlink(vol, at("y"), "all", NULL), 0);
+	assert_int_equal(vol_rmdir(vol, VOL_ROOT, "y", NULL), 0);
+	/* not put */
+	bulk = begin();
+	assert_int_equal(vol_bulk_apart(bulk, &fd), 0);
+	assert_int_equal(write(fd, archive_bytes, ARCHIVE), ARCHIVE);
+	vol_bulk_free(bulk);
+	assert_int_equal(blobs_left(), before);
+	volume_close(vol);
+	fsck_is_clean();
+	assert_int_equal(volume_open(&vol, state_dir, 0, NULL), 0);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {T(test_shared), T(test_unshared), T(test_share_crash)};
+	const struct CMUnitTest tests[] = {T(test_shared), T(test_unshared), T(test_apart),
+					   T(test_share_crash)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
