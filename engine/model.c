@@ -154,7 +154,21 @@ bool model_bad_value(const struct param *p, size_t j)
 	return !isfinite(p->value[j]) || (p->statistic && p->constant > 0 && p->value[j] < 0);
 }
 
-static int read_weights(struct model *model, const void *weights, size_t len, struct err *err)
+/* What is read all the time, biases and the like, is copied: only large arrays are worth a borrowing. */
+#define LEAST_BORROWED ((size_t)64 << 10)
+
+static void take_tensor(struct param *p, const struct safetensors_tensor *t, bool borrow)
+{
+	if (!borrow || t->bytes < LEAST_BORROWED || (uintptr_t)t->data % sizeof(float)) {
+		memcpy(p->value, t->data, t->bytes);
+		return;
+	}
+	free(p->value);
+	p->value = (float *)(uintptr_t)t->data;
+	p->borrowed = true;
+}
+
+static int read_weights(struct model *model, const void *weights, size_t len, bool borrow, struct err *err)
 {
 	struct params *params = &model->net->params;
 	struct safetensors *st;
@@ -178,7 +192,7 @@ static int read_weights(struct model *model, const void *weights, size_t len, st
 				    t ? "has another shape or type" : "is missing");
 			break;
 		}
-		memcpy(p->value, t->data, t->bytes);
+		take_tensor(p, t, borrow);
 		for (size_t j = 0; j < p->size; j++)
 			if (model_bad_value(p, j)) {
 				r = err_set(err, ERR_BAD_MODEL, "tensor %s holds a value that can't be: %g",
@@ -213,8 +227,8 @@ static void read_bf16_tests(struct model *model, const cJSON *root)
 				    "test_accuracy");
 }
 
-int model_load(struct model **ret, const char *json, size_t json_len, const void *weights, size_t weights_len,
-	       struct err *err)
+static int load(struct model **ret, const char *json, size_t json_len, const void *weights,
+		size_t weights_len, bool borrow, struct err *err)
 {
 	cJSON *root = cJSON_ParseWithLength(json, json_len);
 	struct model_info info = {0};
@@ -246,7 +260,7 @@ int model_load(struct model **ret, const char *json, size_t json_len, const void
 	}
 	memcpy(model->test_accuracy, test_accuracy, sizeof(test_accuracy));
 	read_bf16_tests(model, root);
-	r = read_weights(model, weights, weights_len, err);
+	r = read_weights(model, weights, weights_len, borrow, err);
 	if (r < 0)
 		goto out;
 	*ret = model;
@@ -255,6 +269,18 @@ out:
 	model_free(model);
 	cJSON_Delete(root);
 	return r;
+}
+
+int model_load(struct model **ret, const char *json, size_t json_len, const void *weights, size_t weights_len,
+	       struct err *err)
+{
+	return load(ret, json, json_len, weights, weights_len, false, err);
+}
+
+int model_open(struct model **ret, const char *json, size_t json_len, const void *weights, size_t weights_len,
+	       struct err *err)
+{
+	return load(ret, json, json_len, weights, weights_len, true, err);
 }
 
 const struct model_info *model_info(const struct model *model)

@@ -55,6 +55,12 @@ int model_new(struct model **ret, const char *net_json, const struct model_info 
 	      struct err *err);
 int model_load(struct model **ret, const char *json, size_t json_len, const void *weights, size_t weights_len,
 	       struct err *err);
+/*
+ * As model_load, for inference only: large arrays of safetensors are used where they lie, so `weights` must stay until model_free.
+ * They are read when a session packs them: at its first forward, and at the first after session_trim.
+ */
+int model_open(struct model **ret, const char *json, size_t json_len, const void *weights, size_t weights_len,
+	       struct err *err);
 void model_free(struct model *model);
 
 const struct model_info *model_info(const struct model *model);

@@ -203,7 +203,8 @@ void net_free(struct net *net)
 	if (!net)
 		return;
 	for (int i = 0; i < net->params.n; i++) {
-		free(net->params.list[i].value);
+		if (!net->params.list[i].borrowed)
+			free(net->params.list[i].value);
 		free(net->params.list[i].grad);
 	}
 	free(net->params.list);

@@ -75,6 +75,7 @@ struct param {
 	size_t size;               /* elements */
 	int64_t end;               /* of these and all before */
 	float *value, *grad;       /* (dims); grad is NULL until params_need_grad, and of a statistic */
+	bool borrowed;             /* value is another's, and not to be written to */
 	float rate;                /* the one that it belongs to; 0: all */
 	bool statistic;            /* not learned: a training session's forward moves it */
 	bool decay;                /* weight decay applies: weights yes, biases and normalisation no */

@@ -50,6 +50,12 @@ void map_close(struct map *map)
 		munmap((void *)map->data, map->len);
 }
 
+void map_rest(const struct map *map)
+{
+	if (map->len)
+		madvise((void *)map->data, map->len, MADV_DONTNEED);
+}
+
 /* --- endpoints --- */
 
 static void endpoint_free(struct infer_endpoint *e)
@@ -60,6 +66,7 @@ static void endpoint_free(struct infer_endpoint *e)
 		session_free(e->submodels[i].session);
 	session_free(e->cam);
 	model_free(e->model);
+	map_close(&e->weights);
 	free(e->pixels);
 	free(e->logits);
 	free(e->answers);
@@ -116,7 +123,7 @@ static int set_labels(struct model *model, int classes, int fd, struct err *err)
 static int endpoint_new(struct infer_endpoint **ret, const struct wire_message *m, int threads,
 			struct err *err)
 {
-	struct map json = {0}, weights = {0};
+	struct map json = {0};
 	const struct model_info *info;
 	struct infer_endpoint *e;
 	int r;
@@ -128,13 +135,13 @@ static int endpoint_new(struct infer_endpoint **ret, const struct wire_message *
 		return -ENOMEM;
 	r = map_open(&json, m->fds[0]);
 	if (r == 0)
-		r = map_open(&weights, m->fds[1]);
+		r = map_open(&e->weights, m->fds[1]);
 	if (r == 0 && json.len > MAX_JSON)
 		r = err_set(err, ERR_BAD_MODEL, "model.json has %zu bytes", json.len);
 	if (r == 0)
-		r = model_load(&e->model, (const char *)json.data, json.len, weights.data, weights.len, err);
+		r = model_open(&e->model, (const char *)json.data, json.len, e->weights.data, e->weights.len,
+			       err);
 	map_close(&json);
-	map_close(&weights);
 	if (r < 0)
 		goto out;
 	info = model_info(e->model);

@@ -12,6 +12,12 @@
 
 #define INFER_BACKEND "onednn"
 
+/* A file's bytes, mapped. */
+struct map {
+	const uint8_t *data;
+	size_t len;
+};
+
 /* A slice at a precision. Their numbers depend on the model and the spec only, not on what was measured. */
 struct infer_submodel {
 	float rate, accuracy;
@@ -28,6 +34,7 @@ struct infer_endpoint {
 	size_t image_size; /* C·H·W */
 	bool gradcam;
 	struct model *model;
+	struct map weights; /* of the model, which borrows from them */
 	int n_submodels;
 	struct infer_submodel submodels[MAX_SUBMODELS];
 	struct session *cam; /* of sub-model cam_submodel; NULL: not made */
@@ -44,14 +51,9 @@ struct infer {
 	struct infer_endpoint *endpoints;
 };
 
-/* A file's bytes, mapped. */
-struct map {
-	const uint8_t *data;
-	size_t len;
-};
-
 int map_open(struct map *ret, int fd); /* all of the file */
 void map_close(struct map *map);
+void map_rest(const struct map *map); /* its pages are not this process's until they are read again */
 /* The parts of a pack of n files one after the other: the lengths are every `stride` bytes from len on. False: they don't fit. */
 bool map_split(struct map *ret, const struct map *pack, const uint64_t *len, size_t stride, int n);
 struct infer_endpoint *infer_find(struct infer *in, uint32_t number); /* NULL: none */

@@ -205,6 +205,7 @@ int infer_submodels_measure(struct infer_endpoint *e, struct err *err)
 			infer_run(e, i, data, 1); /* packs again: a first mini-batch is as fast as any */
 		}
 	}
+	map_rest(&e->weights);
 	buf_release(&png);
 	free(data);
 	return r;

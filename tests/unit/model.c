@@ -119,6 +119,47 @@ static void save_and_load(void **state)
 	}
 }
 
+/* Large weights are used where they lie, unless no float can be read there. */
+static void weights_in_place(void **state)
+{
+	struct buf b[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
+	struct model *model, *back;
+	struct err err = ERR_INIT;
+	float a[6], z[6];
+	char *moved;
+
+	(void)state;
+	assert_int_equal(model_new(&model, "{\"arch\":\"mlp\",\"hidden\":[256,256]}", &info, 5, &err), 0);
+	assert_int_equal(model_save(model, &b[0], &b[1], &b[2], &b[3], &err), 0);
+	logits_of(model, 1, a);
+	moved = malloc(b[1].len + 64);
+	assert_non_null(moved);
+	for (int odd = 0; odd < 2; odd++) {
+		int borrowed = 0;
+
+		memcpy(moved + odd, b[1].data, b[1].len);
+		assert_int_equal(model_open(&back, b[0].data, b[0].len, moved + odd, b[1].len, &err), 0);
+		for (int i = 0; i < back->net->params.n; i++) {
+			const struct param *p = &back->net->params.list[i];
+			bool inside = (char *)p->value >= moved && (char *)p->value < moved + b[1].len;
+
+			assert_int_equal(inside, p->borrowed);
+			borrowed += p->borrowed;
+		}
+		assert_int_equal(borrowed > 0, !odd);
+		logits_of(back, 1, z);
+		assert_memory_equal(a, z, sizeof(a));
+		model_free(back);
+	}
+	/* what can't be is refused there, too */
+	memset(moved + b[1].len - 64, 0xff, 64);
+	assert_int_equal(model_open(&back, b[0].data, b[0].len, moved, b[1].len, &err), -EBADMSG);
+	free(moved);
+	model_free(model);
+	for (int i = 0; i < 4; i++)
+		buf_release(&b[i]);
+}
+
 static void resnet_size(void **state)
 {
 	struct model_info i = info;
@@ -380,10 +421,11 @@ static void hostile_variance(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(save_and_load),   cmocka_unit_test(resnet_size),
-		cmocka_unit_test(published_sizes), cmocka_unit_test(torchvision_names),
-		cmocka_unit_test(old_format),      cmocka_unit_test(wrong_specs),
-		cmocka_unit_test(hostile_files),   cmocka_unit_test(hostile_variance),
+		cmocka_unit_test(save_and_load),     cmocka_unit_test(weights_in_place),
+		cmocka_unit_test(resnet_size),       cmocka_unit_test(published_sizes),
+		cmocka_unit_test(torchvision_names), cmocka_unit_test(old_format),
+		cmocka_unit_test(wrong_specs),       cmocka_unit_test(hostile_files),
+		cmocka_unit_test(hostile_variance),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
