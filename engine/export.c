@@ -85,31 +85,30 @@ int model_export_onnx(const struct model *model, float rate, struct buf *ret, st
 	return r;
 }
 
-/* What came as ONNX; its labels and normalisation are in other files, as they were. */
-static int export_own(const cJSON *root, const struct export_source *from, float rate, struct buf *ret,
-		      struct err *err)
+/* Asked before the weights are read. */
+static int check_rate(const cJSON *root, float rate, struct err *err)
 {
 	float tested[MODEL_MAX_RATES] = {0};
 	struct model_info info = {0};
-	int index, r = model_read_info(root, &info, tested, err);
+	int index;
 
-	if (r < 0)
-		return r;
-	if (!find_rate(&info, rate, &index))
+	if (model_read_info(root, &info, tested, NULL) == 0 && !find_rate(&info, rate, &index))
 		return err_set(err, ERR_NO_SLICE, "%g", (double)rate);
-	buf_add(ret, from->weights, from->weights_len);
-	return buf_status(ret) < 0 ? err_set(err, ERR_NO_MEMORY, "an ONNX model") : 0;
+	return 0; /* or the load says what is wrong */
 }
 
 int model_export(const struct export_source *from, float rate, struct buf *ret, struct err *err)
 {
 	cJSON *root = cJSON_ParseWithLength(from->json, from->json_len);
 	struct model *model = NULL;
-	int r;
+	int r = check_rate(root, rate, err);
 
-	if (model_is_onnx(root)) {
-		r = export_own(root, from, rate, ret, err);
-	} else {
+	if (r == 0 && model_is_onnx(root)) {
+		/* its labels and normalisation are in other files, as they were */
+		buf_add(ret, from->weights, from->weights_len);
+		if (buf_status(ret) < 0)
+			r = err_set(err, ERR_NO_MEMORY, "an ONNX model");
+	} else if (r == 0) {
 		r = model_load(&model, from->json, from->json_len, from->weights, from->weights_len, err);
 		if (r == 0 && model_set_labels(model, from->labels, from->labels_len) < 0)
 			r = err_set(err, ERR_NO_MEMORY, "labels");

@@ -25,6 +25,7 @@ static const struct rule {
 
 	{NODE_MODELS, S_IFDIR, NULL, NODE_MODEL},
 	{NODE_MODEL, S_IFDIR, NULL, NODE_MODEL_DIR},
+	{NODE_MODEL_DIR, S_IFDIR, "export", NODE_EXPORT},
 	{NODE_MODEL_DIR, S_IFDIR, NULL, NODE_MODEL_DIR},
 
 	{NODE_JOBS, S_IFDIR, NULL, NODE_JOB},
@@ -69,7 +70,7 @@ static const struct node_type types[NODE_KINDS] = {
 			       .complete = dataset_file_complete},
 	[NODE_MODELS] = {.name = "models", .flags = NODE_FIXED},
 	[NODE_MODEL] = {.name = "model"},
-	[NODE_MODEL_DIR] = {.name = "model version"},
+	[NODE_MODEL_DIR] = {.name = "model version", .came = model_dir_came},
 	[NODE_JOBS] = {.name = "jobs", .flags = NODE_FIXED | NODE_ONLY_DIRS},
 	[NODE_JOB] = {.name = "job",
 		      .flags = NODE_PINNED | NODE_OWNS_MADE,
@@ -125,6 +126,7 @@ static const struct node_type types[NODE_KINDS] = {
 			   .wrote = deadline_wrote},
 	[NODE_OUT] = {.name = "out", .flags = NODE_PINNED | NODE_OWNS_MADE},
 	[NODE_OUT_DIR] = {.name = "out directory", .flags = NODE_OWNS_MADE},
+	[NODE_EXPORT] = {.name = "export"},
 };
 
 const struct node_type *node_type(uint8_t kind)

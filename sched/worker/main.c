@@ -4,6 +4,7 @@
 #include "engine/base/slice.h"
 
 #include "sched/archive.h"
+#include "sched/exporter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +33,7 @@ static const struct kind {
 	{"scan", scan_worker, 5, 0, 0},
 	{"unpack", unpack_worker, 0, ARCHIVE_MEMORY,
 	 ARCHIVE_TOTAL}, /* instances wait for it, and their deadline runs */
+	{"export", export_worker, 5, 0, EXPORT_MAX},
 };
 
 int worker_send(struct worker *w, const struct wire_message *m)

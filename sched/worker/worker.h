@@ -4,7 +4,7 @@
  * when the socket closes and dies with the daemon.
  *
  * The kinds, sched/worker/KIND.c each: infer runs mini-batches of loaded models, train one training job, scan
- * decodes one data set into its cache, unpack takes one archive apart.
+ * decodes one data set into its cache, unpack takes one archive apart, export writes one slice as ONNX.
  */
 #ifndef SCHED_WORKER_WORKER_H
 #define SCHED_WORKER_WORKER_H
@@ -26,6 +26,7 @@ int infer_worker(struct worker *w);
 int train_worker(struct worker *w);
 int scan_worker(struct worker *w);
 int unpack_worker(struct worker *w);
+int export_worker(struct worker *w);
 
 /*
  * Gives up, for good and for all threads to come, everything but the descriptors it has: capabilities, paths,

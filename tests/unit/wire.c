@@ -75,6 +75,8 @@ static const struct wire_message all[] = {
 	{.type = WIRE_UNPACKED, .unpacked = {.files = 10000}},
 	{.type = WIRE_INIT, .n_fds = 2, .init = {.from = "base"}},
 	{.type = WIRE_NOTE, .note = {.text = "80 of 82 arrays"}},
+	{.type = WIRE_EXPORT, .n_fds = 4, .export = {.rate = 0.5f}},
+	{.type = WIRE_EXPORTED, .exported = {.len = 4096}},
 };
 #define N_ALL (sizeof(all) / sizeof(all[0]))
 
