@@ -54,6 +54,7 @@ static void add_metadata(struct writer *w, const struct model *model, int rate)
 	};
 
 	writer_metadata(w, "task", "image-classification");
+	writer_metadata(w, "input", EXPORT_INPUT);
 	writer_metadata(w, "slice", writer_text(w, "%g", (double)info->rates[rate]));
 	if (info->accuracy[rate] > 0)
 		writer_metadata(w, "accuracy", writer_text(w, "%.4f", (double)info->accuracy[rate]));

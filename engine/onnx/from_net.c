@@ -428,16 +428,18 @@ int onnx_from_net(struct writer *w, const struct net *net, float rate, const flo
 		  struct err *err)
 {
 	struct exporter e = {.net = net, .rate = rate, .mean = mean, .std = std, .w = w};
+	struct channels *channels = NULL;
 	int r = -ENOMEM;
 
 	e.places = calloc((size_t)net->n_nodes, sizeof(*e.places));
 	e.used = calloc((size_t)net->n_nodes, sizeof(*e.used));
 	if (e.places && e.used) {
 		mark_used(&e);
-		r = channels_new(&e.channels, net, rate, e.used);
+		r = channels_new(&channels, net, rate, e.used);
 	}
+	e.channels = channels;
 	r = r < 0 ? err_set(err, ERR_NO_MEMORY, "an ONNX model") : emit_all(&e, err);
-	channels_free(e.channels);
+	channels_free(channels);
 	free(e.places);
 	free(e.used);
 	return r;

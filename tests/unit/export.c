@@ -113,6 +113,7 @@ static struct model *make(const struct family *f)
 		}
 	}
 	params_changed(&model->net->params);
+	assert_int_equal(model_set_label(model, 2, "cat"), 0);
 	return model;
 }
 
@@ -168,26 +169,21 @@ static void of_file(const struct buf *file, const struct family *f, const uint8_
 	onnx_free(m);
 }
 
-/* By the import of the file: its mean and std are taken off within, so the user says that there are none. */
+/* By the import of the file, which says itself that its mean and std are taken off within, and what its classes are. */
 static void of_import(const struct buf *file, const struct family *f, bool compiles, const uint8_t *pixels,
 		      float *logits)
 {
-	const char *json =
-		f->channels == 1 ? "{\"mean\":[0],\"std\":[1]}" : "{\"mean\":[0,0,0],\"std\":[1,1,1]}";
 	struct err err = ERR_INIT;
 	struct imported to;
 	struct model *model;
 
 	if (model_import(&to,
-			 &(struct import_source){.file = "slice.onnx",
-						 .data = file->data,
-						 .size = file->len,
-						 .json = json,
-						 .json_len = strlen(json)},
+			 &(struct import_source){.file = "slice.onnx", .data = file->data, .size = file->len},
 			 &err) < 0)
 		fail_msg("%s: %s", f->net, err.detail);
 	if (compiles != !!strstr(to.json.data, "\"compiled\""))
 		fail_msg("%s: %s", f->net, to.json.data);
+	assert_string_equal(to.labels.data, "0\n1\ncat\n3\n4\n");
 	assert_int_equal(model_load(&model, to.json.data, to.json.len, file->data, file->len, &err), 0);
 	of_session(model, 1, pixels, logits);
 	model_free(model);
@@ -266,7 +262,7 @@ static void takes_files(void **state)
 	assert_int_equal(model_export_onnx(model, 0.25f, &again, &err), 0);
 	assert_int_equal(file.len, again.len);
 	assert_memory_equal(file.data, again.data, file.len);
-	has(&file, "[\"0\",\"a \\\"dog\\\"\",\"2\",\"3\",\"4\"]");
+	has(&file, "[\"0\",\"a \\\"dog\\\"\",\"cat\",\"3\",\"4\"]");
 	has(&file, "0.5000");
 	has(&file, "conv1.weight");
 	assert_null(memmem(file.data, file.len, "slice-", 6)); /* the slice's own set has PyTorch's names */
