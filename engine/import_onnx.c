@@ -6,6 +6,7 @@
 
 #include "engine/backend.h"
 #include "engine/base/json.h"
+#include "engine/export.h"
 #include "engine/session.h"
 #include "engine/session_graph.h"
 
@@ -170,12 +171,46 @@ static void write_json(struct buf *ret, const struct candidate *c, const struct 
 	cJSON_Delete(root);
 }
 
+/* What an export of ours says of itself, where its user doesn't: the graph normalises, and the classes have names. */
+static void believe_export(const struct onnx_model *m, struct import_spec *spec)
+{
+	const char *input = onnx_metadata(m, "input");
+
+	if (spec->normalised || !input || strcmp(input, EXPORT_INPUT) != 0)
+		return;
+	spec->normalised = true;
+	for (size_t c = 0; c < sizeof(spec->mean) / sizeof(spec->mean[0]); c++) {
+		spec->mean[c] = 0;
+		spec->std[c] = 1;
+	}
+}
+
+static int take_labels(struct model *model, const cJSON *list)
+{
+	const cJSON *item;
+	int i = 0, r = 0;
+
+	if (cJSON_GetArraySize(list) != model->info.classes)
+		return 0;
+	cJSON_ArrayForEach(item, list)
+	{
+		const char *label = cJSON_GetStringValue(item);
+
+		if (r == 0 && label && *label)
+			r = model_set_label(model, i, label);
+		i++;
+	}
+	return r;
+}
+
 int import_onnx(struct imported *ret, const struct import_source *from, const struct import_spec *spec,
 		struct err *err)
 {
 	struct candidate c = {
 		.image = {.channels = spec->channels, .height = spec->height, .width = spec->width}};
+	struct import_spec said = *spec;
 	struct model *model = NULL;
+	cJSON *labels = NULL;
 	int r;
 
 	if (spec->net)
@@ -192,7 +227,10 @@ int import_onnx(struct imported *ret, const struct import_source *from, const st
 				     .n_rates = 1,
 				     .rates = {1},
 				     .accuracy = {(float)spec->accuracy}};
-	if ((r = import_normalise(spec, &c.info, err)) < 0 || (r = make_noise(&c, err)) < 0 ||
+	believe_export(c.graph, &said);
+	if (onnx_metadata(c.graph, "labels"))
+		labels = cJSON_Parse(onnx_metadata(c.graph, "labels"));
+	if ((r = import_normalise(&said, &c.info, err)) < 0 || (r = make_noise(&c, err)) < 0 ||
 	    (r = try_graph(&c, err)) < 0)
 		goto out;
 	if (spec->classes && spec->classes != c.info.classes) {
@@ -206,6 +244,8 @@ int import_onnx(struct imported *ret, const struct import_source *from, const st
 	r = model_new_onnx(&model, &c.info, c.graph, &c.image, c.net, err);
 	c.graph = NULL;
 	c.net = NULL;
+	if (r == 0 && take_labels(model, labels) < 0)
+		r = err_set(err, ERR_NO_MEMORY, "labels");
 	if (r == 0)
 		r = import_labels(model, from, err);
 	if (r < 0)
@@ -216,6 +256,7 @@ int import_onnx(struct imported *ret, const struct import_source *from, const st
 	if (buf_status(&ret->json) < 0 || buf_status(&ret->labels) < 0 || buf_status(&ret->slices) < 0)
 		r = err_set(err, ERR_NO_MEMORY, "writing a model");
 out:
+	cJSON_Delete(labels);
 	model_free(model);
 	net_free(c.net);
 	onnx_free(c.graph);

@@ -319,6 +319,25 @@ int model_set_label(struct model *model, int class, const char *label)
 	return 0;
 }
 
+int model_set_labels(struct model *model, const char *text, size_t len)
+{
+	const char *end = text + len;
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < model->info.classes && len && text < end; i++) {
+		const char *newline = memchr(text, '\n', (size_t)(end - text));
+		char *line = strndup(text, (size_t)((newline ? newline : end) - text));
+
+		if (!line)
+			return -ENOMEM;
+		if (*line)
+			r = model_set_label(model, i, line);
+		free(line);
+		text = newline ? newline + 1 : end;
+	}
+	return r;
+}
+
 const char *model_label(const struct model *model, int class)
 {
 	static _Thread_local char number[16];

@@ -70,6 +70,8 @@ void model_set_accuracy(struct model *model, int rate_index, float accuracy);
 void model_set_test_accuracy(struct model *model, int rate_index, float accuracy); /* on the test split */
 void model_set_bf16_accuracy(struct model *model, int rate_index, float accuracy, float test_accuracy);
 int model_set_label(struct model *model, int class, const char *label); /* copied */
+/* From labels.txt, a name a line; empty lines and those beyond the classes say nothing. -ENOMEM. */
+int model_set_labels(struct model *model, const char *text, size_t len);
 const char *model_label(const struct model *model, int class); /* borrowed; the number as text when unset */
 
 /* What is written to models/NAME/V/: model.json, weights.safetensors, labels.txt, slices.csv

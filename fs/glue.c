@@ -7,6 +7,7 @@
 #include "engine/base/buf.h"
 #include "engine/base/io.h"
 #include "engine/base/log.h"
+#include "fs/exports.h"
 #include "fs/node/tree.h"
 #include "sched/loop.h"
 
@@ -26,6 +27,7 @@ struct glue {
 	struct volume *vol;
 	struct publisher *pub;
 	struct sched *sched;
+	struct exports *exports;
 	int state_fd;
 	int64_t settle_batch_ns;
 };
@@ -474,6 +476,8 @@ int glue_new(struct glue **ret, struct volume *vol, const char *state_dir,
 	r = publisher_new(&glue->pub, vol);
 	if (r == 0)
 		r = sched_new(&glue->sched, &host_ops, glue, options);
+	if (r == 0)
+		r = exports_new(&glue->exports, vol, glue, host_spawn);
 	if (r < 0) {
 		err_set(err, ERR_IO, "starting the scheduler: %s", strerror(-r));
 		goto fail;
@@ -499,6 +503,7 @@ int glue_start(struct glue *glue, const char *mountpoint)
 
 void glue_stop(struct glue *glue)
 {
+	exports_stop(glue->exports);
 	sched_stop(glue->sched);
 	publisher_stop(glue->pub);
 }
@@ -507,6 +512,7 @@ void glue_free(struct glue *glue)
 {
 	if (!glue)
 		return;
+	exports_free(glue->exports);
 	/* The publisher first: what it still holds is handed to the scheduler's loop. */
 	publisher_free(glue->pub);
 	if (glue->sched)
@@ -524,6 +530,11 @@ struct sched *glue_sched(struct glue *glue)
 struct publisher *glue_publisher(struct glue *glue)
 {
 	return glue->pub;
+}
+
+struct exports *glue_exports(struct glue *glue)
+{
+	return glue->exports;
 }
 
 int64_t glue_settle_batch_ns(const struct glue *glue)

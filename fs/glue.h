@@ -28,6 +28,7 @@ int glue_expect(struct glue *glue, const uint64_t *inos, size_t n);
 
 struct sched *glue_sched(struct glue *glue); /* borrowed, there from glue_new on */
 struct publisher *glue_publisher(struct glue *glue);
+struct exports *glue_exports(struct glue *glue);
 int64_t glue_settle_batch_ns(const struct glue *glue); /* the mount's option */ /* likewise */
 
 /* Publishes the text of `err` as the file `path` ("infer/app/error"); err NULL removes it. Any thread, does

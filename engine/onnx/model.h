@@ -72,10 +72,16 @@ struct onnx_graph {
 	int *in, *out;
 };
 
+struct onnx_note {
+	const char *key, *value;
+};
+
 struct onnx_model {
 	struct onnx_graph *graph;
 	struct onnx_limits limits;
-	int64_t version; /* of the default operator set */
+	int64_t version;         /* of the default operator set */
+	struct onnx_note *notes; /* metadata_props */
+	size_t n_notes;
 	struct onnx_memory memory;
 	struct arena *arena; /* private to parse.c */
 	struct onnx_tensor **tensors;

@@ -106,6 +106,9 @@ size_t onnx_outputs(const struct onnx_model *m);
 const struct onnx_value *onnx_input(const struct onnx_model *m, size_t i);
 const struct onnx_value *onnx_output(const struct onnx_model *m, size_t i);
 
+/* What its metadata says of that key; NULL: nothing. */
+const char *onnx_metadata(const struct onnx_model *m, const char *key);
+
 /*
  * Runs the model on in[n_in], in the order of its inputs; puts its outputs into out[n_out], the caller's. Safe in
  * several threads at once on one model. On failure out is untouched. -EINVAL (ONNX_INPUT): count, type or shape

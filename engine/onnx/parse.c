@@ -465,9 +465,28 @@ static int read_graph(struct parser *p, struct onnx_graph **ret, Onnx__GraphProt
 	return 0;
 }
 
+static int read_metadata(struct parser *p, const Onnx__ModelProto *from)
+{
+	struct onnx_model *m = p->model;
+
+	m->notes = arena_alloc(p->arena, from->n_metadata_props, sizeof(*m->notes));
+	if (!m->notes)
+		return no_memory(p);
+	for (; m->n_notes < from->n_metadata_props; m->n_notes++) {
+		struct onnx_note *note = &m->notes[m->n_notes];
+
+		note->key = copy(p, from->metadata_props[m->n_notes]->key);
+		note->value = copy(p, from->metadata_props[m->n_notes]->value);
+		if (!note->key || !note->value)
+			return no_memory(p);
+	}
+	return 0;
+}
+
 static int read_model(struct parser *p, Onnx__ModelProto *from)
 {
 	struct onnx_model *m = p->model;
+	int r;
 
 	if (!from->graph)
 		return err_set(p->err, ERR_BAD_ONNX, "it has no graph");
@@ -485,7 +504,8 @@ static int read_model(struct parser *p, Onnx__ModelProto *from)
 	if (m->version > ONNX_NEWEST)
 		return err_set(p->err, ERR_ONNX_UNSUPPORTED, "operator set %lld; at most %d",
 			       (long long)m->version, ONNX_NEWEST);
-	return read_graph(p, &m->graph, from->graph, NULL);
+	r = read_metadata(p, from);
+	return r < 0 ? r : read_graph(p, &m->graph, from->graph, NULL);
 }
 
 int onnx_load(struct onnx_model **ret, const void *data, size_t size, const struct onnx_limits *limits,
@@ -528,6 +548,14 @@ void onnx_free(struct onnx_model *m)
 	free(m->tensors);
 	arena_free(m->arena);
 	free(m);
+}
+
+const char *onnx_metadata(const struct onnx_model *m, const char *key)
+{
+	for (size_t i = 0; i < m->n_notes; i++)
+		if (strcmp(m->notes[i].key, key) == 0)
+			return m->notes[i].value;
+	return NULL;
 }
 
 size_t onnx_inputs(const struct onnx_model *m)

@@ -24,7 +24,7 @@
 
 struct mapped {
 	int id;     /* of the network's node; -1: not mapped */
-	int rank;   /* 4 or 2 */
+	int rank;   /* 4 or 2; grouped: before and after */
 	int groups; /* grouped: how many; 0: it isn't */
 	float eps;  /* grouped, and normalised: > 0 */
 	bool raw;   /* the input as (N, H, W, C) */
@@ -426,7 +426,7 @@ static int group_norm(struct builder *b, const struct onnx_node *n, const struct
 	int channels = node_of(b, x)->channels;
 	char name[32];
 	int id = net_group_norm(b->net, name_of(b, name, sizeof(name)), x->id, groups, b->err);
-	int r = give(b, n, id, 4);
+	int r = give(b, n, id, x->rank);
 
 	if (r < 0)
 		return r;
@@ -731,8 +731,10 @@ static int map_reshape(struct builder *b, const struct onnx_node *n)
 	node = node_of(b, x);
 	size = (int64_t)node->channels * node->height * node->width;
 	if (x->groups) { /* back from a group normalisation */
-		const bool same = count == 4 && is_batch(b, v[0]) && v[1] == node->channels &&
-				  (v[2] == node->height || v[2] == -1) && (v[3] == node->width || v[3] == -1);
+		const bool same = count == x->rank && is_batch(b, v[0]) &&
+				  (v[1] == node->channels || (count == 2 && v[1] == -1)) &&
+				  (count == 2 || ((v[2] == node->height || v[2] == -1) &&
+						  (v[3] == node->width || v[3] == -1)));
 
 		if (!same || !(x->eps > 0))
 			return no(b, n, "not what a group normalisation ends with");
@@ -741,9 +743,12 @@ static int map_reshape(struct builder *b, const struct onnx_node *n)
 	if (count == 2 &&
 	    ((is_batch(b, v[0]) && (v[1] == -1 || v[1] == size)) || (v[0] == -1 && v[1] == size)))
 		return flatten(b, n, x);
-	if (count == 3 && x->rank == 4 && is_batch(b, v[0]) && v[1] > 0 && v[1] <= node->channels &&
-	    node->channels % v[1] == 0 && (v[2] == -1 || v[2] == size / v[1])) {
-		b->values[n->out[0]] = (struct mapped){.id = x->id, .rank = 3, .groups = (int)v[1], .n = -1};
+	/* flattened planes are grouped by pixels of channels, which no norm of ours does */
+	if (count == 3 && (x->rank == 4 || node->height * node->width == 1) && is_batch(b, v[0]) &&
+	    v[1] > 0 && v[1] <= node->channels && node->channels % v[1] == 0 &&
+	    (v[2] == -1 || v[2] == size / v[1])) {
+		b->values[n->out[0]] =
+			(struct mapped){.id = x->id, .rank = x->rank, .groups = (int)v[1], .n = -1};
 		return 0;
 	}
 	if (count == 4 && node->height * node->width == 1 && !node->flat &&

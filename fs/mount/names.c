@@ -1,9 +1,30 @@
+#include "fs/exports.h"
 #include "fs/mount/private.h"
+#include "fs/mount/serve.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+
+static int park(void *data, uint64_t ticket)
+{
+	return server_park(((struct served *)data)->server, ticket);
+}
+
+/* A slice that isn't exported yet: 0: its request waits until it is. */
+static int ask_for_export(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct served *served = fuse_req_userdata(req);
+	struct exports *exports = tree_exports(served->tree);
+	struct tree_export wish;
+
+	if (!exports || !tree_export_wish(served->tree, parent, name, &wish))
+		return -ENOENT;
+	if (server_is_interrupted() || fuse_req_interrupted(req))
+		return -EINTR;
+	return exports_ask(exports, &wish, park, served);
+}
 
 void do_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
@@ -12,6 +33,16 @@ void do_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	int r;
 
 	r = tree_lookup(req_tree(req), &caller, parent, name, &attr);
+	if (r == -ENOENT) {
+		r = ask_for_export(req, parent, name);
+		if (r == 0) {
+			fuse_reply_none(req);
+			return;
+		}
+	} else if (r == 0 && server_is_again()) { /* it came into being without the kernel knowing */
+		fuse_lowlevel_notify_inval_inode(((struct served *)fuse_req_userdata(req))->se, parent, -1,
+						 0); /* attributes only */
+	}
 	if (r == -ENOENT && !publisher_owns_name(name))
 		fuse_reply_entry(req, &(struct fuse_entry_param){.entry_timeout = UNKNOWN_FOR});
 	else

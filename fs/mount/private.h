@@ -28,6 +28,7 @@
 struct served {
 	struct tree *tree;
 	struct fuse_session *se;
+	struct server *server;
 	unsigned capable, want; /* FUSE_CAP_* that the kernel has, and that were asked of it */
 };
 

@@ -72,13 +72,16 @@ struct server {
 	void *hold_data;
 	struct request *held, **held_tail; /* under lock */
 	struct request *given;             /* under lock */
+	struct request *parked;            /* under lock */
 	struct request *init;              /* written once, before any other request comes */
 	struct thread threads[];
 };
 
 static __thread int own_fd = -1; /* with clone_fd */
 static __thread bool muted;
-static __thread const struct fuse_buf *init; /* a FUSE_INIT that is being answered */
+static __thread const struct fuse_buf *init;         /* a FUSE_INIT that is being answered */
+static __thread const struct fuse_buf *at_hand;      /* that is being served */
+static __thread const struct request *at_hand_given; /* likewise, when it was parked, or held */
 
 static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
 {
@@ -86,13 +89,29 @@ static ssize_t io_read(int fd, void *buf, size_t len, void *userdata)
 	return read(own_fd >= 0 ? own_fd : fd, buf, len);
 }
 
+/*
+ * libfuse 3.14.0 offers FUSE_CAP_PARALLEL_DIROPS and forgets to tell the kernel that it is wanted. Without it each directory has a lock, and
+ * whoever looks for something beside a name that is being waited for (fs/exports.h) waits too, and can't be killed.
+ */
+static void ask_parallel(const struct iovec *iov, int count)
+{
+	const struct fuse_init_in *in = (const void *)((const struct fuse_in_header *)init->mem + 1);
+	struct fuse_init_out *out = count < 2 ? NULL : iov[1].iov_base;
+
+	if (init->size >= sizeof(struct fuse_in_header) + offsetof(struct fuse_init_in, flags2) && out &&
+	    iov[1].iov_len >= offsetof(struct fuse_init_out, max_background))
+		out->flags |= in->flags & FUSE_PARALLEL_DIROPS;
+}
+
 static ssize_t io_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	ssize_t len = 0;
 
 	(void)userdata;
-	if (init)
+	if (init) {
+		ask_parallel(iov, count);
 		passthrough_ask(init->mem, init->size, iov, count);
+	}
 	if (!muted)
 		return writev(own_fd >= 0 ? own_fd : fd, iov, count);
 	for (int i = 0; i < count; i++)
@@ -124,8 +143,7 @@ struct request *request_new(const void *bytes, size_t size)
 
 	if (!request)
 		return NULL;
-	request->next = NULL;
-	request->size = size;
+	*request = (struct request){.size = size};
 	memcpy(request->bytes, bytes, size);
 	return request;
 }
@@ -154,6 +172,99 @@ static bool keep(struct server *server, const void *bytes, size_t size)
 
 static int add_thread(struct server *server);
 
+/* --- requests that are left aside --- */
+
+int server_park(struct server *server, uint64_t ticket)
+{
+	struct request *request = request_new(at_hand->mem, at_hand->size);
+
+	if (!request)
+		return -ENOMEM;
+	request->ticket = ticket;
+	request->again = true;
+	pthread_mutex_lock(&server->lock);
+	request->next = server->parked;
+	server->parked = request;
+	pthread_mutex_unlock(&server->lock);
+	return 0;
+}
+
+/* lock held */
+static void wake_for_given(struct server *server)
+{
+	if (server->n_waiting > 0) {
+		pthread_cond_signal(&server->turn);
+		return;
+	}
+	for (int i = 0; i < server->n_threads; i++) /* each other one looks for more when it has served */
+		if (__atomic_load_n(&server->threads[i].reading, __ATOMIC_RELAXED))
+			pthread_kill(server->threads[i].id, WAKE_SIGNAL);
+}
+
+/* lock held. Those for which is(request, number) are given. */
+static bool give_again(struct server *server, bool (*is)(const struct request *request, uint64_t number),
+		       uint64_t number, bool interrupted)
+{
+	bool any = false;
+
+	for (struct request **p = &server->parked, *request; (request = *p);) {
+		if (!is(request, number)) {
+			p = &request->next;
+			continue;
+		}
+		*p = request->next;
+		request->next = server->given;
+		request->interrupted = interrupted;
+		server->given = request;
+		any = true;
+	}
+	if (any)
+		wake_for_given(server);
+	return any;
+}
+
+static bool has_ticket(const struct request *request, uint64_t ticket)
+{
+	return request->ticket == ticket;
+}
+
+static bool is_unique(const struct request *request, uint64_t unique)
+{
+	return ((const struct fuse_in_header *)request->bytes)->unique == unique;
+}
+
+void server_again(struct server *server, uint64_t ticket)
+{
+	pthread_mutex_lock(&server->lock);
+	give_again(server, has_ticket, ticket, false);
+	pthread_mutex_unlock(&server->lock);
+}
+
+bool server_is_again(void)
+{
+	return at_hand_given && at_hand_given->again;
+}
+
+bool server_is_interrupted(void)
+{
+	return at_hand_given && at_hand_given->interrupted;
+}
+
+/* An interrupt of one that is parked, which libfuse knows nothing of. */
+static bool interrupts_parked(struct server *server, const struct fuse_buf *buf)
+{
+	const struct fuse_in_header *in = buf->mem;
+	const struct fuse_interrupt_in *interrupt = (const void *)(in + 1);
+	bool found;
+
+	if (in->opcode != FUSE_INTERRUPT || buf->size < sizeof(*in) + sizeof(*interrupt))
+		return false;
+	pthread_mutex_lock(&server->lock);
+	found = give_again(server, is_unique, interrupt->unique, true);
+	pthread_mutex_unlock(&server->lock);
+	return found;
+}
+
 static void serve(struct server *server, const struct fuse_buf *buf)
 {
 	const struct fuse_in_header *in = buf->mem;
@@ -164,8 +275,12 @@ static void serve(struct server *server, const struct fuse_buf *buf)
 		return;
 	if (in->opcode == FUSE_INIT && !server->init)
 		server->init = request_new(buf->mem, buf->size);
+	if (interrupts_parked(server, buf))
+		return;
 	init = in->opcode == FUSE_INIT ? buf : NULL;
+	at_hand = buf;
 	fuse_session_process_buf(server->se, buf);
+	at_hand = NULL;
 	init = NULL;
 }
 
@@ -322,7 +437,9 @@ static void serve_given(struct server *server, struct request *given)
 
 	buf.mem = given->bytes;
 	buf.size = given->size;
+	at_hand_given = given;
 	serve(server, &buf);
+	at_hand_given = NULL;
 	free(given);
 }
 
@@ -498,6 +615,7 @@ void server_free(struct server *server)
 		pthread_join(server->watch, NULL);
 	free_requests(server->held);
 	free_requests(server->given);
+	free_requests(server->parked);
 	free(server->init);
 	pthread_mutex_destroy(&server->lock);
 	pthread_cond_destroy(&server->wake);
@@ -517,9 +635,15 @@ void server_hold(struct server *server, bool (*hold)(void *data, const void *req
 
 struct request *server_take_held(struct server *server)
 {
-	struct request *held;
+	struct request *held, **rest[2] = {&server->given, &server->parked};
 
 	pthread_mutex_lock(&server->lock);
+	for (int i = 0; i < 2; i++) {
+		*server->held_tail = *rest[i];
+		*rest[i] = NULL;
+		while (*server->held_tail)
+			server->held_tail = &(*server->held_tail)->next;
+	}
 	held = server->held;
 	server->held = NULL;
 	server->held_tail = &server->held;

@@ -16,7 +16,9 @@
 
 #include "fs/options.h"
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct fuse_session;
 struct server;
@@ -24,6 +26,8 @@ struct server;
 /* A request as it was read from the kernel. */
 struct request {
 	struct request *next;
+	uint64_t ticket;         /* while it is parked */
+	bool again, interrupted; /* it was parked; and then interrupted */
 	size_t size;
 	char bytes[];
 };
@@ -36,10 +40,20 @@ int server_start(struct server *server); /* an error: not even one thread could 
 void server_pause(struct server *server);
 void server_free(struct server *server); /* pauses first; NULL is allowed */
 
+/*
+ * Of the request that this thread serves, in its handler: it is left aside with this ticket until server_again, any thread's, serves all of
+ * that ticket again. The handler answers nothing (fuse_reply_none). A request that is interrupted meanwhile is served again, too. -ENOMEM
+ */
+int server_park(struct server *server, uint64_t ticket);
+void server_again(struct server *server, uint64_t ticket);
+/* Of the request that this thread serves: it was parked before; whoever made it has got a signal since. */
+bool server_is_again(void);
+bool server_is_interrupted(void);
+
 /* From now on requests for which hold(data, …) is true are kept rather than served; NULL: none more. Not while it is paused. */
 void server_hold(struct server *server, bool (*hold)(void *data, const void *request, size_t size),
 		 void *data);
-/* Those that were kept, in order, oldest first; the caller's to free. While it is paused. */
+/* Those that were kept, in order, oldest first, and those that are parked; the caller's to free. While it is paused. */
 struct request *server_take_held(struct server *server);
 /* Requests to serve before others are read, the server's to free. While it is paused. */
 void server_give(struct server *server, struct request *requests);

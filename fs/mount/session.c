@@ -7,6 +7,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/slice.h"
+#include "fs/exports.h"
 #include "fs/mount/mounted.h"
 #include "fs/mount/passthrough.h"
 #include "fs/mount/takeover.h"
@@ -73,12 +74,18 @@ int mounted_new_session(struct mounted *m, int fuse_fd, struct err *err)
 	r = server_new(&m->server, m->se, &m->options, ended, m);
 	if (r < 0)
 		err_set(err, ERR_NO_MEMORY, "mounting");
+	m->served.server = m->server;
 out:
 	if (fuse_fd >= 0)
 		close(fuse_fd);
 	free(opts);
 	fuse_opt_free_args(&args);
 	return r;
+}
+
+static void exported(void *data, uint64_t ticket)
+{
+	server_again(((struct mounted *)data)->server, ticket);
 }
 
 int mounted_new_glue(struct mounted *m, struct err *err)
@@ -90,8 +97,10 @@ int mounted_new_glue(struct mounted *m, struct err *err)
 
 	int r = glue_new(&m->glue, m->vol, m->state_dir, &options, err);
 
-	if (r == 0)
+	if (r == 0) {
 		publisher_on_append(glue_publisher(m->glue), poll_wake, NULL);
+		exports_on_made(glue_exports(m->glue), exported, m);
+	}
 	return r;
 }
 

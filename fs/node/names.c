@@ -38,6 +38,8 @@ int tree_lookup(struct tree *tree, const struct tree_caller *caller, uint64_t pa
 	if (publisher_owns_name(name))
 		return is_publisher(tree, caller) ? publish_lookup(tree, parent, name, ret) : -ENOENT;
 	r = vol_lookup(tree->vol, parent, name, ret);
+	if (r == -ENOENT)
+		r = export_lookup(tree, parent, name, ret);
 	/* "." of a file, which a file handle is looked up by, is no name of it. */
 	if (r == 0 && !S_ISDIR(ret->mode) && strcmp(name, ".") != 0)
 		remember(tree, ret, parent, name);

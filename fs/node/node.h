@@ -40,6 +40,7 @@ enum node_kind {
 	NODE_OUT,
 	NODE_OUT_DIR,
 	NODE_MODEL_FILE, /* directly in models/NAME: what a user brings */
+	NODE_EXPORT, /* of a version: slices as ONNX */
 	NODE_KINDS
 };
 
@@ -196,6 +197,9 @@ void thing_close(const struct node *node, const char *top);
  * meanwhile. */
 int thing_remove_made(struct tree *tree, uint64_t dir);
 
+/* export.c: `export` in the directory of a version, which is made when it is looked for: older versions have none. -ENOENT */
+int export_lookup(struct tree *tree, uint64_t parent, const char *name, struct vol_attr *ret);
+
 /* fresh.c: README and the fixed directories, made or brought up to date */
 int fresh_tree(struct tree *tree, struct err *err);
 extern const char node_readme[]; /* readme.c */
@@ -205,6 +209,7 @@ int job_came(const struct node *, enum node_event, bool);
 void job_went(const struct node *, enum node_event);
 int app_came(const struct node *, enum node_event, bool);
 void app_went(const struct node *, enum node_event);
+int model_dir_came(const struct node *, enum node_event, bool);
 int dataset_came(const struct node *, enum node_event, bool);
 void dataset_went(const struct node *, enum node_event);
 int dataset_file_came(const struct node *, enum node_event, bool);

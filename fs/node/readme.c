@@ -11,6 +11,7 @@ const char node_readme[] =
 	"models/NAME/V/   what a job made: model.json weights.safetensors labels.txt slices.csv\n"
 	"                 copy x.onnx (and labels.txt) into models/NAME: it becomes a version;\n"
 	"                 or x.safetensors and model.json with {\"net\":{\"arch\":\"resnet\",\"depth\":50}}\n"
+	"                 export/slice-0.50.onnx is that slice for others: made when it is opened\n"
 	"infer/APP/       an endpoint: mkdir it, then write spec.json; {\"model\":\"NAME\"} is enough\n"
 	"                 ctl takes: start stop reload\n"
 	"infer/APP/in/    copy files or directories (batches) here\n"

@@ -26,6 +26,7 @@ static const struct rule {
 	{NODE_MODELS, S_IFDIR, NULL, NODE_MODEL},
 	{NODE_MODEL, S_IFDIR, NULL, NODE_MODEL_DIR},
 	{NODE_MODEL, S_IFREG, NULL, NODE_MODEL_FILE},
+	{NODE_MODEL_DIR, S_IFDIR, "export", NODE_EXPORT},
 	{NODE_MODEL_DIR, S_IFDIR, NULL, NODE_MODEL_DIR},
 
 	{NODE_JOBS, S_IFDIR, NULL, NODE_JOB},
@@ -70,7 +71,7 @@ static const struct node_type types[NODE_KINDS] = {
 			       .complete = dataset_file_complete},
 	[NODE_MODELS] = {.name = "models", .flags = NODE_FIXED},
 	[NODE_MODEL] = {.name = "model", .flags = NODE_OWNS_MADE, .came = model_came, .went = model_went},
-	[NODE_MODEL_DIR] = {.name = "model version"},
+	[NODE_MODEL_DIR] = {.name = "model version", .came = model_dir_came},
 	[NODE_JOBS] = {.name = "jobs", .flags = NODE_FIXED | NODE_ONLY_DIRS},
 	[NODE_JOB] = {.name = "job",
 		      .flags = NODE_PINNED | NODE_OWNS_MADE,
@@ -134,6 +135,7 @@ static const struct node_type types[NODE_KINDS] = {
 			     .complete = model_file_complete,
 			     .synced = model_file_synced,
 			     .check_xattr = model_file_check_xattr},
+	[NODE_EXPORT] = {.name = "export"},
 };
 
 const struct node_type *node_type(uint8_t kind)

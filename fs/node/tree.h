@@ -43,6 +43,14 @@ bool tree_publisher_core(const struct tree *tree, pid_t tid, int *ret_core);
 /* -ENOENT also for the publisher's hidden names, unless it asks itself. */
 int tree_lookup(struct tree *tree, const struct tree_caller *caller, uint64_t parent, const char *name,
 		struct vol_attr *ret);
+/* A name in a version's export/ that stands for a slice; whether it has it, a worker finds out (fs/exports.h). */
+struct tree_export {
+	uint64_t dir, version; /* inodes of export/ and of the version */
+	float rate;
+	char name[32], usual[32]; /* slice-0.5.onnx; slice-0.50.onnx, under which it is made */
+};
+bool tree_export_wish(struct tree *tree, uint64_t parent, const char *name, struct tree_export *ret);
+struct exports *tree_exports(const struct tree *tree); /* NULL: there are none here */
 /* As vol_readdir without hidden names; attributes are always there. */
 int tree_readdir(struct tree *tree, uint64_t dir, uint64_t cookie,
 		 int (*fn)(void *data, const char *name, uint64_t cookie, const struct vol_attr *attr),

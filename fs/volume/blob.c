@@ -117,6 +117,19 @@ int blob_create(struct volume *vol, uint64_t ino, const void *data, size_t len, 
 	return r;
 }
 
+int blob_adopt(struct volume *vol, uint64_t ino, struct inode_rec *rec)
+{
+	char name[32];
+	struct stat st;
+
+	blob_name(name, ino);
+	if (fstatat(vol->blobs_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return -errno;
+	rec->blocks = (uint64_t)st.st_blocks;
+	rec->storage = STORAGE_BLOB;
+	return 0;
+}
+
 int blob_mark(struct volume *vol, uint64_t ino, bool *marked)
 {
 	struct batch b;

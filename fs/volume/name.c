@@ -61,7 +61,9 @@ static int create_check(const struct vol_new *what)
 {
 	switch (what->mode & S_IFMT) {
 	case S_IFREG:
-		return what->content_len > INT64_MAX || (what->content_len && !what->content) ? -EINVAL : 0;
+		return what->content_len > INT64_MAX || (what->content_len && !what->content && !what->staged)
+			       ? -EINVAL
+			       : 0;
 	case S_IFLNK:
 		if (!what->target || !what->target[0])
 			return -ENOENT;
@@ -100,6 +102,8 @@ static int new_records(struct volume *vol, const struct vol_new *what, const str
 		ret->size = what->content_len;
 	else if (S_ISLNK(ret->mode))
 		ret->size = strlen(what->target);
+	if (what->staged)
+		return blob_adopt(vol, put->ino, ret);
 	return ret->size > INLINE_MAX
 		       ? blob_create(vol, put->ino, what->content, what->content_len, sync_blob, ret)
 		       : 0;

@@ -372,6 +372,8 @@ int blob_mark(struct volume *vol, uint64_t ino, bool *marked);
  * disk before the record, which may get there with anybody's fsync. Sets blocks and storage. */
 int blob_create(struct volume *vol, uint64_t ino, const void *data, size_t len, bool sync,
 		struct inode_rec *rec);
+/* A marked blob with the content, on the disk, becomes that of the record. */
+int blob_adopt(struct volume *vol, uint64_t ino, struct inode_rec *rec);
 int blob_bad(struct volume *vol, uint64_t ino, const char *what); /* says so; -EIO */
 
 #endif

@@ -80,6 +80,7 @@ struct vol_new {
 	const char *target;  /* of a symlink */
 	const void *content; /* of a regular file: there from the start, or NULL */
 	size_t content_len;
+	bool staged; /* private to stage.c: it is the inode's blob already */
 };
 int vol_create(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
 	       struct vol_attr *ret);
@@ -100,6 +101,15 @@ struct vol_put {
 int vol_reserve(struct volume *vol, uint64_t *ret_ino);
 int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
 	    const struct vol_put *put, struct vol_attr *ret_old);
+/*
+ * A large regular file whose content is written before it has a name, by anybody: vol_stage_fd, the volume's. put: it is there at once
+ * with all of it, as by vol_put; what->content doesn't count, and nobody writes afterwards. free: what was not put is removed, as after a crash.
+ */
+struct vol_stage;
+int vol_stage_new(struct vol_stage **ret, struct volume *vol);
+int vol_stage_fd(const struct vol_stage *s);
+int vol_stage_put(struct vol_stage *s, uint64_t parent, const char *name, const struct vol_new *what);
+void vol_stage_free(struct vol_stage *s); /* NULL is allowed */
 /* ret (may be NULL) gets the removed inode's attributes as they are afterwards. */
 int vol_unlink(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret);
 int vol_rmdir(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret);

@@ -97,26 +97,16 @@ static void unload(struct infer *in, uint32_t number)
 	}
 }
 
-static int set_labels(struct model *model, int classes, int fd, struct err *err)
+static int set_labels(struct model *model, int fd, struct err *err)
 {
-	char *text, *line, *end;
 	void *data;
 	size_t len;
-	int r;
+	int r = io_read(fd, MAX_JSON, &data, &len);
 
-	r = io_read(fd, MAX_JSON, &data, &len);
-	if (r < 0)
-		return err_set(err, ERR_BAD_MODEL, "labels.txt: %s", strerror(-r));
-	text = data;
-	for (int i = 0; r == 0 && i < classes && text < (char *)data + len; i++) {
-		line = text;
-		end = strchrnul(line, '\n');
-		text = end + 1;
-		*end = '\0';
-		if (*line)
-			r = model_set_label(model, i, line);
+	if (r == 0) {
+		r = model_set_labels(model, data, len);
+		free(data);
 	}
-	free(data);
 	return r < 0 ? err_set(err, ERR_BAD_MODEL, "labels.txt: %s", strerror(-r)) : 0;
 }
 
@@ -155,7 +145,7 @@ static int endpoint_new(struct infer_endpoint **ret, const struct wire_message *
 	e->width = info->width;
 	e->image_size = (size_t)info->channels * (size_t)info->height * (size_t)info->width;
 	if (m->n_fds == 3)
-		r = set_labels(e->model, e->classes, m->fds[2], err);
+		r = set_labels(e->model, m->fds[2], err);
 	if (r == 0)
 		r = infer_submodels_list(e, m->load.precisions, err);
 	if (r < 0)

@@ -4,6 +4,7 @@
 #include "engine/base/slice.h"
 
 #include "sched/archive.h"
+#include "sched/exporter.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,6 +37,7 @@ static const struct kind {
 	{"unpack", unpack_worker, 0, ARCHIVE_MEMORY,
 	 ARCHIVE_TOTAL}, /* instances wait for it, and their deadline runs */
 	{"import", import_worker, 5, IMPORT_MEMORY, IMPORT_FILE},
+	{"export", export_worker, 5, 0, EXPORT_MAX},
 };
 
 int worker_send(struct worker *w, const struct wire_message *m)

@@ -4,7 +4,8 @@
  * when the socket closes and dies with the daemon.
  *
  * The kinds, sched/worker/KIND.c each: infer runs mini-batches of loaded models, train one training job, scan
- * decodes one data set into its cache, unpack takes one archive apart, import makes a version of one model of others.
+ * decodes one data set into its cache, unpack takes one archive apart, import makes a version of one model of others,
+ * export writes one slice as ONNX.
  */
 #ifndef SCHED_WORKER_WORKER_H
 #define SCHED_WORKER_WORKER_H
@@ -27,6 +28,7 @@ int train_worker(struct worker *w);
 int scan_worker(struct worker *w);
 int unpack_worker(struct worker *w);
 int import_worker(struct worker *w);
+int export_worker(struct worker *w);
 
 /*
  * Gives up, for good and for all threads to come, everything but the descriptors it has: capabilities, paths,
