@@ -42,7 +42,7 @@ void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int c
 struct session_stats {
 	size_t activations, scratch; /* bytes of the net's workspace that this session needs */
 	int steps, variants;         /* after fusion; batch sizes compiled so far */
-	int part; /* instances that the first steps run at a time; 0: all of a batch */
+	int part;                    /* instances that the first steps run at a time; 0: all of a batch */
 };
 struct session_stats session_stats(const struct session *s);
 

@@ -30,7 +30,7 @@ static inline dnnl_data_type_t onednn_type(enum precision type)
 	return type == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
 }
 
-/* The CPU multiplies bf16 by itself. oneDNN emulates it with AVX-512, slower than f32, and refuses with less. */
+/* Whether products of matrices are faster in it here than in f32, as measured. */
 bool onednn_gains(enum precision precision);
 
 int onednn_error(dnnl_status_t status, const char *call);

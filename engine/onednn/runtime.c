@@ -44,11 +44,6 @@ dnnl_stream_t onednn_stream(void)
 	return stream;
 }
 
-bool onednn_gains(enum precision precision)
-{
-	return precision == PRECISION_F32 || dnnl_get_effective_cpu_isa() >= dnnl_cpu_isa_avx512_core_bf16;
-}
-
 int onednn_error(dnnl_status_t status, const char *call)
 {
 	if (status == dnnl_unimplemented)

@@ -40,7 +40,7 @@ enum node_kind {
 	NODE_OUT,
 	NODE_OUT_DIR,
 	NODE_MODEL_FILE, /* directly in models/NAME: what a user brings */
-	NODE_EXPORT, /* of a version: slices as ONNX */
+	NODE_EXPORT,     /* of a version: slices as ONNX */
 	NODE_KINDS
 };
 
