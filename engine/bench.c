@@ -4,6 +4,7 @@
 #include "engine/backend.h"
 #include "engine/base/clock.h"
 #include "engine/model_private.h"
+#include "engine/optim.h"
 #include "engine/session.h"
 
 #include <errno.h>
@@ -23,28 +24,32 @@ struct bench {
 	int repeat, threads;
 	int n_precisions;
 	enum precision precisions[N_PRECISIONS];
-	bool train;
+	bool train, sandwich;
 };
 
-static const char usage[] = "usage: inferfs bench [ARCH] [OPTIONS]\n"
-			    "Times one network's slices on this device and prints CSV; peak_rss is in MiB.\n"
-			    "  ARCH            an architecture's name, with its depth where it has one: "
-			    "resnet20, resnet50, vgg16,\n"
-			    "                  mobilenet, inception-resnet-v2, mlp (resnet20)\n"
-			    "  --net JSON      the network instead, as \"net\" of a job's spec.json\n"
-			    "  --norm NAME     of ARCH: group, batch (folded, but with --train) or none (the "
-			    "architecture's own)\n"
-			    "  --input CxHxW   shape of an image (1x28x28 for resnet8 to resnet56 and mlp, "
-			    "else 3x224x224, 3x299x299)\n"
-			    "  --classes N     (10 for these, else 1000)\n"
-			    "  --slices R,…    slice rates (0.25,0.5,0.75,1)\n"
-			    "  --batch N,…     instances of a mini-batch (1,32)\n"
-			    "  --precision P,… f32, bf16 (f32); --train is f32\n"
-			    "  --repeat N      runs of which the median is taken (20)\n"
-			    "  --threads N     0: all (0)\n"
-			    "  --backend NAME  onednn or ref (onednn)\n"
-			    "  --train         a training step, forward and backward, instead of inference\n"
-			    "Workers run with OMP_WAIT_POLICY=passive; set it for figures like theirs.\n";
+static const char usage[] =
+	"usage: inferfs bench [ARCH] [OPTIONS]\n"
+	"Times one network's slices on this device and prints CSV; peak_rss is in MiB.\n"
+	"  ARCH            an architecture's name, with its depth where it has one: "
+	"resnet20, resnet50, vgg16,\n"
+	"                  mobilenet, inception-resnet-v2, mlp (resnet20)\n"
+	"  --net JSON      the network instead, as \"net\" of a job's spec.json\n"
+	"  --norm NAME     of ARCH: group, batch (folded, but with --train) or none (the "
+	"architecture's own)\n"
+	"  --input CxHxW   shape of an image (1x28x28 for resnet8 to resnet56 and mlp, "
+	"else 3x224x224, 3x299x299)\n"
+	"  --classes N     (10 for these, else 1000)\n"
+	"  --slices R,…    slice rates (0.25,0.5,0.75,1)\n"
+	"  --batch N,…     instances of a mini-batch (1,32)\n"
+	"  --precision P,… f32, bf16 (f32); --train is f32\n"
+	"  --repeat N      runs of which the median is taken (20)\n"
+	"  --threads N     0: all (0)\n"
+	"  --backend NAME  onednn or ref (onednn)\n"
+	"  --train         a training step instead of inference: forward, backward and "
+	"SGD's update\n"
+	"  --sandwich      after these one step of all and full width together, as jobs train: "
+	"gradients of all, one update\n"
+	"Workers run with OMP_WAIT_POLICY=passive; set it for figures like theirs.\n";
 
 static int compare_times(const void *a, const void *b)
 {
@@ -114,19 +119,14 @@ static int parse_input(const char *text, struct bench *b)
 /* 0, 1 for --help, or -EINVAL after saying what is wrong. */
 static int parse_options(struct bench *b, int argc, char **argv)
 {
-	static const struct option options[] = {{"net", required_argument, NULL, 'n'},
-						{"norm", required_argument, NULL, 'N'},
-						{"input", required_argument, NULL, 'i'},
-						{"classes", required_argument, NULL, 'c'},
-						{"slices", required_argument, NULL, 's'},
-						{"precision", required_argument, NULL, 'p'},
-						{"batch", required_argument, NULL, 'b'},
-						{"repeat", required_argument, NULL, 'r'},
-						{"threads", required_argument, NULL, 't'},
-						{"backend", required_argument, NULL, 'B'},
-						{"train", no_argument, NULL, 'T'},
-						{"help", no_argument, NULL, 'h'},
-						{0}};
+	static const struct option options[] = {
+		{"net", required_argument, NULL, 'n'},     {"norm", required_argument, NULL, 'N'},
+		{"input", required_argument, NULL, 'i'},   {"classes", required_argument, NULL, 'c'},
+		{"slices", required_argument, NULL, 's'},  {"precision", required_argument, NULL, 'p'},
+		{"batch", required_argument, NULL, 'b'},   {"repeat", required_argument, NULL, 'r'},
+		{"threads", required_argument, NULL, 't'}, {"backend", required_argument, NULL, 'B'},
+		{"train", no_argument, NULL, 'T'},         {"sandwich", no_argument, NULL, 'S'},
+		{"help", no_argument, NULL, 'h'},          {0}};
 	int opt, index = 0, r;
 
 	while ((opt = getopt_long(argc, argv, "h", options, &index)) != -1) {
@@ -166,6 +166,9 @@ static int parse_options(struct bench *b, int argc, char **argv)
 		case 'T':
 			b->train = true;
 			break;
+		case 'S':
+			b->train = b->sandwich = true;
+			break;
 		case 'h':
 			fputs(usage, stdout);
 			return 1;
@@ -188,48 +191,101 @@ static int parse_options(struct bench *b, int argc, char **argv)
 	return 0;
 }
 
-/* One mini-batch. */
-static int run_once(struct session *s, const struct bench *b, int n, const uint8_t *pixels, const int *labels,
-		    float *logits, float *dlogits)
-{
-	int r = session_forward(s, pixels, n, logits);
+/* What runs again and again: a mini-batch of one slice, or of several that learn together, the widest first. */
+struct work {
+	const struct bench *bench;
+	struct model *model;
+	int n, n_sessions;
+	struct session *sessions[MAX_LIST];
+	struct optim optim;
+	uint8_t *pixels;
+	int *labels;
+	float *logits, *teacher, *dlogits; /* (n, classes) each */
+};
 
-	if (r < 0 || !b->train)
-		return r;
-	loss_cross_entropy(logits, labels, n, b->classes, 0, dlogits);
-	return session_backward(s, dlogits, n);
+static void work_release(struct work *w)
+{
+	for (int i = 0; i < w->n_sessions; i++)
+		session_free(w->sessions[i]);
+	optim_release(&w->optim);
+	free(w->pixels);
+	free(w->labels);
+	free(w->logits);
 }
 
-static int bench_slice(struct model *model, const struct bench *b, float rate, enum precision precision,
-		       int n, struct err *err)
+static int work_init(struct work *w, struct model *model, const struct bench *b, const float *rates,
+		     int n_rates, enum precision precision, int n, struct err *err)
 {
-	struct session_options options = {.rate = rate,
-					  .precision = precision,
-					  .batch = n,
-					  .training = b->train,
-					  .threads = b->threads};
-	size_t pixel_count = (size_t)n * (size_t)(b->channels * b->height * b->width);
-	uint8_t *pixels = malloc(pixel_count);
-	float *logits = calloc((size_t)n * (size_t)b->classes * 2, sizeof(*logits));
-	int *labels = calloc((size_t)n, sizeof(*labels));
-	double *times = calloc((size_t)b->repeat, sizeof(*times)), median, flops;
-	struct session *s = NULL;
-	struct rusage usage_now;
-	int r = -ENOMEM;
+	size_t pixel_count = (size_t)n * (size_t)(b->channels * b->height * b->width),
+	       logits = (size_t)n * (size_t)b->classes;
+	int r = 0;
 
-	if (!pixels || !logits || !labels || !times) {
-		err_set(err, ERR_NO_MEMORY, "a mini-batch of %d", n);
-		goto out;
-	}
+	*w = (struct work){.bench = b,
+			   .model = model,
+			   .n = n,
+			   .pixels = malloc(pixel_count),
+			   .labels = calloc((size_t)n, sizeof(int)),
+			   .logits = calloc(logits * 3, sizeof(float))};
+	if (!w->pixels || !w->labels || !w->logits)
+		return err_set(err, ERR_NO_MEMORY, "a mini-batch of %d", n);
+	w->teacher = w->logits + logits;
+	w->dlogits = w->teacher + logits;
 	for (size_t i = 0; i < pixel_count; i++)
-		pixels[i] = (uint8_t)(i * 2654435761u >> 13);
-	r = session_new(&s, model, backend_find(b->backend), &options, err);
+		w->pixels[i] = (uint8_t)(i * 2654435761u >> 13);
+	for (int i = n_rates - 1; r == 0 && i >= 0; i--) {
+		struct session_options options = {.rate = rates[i],
+						  .precision = precision,
+						  .batch = n,
+						  .training = b->train,
+						  .threads = b->threads};
+
+		r = session_new(&w->sessions[w->n_sessions], model, backend_find(b->backend), &options, err);
+		w->n_sessions += r == 0;
+	}
+	if (r == 0 && b->train) {
+		struct optim_options options = {.momentum = 0.9, .weight_decay = 5e-4};
+
+		r = optim_init(&w->optim, &model->net->params, &options);
+		if (r < 0)
+			err_set(err, ERR_NO_MEMORY, "the optimizer");
+	}
+	return r;
+}
+
+/* As a training job's step: the widest learns the labels, the others its outputs. */
+static int train_once(struct work *w)
+{
+	struct params *params = &w->model->net->params;
+	int classes = w->bench->classes, r = 0;
+
+	params_zero_grad(params);
+	for (int i = 0; r == 0 && i < w->n_sessions; i++) {
+		r = session_forward(w->sessions[i], w->pixels, w->n, i ? w->logits : w->teacher);
+		if (i == 0)
+			loss_cross_entropy(w->teacher, w->labels, w->n, classes, 0, w->dlogits);
+		else
+			loss_distill(w->logits, w->teacher, w->n, classes, 1, w->dlogits);
+		if (r == 0)
+			r = session_backward(w->sessions[i], w->dlogits, w->n);
+	}
+	optim_step(&w->optim, params, 1e-3);
+	return r;
+}
+
+static int bench_slices(struct model *model, const struct bench *b, const float *rates, int n_rates,
+			enum precision precision, int n, struct err *err)
+{
+	double *times = calloc((size_t)b->repeat, sizeof(*times)), median, flops = 0;
+	struct rusage usage_now;
+	struct work w;
+	int r = work_init(&w, model, b, rates, n_rates, precision, n, err);
+
+	if (r == 0 && !times)
+		r = err_set(err, ERR_NO_MEMORY, "%d times", b->repeat);
 	for (int i = -2; r == 0 && i < b->repeat; i++) { /* two to warm up */
 		double start = clock_seconds();
 
-		if (b->train)
-			params_changed(&model->net->params);
-		r = run_once(s, b, n, pixels, labels, logits, logits + (size_t)n * (size_t)b->classes);
+		r = b->train ? train_once(&w) : session_forward(w.sessions[0], w.pixels, n, w.logits);
 		if (i >= 0)
 			times[i] = clock_seconds() - start;
 	}
@@ -237,17 +293,33 @@ static int bench_slice(struct model *model, const struct bench *b, float rate, e
 		goto out;
 	qsort(times, (size_t)b->repeat, sizeof(*times), compare_times);
 	median = times[b->repeat / 2];
-	flops = (double)model_flops(model, rate) * n * (b->train ? 3 : 1);
+	for (int i = 0; i < n_rates; i++) {
+		flops += (double)model_flops(model, rates[i]) * n * (b->train ? 3 : 1);
+		printf("%s%g", i ? "+" : "", (double)rates[i]);
+	}
 	getrusage(RUSAGE_SELF, &usage_now);
-	printf("%g,%s,%d,%.3f,%.0f,%.1f,%.1f\n", (double)rate, precision_name(precision), n, median * 1e3,
-	       n / median, flops / median * 1e-9, (double)usage_now.ru_maxrss / 1024);
+	printf(",%s,%d,%.3f,%.0f,%.1f,%.1f\n", precision_name(precision), n, median * 1e3, n / median,
+	       flops / median * 1e-9, (double)usage_now.ru_maxrss / 1024);
 	fflush(stdout);
 out:
-	session_free(s);
-	free(pixels);
-	free(logits);
-	free(labels);
+	work_release(&w);
 	free(times);
+	return r;
+}
+
+static int bench_batch(struct model *model, const struct bench *b, int n, struct err *err)
+{
+	const struct model_info *info = model_info(model);
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < b->n_rates; i++)
+		for (int p = 0; r == 0 && p < b->n_precisions; p++) {
+			float rate = (float)b->rates[i];
+
+			r = bench_slices(model, b, &rate, 1, b->precisions[p], n, err);
+		}
+	for (int p = 0; r == 0 && b->sandwich && p < b->n_precisions; p++)
+		r = bench_slices(model, b, info->rates, info->n_rates, b->precisions[p], n, err);
 	return r;
 }
 
@@ -348,10 +420,7 @@ int bench_main(int argc, char **argv)
 	if (r == 0)
 		puts("slice,precision,batch,ms_median,images_per_s,gflops,peak_rss");
 	for (int k = 0; r == 0 && k < b.n_batches; k++)
-		for (int i = 0; r == 0 && i < b.n_rates; i++)
-			for (int p = 0; r == 0 && p < b.n_precisions; p++)
-				r = bench_slice(model, &b, (float)b.rates[i], b.precisions[p],
-						(int)b.batches[k], &err);
+		r = bench_batch(model, &b, (int)b.batches[k], &err);
 	model_free(model);
 	cJSON_free(json);
 	cJSON_Delete(net);

@@ -226,7 +226,12 @@ int train_new(struct train **ret, const struct train_spec *spec, const struct da
 	}
 	if ((r = make_model(t, !checkpoint, err)) < 0 || (r = make_sessions(t, err)) < 0)
 		goto out;
-	r = train_optim_init(t);
+	r = optim_init(&t->optim, &t->model->net->params,
+		       &(struct optim_options){.kind = spec->optimizer,
+					       .momentum = spec->momentum,
+					       .weight_decay = spec->weight_decay,
+					       .clip = spec->clip,
+					       .ema = spec->ema});
 	if (r < 0) {
 		err_set(err, ERR_NO_MEMORY, "the optimizer");
 		goto out;
@@ -250,7 +255,7 @@ void train_free(struct train *t)
 		session_free(t->session[i]);
 		session_free(t->eval[i]);
 	}
-	train_optim_free(t);
+	optim_release(&t->optim);
 	model_free(t->model);
 	free(t->order);
 	free(t->x);
@@ -271,7 +276,7 @@ struct model *train_model(struct train *t)
 static int choose_slices(const struct train *t, int chosen[MODEL_MAX_RATES])
 {
 	int between[MODEL_MAX_RATES], n = 0, left = 0, random = t->spec->random;
-	struct rng rng = rng_init(t->seed ^ 0x736c69636573ull, (uint64_t)t->step);
+	struct rng rng = rng_init(t->seed ^ 0x736c69636573ull, (uint64_t)t->optim.step);
 
 	if (t->spec->n_rates > 1)
 		chosen[n++] = 0;
@@ -316,7 +321,7 @@ static int step(struct train *t, double lr, double *loss_sum, int64_t *right, st
 	double loss, total;
 
 	params_zero_grad(&t->model->net->params);
-	session_set_seed(t->session[full], rng_mix(t->seed ^ (uint64_t)t->step));
+	session_set_seed(t->session[full], rng_mix(t->seed ^ (uint64_t)t->optim.step));
 	r = session_forward_float(t->session[full], t->x, t->batch, t->teacher);
 	if (r < 0)
 		goto fail;
@@ -324,7 +329,7 @@ static int step(struct train *t, double lr, double *loss_sum, int64_t *right, st
 					  (float)t->spec->smoothing, t->dlogits);
 	r = session_backward(t->session[full], t->dlogits, t->batch);
 	for (int i = 0; i < n && r == 0; i++) {
-		session_set_seed(t->session[chosen[i]], rng_mix(t->seed ^ (uint64_t)t->step));
+		session_set_seed(t->session[chosen[i]], rng_mix(t->seed ^ (uint64_t)t->optim.step));
 		r = session_forward_float(t->session[chosen[i]], t->x, t->batch, t->logits);
 		if (r < 0)
 			break;
@@ -335,9 +340,8 @@ static int step(struct train *t, double lr, double *loss_sum, int64_t *right, st
 		goto fail;
 	if (!isfinite(total))
 		return err_set(err, ERR_DIVERGED, "epoch %d, step %lld, lr %g", t->epoch + 1,
-			       (long long)t->step + 1, lr);
-	train_optim_step(t, lr);
-	t->step++;
+			       (long long)t->optim.step + 1, lr);
+	optim_step(&t->optim, &t->model->net->params, lr);
 	*loss_sum += loss;
 	for (int i = 0; i < t->batch; i++) {
 		const float *row = t->teacher + (size_t)i * t->classes;
@@ -351,7 +355,7 @@ static int step(struct train *t, double lr, double *loss_sum, int64_t *right, st
 	return 0;
 fail:
 	return err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "running step %lld",
-		       (long long)t->step + 1);
+		       (long long)t->optim.step + 1);
 }
 
 /* Linear warm-up, then half a cosine down to 0; done and warm as shares of the whole run. */
@@ -397,7 +401,7 @@ static int run_epoch(struct train *t, bool *done, struct err *err)
 		double share, spent = before + clock_seconds() - start, seconds;
 		struct train_progress p = {.epoch = e.epoch, .batch = at + 1, .batches = t->batches};
 
-		share = spec->budget > 0 ? spent / spec->budget : (double)t->step / total;
+		share = spec->budget > 0 ? spent / spec->budget : (double)t->optim.step / total;
 		e.lr = spec->budget > 0 ? schedule(spec->lr, share, BUDGET_WARMUP, 0.001)
 					: schedule(spec->lr, share, fmin(spec->warmup / spec->epochs, 0.5),
 						   1.0 / total);
@@ -409,23 +413,24 @@ static int run_epoch(struct train *t, bool *done, struct err *err)
 		spent = before + seconds;
 		p.samples_per_s = (at + 1) * (double)t->batch / seconds;
 		if (spec->budget > 0) {
-			double epochs = spent > 0 ? (double)t->step / t->batches * spec->budget / spent : 1;
+			double epochs =
+				spent > 0 ? (double)t->optim.step / t->batches * spec->budget / spent : 1;
 
 			*done = spent >= spec->budget;
 			p.percent = fmin(100, 100 * spent / spec->budget);
 			p.eta_s = fmax(0, spec->budget - spent);
 			p.epochs = (int)fmax(e.epoch, ceil(epochs - 1e-9));
 		} else {
-			p.percent = 100.0 * t->step / total;
-			p.eta_s = (total - t->step) * (seconds / (at + 1));
+			p.percent = 100.0 * t->optim.step / total;
+			p.eta_s = (total - t->optim.step) * (seconds / (at + 1));
 			p.epochs = spec->epochs;
 		}
 		if (t->hooks.progress && t->hooks.progress(t->hook_data, &p))
 			return -ECANCELED;
 	}
-	train_swap_average(t);
+	optim_swap_average(&t->optim, &t->model->net->params);
 	r = evaluate_all(t, DATASET_VAL, &e, err);
-	train_swap_average(t);
+	optim_swap_average(&t->optim, &t->model->net->params);
 	if (r < 0)
 		return r;
 	for (int i = 0; i < e.n_rates; i++)
@@ -491,7 +496,8 @@ int train_run(struct train *t, struct err *err)
 		if (r < 0)
 			return r;
 	}
-	train_swap_average(t); /* the averaged weights are the model's from here on */
+	optim_swap_average(&t->optim,
+			   &t->model->net->params); /* the averaged weights are the model's from here on */
 	r = evaluate_all(t, DATASET_VAL, &e, err);
 	for (int i = 0; i < e.n_rates; i++)
 		model_set_accuracy(t->model, i, e.val_accuracy[i]);

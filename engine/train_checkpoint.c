@@ -24,11 +24,11 @@ static float *array_of(const struct train *t, int kind, int i)
 	case 0:
 		return p->value;
 	case 1:
-		return p->statistic ? NULL : t->momentum[i];
+		return p->statistic ? NULL : t->optim.momentum[i];
 	case 2:
-		return p->statistic || !t->second ? NULL : t->second[i];
+		return p->statistic || !t->optim.second ? NULL : t->optim.second[i];
 	default:
-		return t->average ? t->average[i] : NULL;
+		return t->optim.average ? t->optim.average[i] : NULL;
 	}
 }
 
@@ -50,7 +50,7 @@ int train_checkpoint_write(const struct train *t, struct buf *ret, struct err *e
 		goto out;
 	}
 	snprintf(epoch, sizeof(epoch), "%d", t->epoch);
-	snprintf(step, sizeof(step), "%lld", (long long)t->step);
+	snprintf(step, sizeof(step), "%lld", (long long)t->optim.step);
 	snprintf(elapsed, sizeof(elapsed), "%.3f", t->elapsed);
 	snprintf(hash, sizeof(hash), "%016llx", (unsigned long long)t->hash);
 	for (int kind = 0; kind < KINDS; kind++)
@@ -141,7 +141,7 @@ int train_checkpoint_read(struct train *t, const void *data, size_t len, struct 
 			memcpy(array_of(t, kind, i), tensor->data, tensor->bytes);
 		}
 	t->epoch = atoi(epoch);
-	t->step = atoll(step);
+	t->optim.step = atoll(step);
 	t->elapsed = atof(elapsed);
 	params_changed(&t->model->net->params);
 	r = 0;

@@ -4,12 +4,11 @@
 
 #include "engine/base/rng.h"
 #include "engine/model_private.h"
+#include "engine/optim.h"
 #include "engine/session.h"
 #include "engine/train.h"
 
 #include <stdbool.h>
-
-enum train_optimizer { TRAIN_SGD, TRAIN_ADAMW };
 
 /* The knobs; train_spec.c has the table with their keys, defaults and ranges. */
 struct train_spec {
@@ -22,7 +21,7 @@ struct train_spec {
 	int epochs, batch, random, shift, erase, threads, flip; /* shift and flip -1: the data decide */
 	double budget;                                          /* seconds; 0: epochs count */
 	double lr, momentum, weight_decay, warmup, smoothing, distill, temperature, clip, ema, seed;
-	enum train_optimizer optimizer;
+	enum optim_kind optimizer;
 	int n_rates;
 	float rates[MODEL_MAX_RATES];
 };
@@ -39,12 +38,9 @@ struct train {
 	int64_t batches; /* of an epoch */
 	uint64_t seed, hash;
 	/* What a checkpoint holds: everything below, and the weights. */
-	int epoch;        /* finished ones */
-	int64_t step;     /* finished ones */
-	double elapsed;   /* seconds of finished epochs */
-	float **momentum; /* (params.n) of (size) each; first moment of AdamW */
-	float **second;   /* AdamW */
-	float **average;  /* ema */
+	int epoch;          /* finished ones */
+	double elapsed;     /* seconds of finished epochs */
+	struct optim optim; /* counts the steps */
 	/* Scratch. */
 	uint32_t *order; /* (train images) */
 	float *x, *logits, *teacher, *dlogits, *dsoft;
@@ -56,12 +52,6 @@ struct train {
  * epoch, at). */
 void train_shuffle(struct train *t, int epoch);
 void train_batch(struct train *t, int epoch, int64_t at, int n);
-
-/* engine/train_optim.c: one update of all weights from their gradients; also the moving average. */
-int train_optim_init(struct train *t);
-void train_optim_free(struct train *t);
-void train_optim_step(struct train *t, double lr);
-void train_swap_average(struct train *t); /* weights <-> average; a second call swaps back */
 
 /* engine/train_checkpoint.c */
 int train_checkpoint_write(const struct train *t, struct buf *ret, struct err *err);

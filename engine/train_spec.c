@@ -226,15 +226,15 @@ int train_spec_parse(struct train_spec **ret, const char *json, size_t len, stru
 			goto out;
 		spec->flip = flip;
 	}
-	spec->optimizer = strcmp(optimizer, "adamw") == 0 ? TRAIN_ADAMW : TRAIN_SGD;
-	if (spec->optimizer == TRAIN_SGD && strcmp(optimizer, "sgd") != 0) {
+	spec->optimizer = strcmp(optimizer, "adamw") == 0 ? OPTIM_ADAMW : OPTIM_SGD;
+	if (spec->optimizer == OPTIM_SGD && strcmp(optimizer, "sgd") != 0) {
 		r = err_set(err, ERR_SPEC_VALUE, "\"optimizer\" must be sgd or adamw");
 		goto out;
 	}
 	/* AdamW's steps are about lr itself, whatever the gradient. */
-	if (spec->optimizer == TRAIN_ADAMW && !cJSON_HasObjectItem(root, "lr"))
+	if (spec->optimizer == OPTIM_ADAMW && !cJSON_HasObjectItem(root, "lr"))
 		spec->lr = 0.002;
-	if (spec->optimizer == TRAIN_ADAMW && !cJSON_HasObjectItem(root, "weight_decay"))
+	if (spec->optimizer == OPTIM_ADAMW && !cJSON_HasObjectItem(root, "weight_decay"))
 		spec->weight_decay = 0.05;
 	net = cJSON_GetObjectItemCaseSensitive(root, "net");
 	if (!net && !init)
@@ -339,7 +339,7 @@ int train_spec_to_json(const struct train_spec *spec, struct buf *ret)
 	}
 	if (spec->budget > 0)
 		cJSON_AddNumberToObject(root, "budget", spec->budget);
-	cJSON_AddStringToObject(root, "optimizer", spec->optimizer == TRAIN_ADAMW ? "adamw" : "sgd");
+	cJSON_AddStringToObject(root, "optimizer", spec->optimizer == OPTIM_ADAMW ? "adamw" : "sgd");
 	cJSON_AddItemToObject(root, "slices", cJSON_CreateFloatArray(spec->rates, spec->n_rates));
 	if (spec->flip >= 0)
 		cJSON_AddBoolToObject(root, "flip", spec->flip);

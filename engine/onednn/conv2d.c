@@ -73,16 +73,9 @@ out:
 		       d->in.h, d->in.w, d->out.c, d->out.h, d->out.w, d->groups);
 }
 
-static const struct op_impl direct = {.create = create_direct,
-				      .destroy = weighted_destroy,
-				      .trim = weighted_trim,
-				      .forward = weighted_forward,
-				      .backward = weighted_backward};
-
 static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
 {
-	return conv3x3_suits(d) ? conv3x3_create(ret, d, sibling, &direct, err)
-				: create_direct(ret, d, sibling, err);
+	return conv3x3_suits(d) ? conv3x3_create(ret, d, sibling, err) : create_direct(ret, d, sibling, err);
 }
 
 const struct op_impl onednn_conv2d = {.create = create,

@@ -1,22 +1,23 @@
 /*
- * conv2d by Winograd's filtering, where that is faster, in f32: forward, and the gradient of the input, which is a convolution by the
- * same weights turned round. The gradient of the weights is the direct form's.
+ * conv2d by Winograd's filtering, where that is faster, in f32: forward, the gradient of the input, which is a convolution by the
+ * same weights turned round, and that of the weights.
  */
 #include "engine/onednn/conv3x3.h"
 
-#include "engine/onednn/winograd.h"
+#include "engine/onednn/winograd_gradient.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct conv3x3 {
 	struct kernel base;
 	struct winograd *winograd;
-	struct winograd *back; /* dy to dx; NULL: not wanted */
-	struct kernel *direct; /* for the gradient of the weights; NULL: not wanted */
-	float *bias, *factor;  /* (out) each, with the norm folded in; NULL: there is none */
-	uint64_t version;      /* of the parameters that these are made from */
+	struct winograd *back;              /* dy to dx; NULL: not wanted */
+	struct winograd_gradient *gradient; /* of the weights; NULL: not wanted */
+	float *bias, *factor;               /* (out) each, with the norm folded in; NULL: there is none */
+	uint64_t version;                   /* of the parameters that these are made from */
 };
 
 static struct winograd_shape shape_of(const struct op_desc *d)
@@ -47,7 +48,7 @@ static void destroy(struct kernel *k)
 
 	winograd_free(c->winograd);
 	winograd_free(c->back);
-	kernel_destroy(c->direct);
+	winograd_gradient_free(c->gradient);
 	free(c->bias);
 	free(c);
 }
@@ -59,7 +60,6 @@ static void trim(struct kernel *k)
 	winograd_trim(c->winograd);
 	if (c->back)
 		winograd_trim(c->back);
-	kernel_trim(c->direct);
 }
 
 static void fold(struct conv3x3 *c, const struct op_io *io)
@@ -96,20 +96,45 @@ static int forward(struct kernel *k, const struct op_io *io)
 	return r;
 }
 
+VECTORISED static void add_pixels(const float *restrict dy, size_t pixels, size_t c, float *restrict sum)
+{
+	memset(sum, 0, c * sizeof(*sum));
+	for (size_t i = 0; i < pixels; i++)
+		for (size_t j = 0; j < c; j++)
+			sum[j] += dy[i * c + j];
+}
+
+/* By instance, then in their order, so that the thread count does not matter. */
+static void add_bias(const struct op_desc *d, const struct op_io *io)
+{
+	size_t c = (size_t)d->out.c, pixels = (size_t)d->out.h * (size_t)d->out.w;
+	float *sums = io->scratch;
+
+#pragma omp parallel for schedule(static)
+	for (int n = 0; n < d->n; n++)
+		add_pixels(io->dy + (size_t)n * pixels * c, pixels, c, sums + (size_t)n * c);
+	for (int n = 0; n < d->n; n++)
+		for (size_t j = 0; j < c; j++)
+			io->dbias[j] += sums[(size_t)n * c + j];
+}
+
 static int backward(struct kernel *k, const struct op_io *io)
 {
 	struct conv3x3 *c = (struct conv3x3 *)k;
-	struct op_io direct = *io;
+	const struct op_desc *d = &k->desc;
 	const struct winograd_run run = {
 		.x = io->dy, .y = io->dx, .floor = -INFINITY, .ceiling = INFINITY, .scratch = io->scratch};
-	int r;
+	int r = 0;
 
-	direct.dx = NULL;
-	r = kernel_backward(c->direct, &direct); /* and dy as it is before the ReLU */
-	if (r < 0 || !io->dx)
-		return r;
+	onednn_relu_before(d, io->y, io->dy);
+	if (io->dweight)
+		winograd_gradient_run(c->gradient, io->x, io->dy, io->dweight, d->weight_ld, io->scratch);
+	if (io->dbias)
+		add_bias(d, io);
+	if (!io->dx)
+		return 0;
 	if (!winograd_packed(c->back, io->version))
-		r = winograd_pack(c->back, io->weight, k->desc.weight_ld, NULL, io->version);
+		r = winograd_pack(c->back, io->weight, d->weight_ld, NULL, io->version);
 	if (r == 0)
 		winograd_run(c->back, &run);
 	return r;
@@ -123,11 +148,9 @@ static size_t larger(size_t a, size_t b)
 	return a > b ? a : b;
 }
 
-static int make(struct conv3x3 *c, const struct op_desc *d, struct conv3x3 *other,
-		const struct op_impl *direct, struct err *err)
+static int make(struct conv3x3 *c, const struct op_desc *d, struct conv3x3 *other)
 {
 	struct winograd_shape shape = shape_of(d), back = back_shape_of(d);
-	struct op_desc weights_only = *d;
 	int r = winograd_new(&c->winograd, &shape, other ? other->winograd : NULL);
 
 	if (r < 0)
@@ -141,13 +164,11 @@ static int make(struct conv3x3 *c, const struct op_desc *d, struct conv3x3 *othe
 	}
 	if (!d->training)
 		return 0;
-	weights_only.need_dx = false;
-	r = direct->create(&c->direct, &weights_only, other ? other->direct : NULL, err);
+	r = winograd_gradient_new(&c->gradient, &shape);
 	if (r < 0)
 		return r;
-	c->direct->impl = direct;
-	c->direct->desc = weights_only;
-	c->base.scratch_size = larger(c->base.scratch_size, c->direct->scratch_size);
+	c->base.scratch_size = larger(c->base.scratch_size, winograd_gradient_scratch(c->gradient));
+	c->base.scratch_size = larger(c->base.scratch_size, (size_t)d->n * (size_t)d->out.c * sizeof(float));
 	if (!d->need_dx)
 		return 0;
 	r = winograd_new(&c->back, &back, other ? other->back : NULL);
@@ -156,18 +177,16 @@ static int make(struct conv3x3 *c, const struct op_desc *d, struct conv3x3 *othe
 	return r;
 }
 
-int conv3x3_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling,
-		   const struct op_impl *direct, struct err *err)
+int conv3x3_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
 {
 	struct conv3x3 *c = calloc(1, sizeof(*c));
-	int r = c ? make(c, d, sibling && sibling->impl == &conv3x3 ? (struct conv3x3 *)sibling : NULL,
-			 direct, err)
+	int r = c ? make(c, d, sibling && sibling->impl == &conv3x3 ? (struct conv3x3 *)sibling : NULL)
 		  : -ENOMEM;
 
 	if (r < 0) {
 		if (c)
 			destroy(&c->base);
-		return r == -ENOMEM ? err_set(err, ERR_NO_MEMORY, "a convolution") : r;
+		return err_set(err, ERR_NO_MEMORY, "a convolution");
 	}
 	c->base.impl = &conv3x3;
 	*ret = &c->base;

@@ -6,8 +6,6 @@
 
 /* Whether a convolution can and should be run by conv3x3_create's kernel. */
 bool conv3x3_suits(const struct op_desc *d);
-/* direct: another form, for what this one leaves to it. */
-int conv3x3_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling,
-		   const struct op_impl *direct, struct err *err);
+int conv3x3_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err);
 
 #endif

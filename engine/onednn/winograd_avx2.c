@@ -9,4 +9,5 @@
 #define MORE   _mm256_max_ps
 #define LOOPS  winograd_avx2
 #include "engine/onednn/winograd_loops.h"
+#include "engine/onednn/winograd_gradient_loops.h"
 #endif

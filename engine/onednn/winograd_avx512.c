@@ -9,4 +9,5 @@
 #define MORE   _mm512_max_ps
 #define LOOPS  winograd_avx512
 #include "engine/onednn/winograd_loops.h"
+#include "engine/onednn/winograd_gradient_loops.h"
 #endif

@@ -343,6 +343,3 @@ static TARGET void output(const struct winograd_cut *c, const struct winograd_ru
 		}
 	}
 }
-
-const struct winograd_loops LOOPS = {
-	.lanes = LANES, .panel = WIDE * LANES, .input = input, .multiply = multiply, .output = output};

@@ -43,8 +43,24 @@ struct winograd_loops {
 			 float *u, float *m);
 	void (*output)(const struct winograd_cut *c, const struct winograd_run *run, const float *m,
 		       int first, int end, int channel, int width);
+	/*
+	 * For the gradient of weights. One tile at v and m, `spot` elements from one spot to the next: of x from the pixels p, of dy from those
+	 * of the tile; `channels` of each pixel.
+	 */
+	void (*input_tile)(float *v, size_t spot, const float *const p[SPOTS], int channels);
+	void (*gradient_tile)(float *m, size_t spot, const float *const p[TILE * TILE], int channels);
+	/* sum (in, width) = or, with add, += vᵀ (in, n) · m (n, width) */
+	void (*multiply_transposed)(float *sum, size_t sum_row, const float *v, size_t v_row, const float *m,
+				    size_t m_row, int n, int in, int width, bool add);
+	/* dweight (lanes, lanes, 9), outputs first, `ld` apart, += what the spots' sums (lanes, lanes), inputs first, come to; they
+	 * are the sums of `parts`, `part` elements apart */
+	void (*add_weights)(float *dweight, int64_t ld, const float *sum, size_t sum_row, size_t spot,
+			    int parts, size_t part);
 };
 
 extern const struct winograd_loops winograd_avx512, winograd_avx2;
+
+const struct winograd_loops *winograd_find_loops(void); /* of this CPU; NULL: it has none */
+int winograd_tiles(int side);                           /* along a side of a plane */
 
 #endif

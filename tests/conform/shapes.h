@@ -36,6 +36,9 @@ static const struct shape shapes[] = {
 	{OP_conv2d, 1, 24, 10, 10, 8, 40, 8, 5, 2, 2, 1, 0, true, false, false, {0}},
 	{OP_conv2d, 2, 32, 7, 7, 8, 32, 8, 3, 1, 1, 32, 0, true, false, false, {0}},
 	{OP_conv2d, 2, 32, 7, 7, 8, 64, 8, 3, 1, 1, 8, 0, true, false, false, {0}},
+	{OP_conv2d, 2, 64, 9, 14, 8, 160, 8, 3, 1, 0, 1, 0, true, true, false, {0}},
+	{OP_conv2d, 3, 128, 5, 6, 8, 64, 8, 3, 1, 1, 1, 0, false, false, false, {0}},
+	{OP_conv2d, 3, 32, 39, 40, 8, 80, 5, 3, 1, 1, 1, 0, true, false, false, {0}}, /* many tiles */
 	{OP_linear, 7, 1, 5, 6, 0, 64, 8, 0, 0, 0, 0, 0, true, true, false, {0}},
 	{OP_linear, 4, 64, 1, 1, 8, 10, 0, 0, 0, 0, 0, 0, true, false, false, {0}},
 	{OP_linear, 3, 16, 4, 3, 8, 48, 8, 0, 0, 0, 0, 0, false, false, false, {0}},

@@ -20,5 +20,7 @@ rows inception-resnet-v2 --input 1x28x28 --classes 2 --norm batch
 rows mlp
 rows --net '{"arch":"vgg","depth":11,"width":8,"norm":"none"}' --input 3x32x32 --classes 3
 rows resnet8 --norm batch --train
+"$INFERFS" bench resnet8 --norm batch --sandwich --slices 0.5,0.25 --batch 2 --repeat 1 --threads 1 >"$DIR/csv" || fail "--sandwich"
+same "0.5 0.25 0.25+0.5+1" "$(tail -n +2 "$DIR/csv" | cut -d, -f1 | paste -sd' ')" "rows of --sandwich: full width is part of it"
 expect "not \"lenet\"" "$INFERFS" bench lenet5
 expect "can't be used" "$INFERFS" bench mlp --input 3x32

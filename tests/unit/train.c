@@ -203,6 +203,10 @@ static void repeats_and_resumes(void **state)
 	static const char *const specs[] = {
 		FOUR "\"epochs\":3,\"threads\":1}",
 		FOUR "\"epochs\":3,\"threads\":1,\"optimizer\":\"adamw\",\"ema\":0.9}",
+		/* wide enough for Winograd's filtering, by two threads */
+		"{\"dataset\":\"d\",\"net\":{\"arch\":\"resnet\",\"depth\":8,\"width\":32,\"groups\":2},"
+		"\"batch\":50,"
+		"\"slices\":[0.5,1],\"epochs\":3,\"threads\":2}",
 		/* a norm with statistics for each slice, and dropout */
 		"{\"dataset\":\"d\",\"net\":{\"arch\":\"layers\",\"layers\":[{\"op\":\"conv2d\",\"channels\":"
 		"8,\"stride\":2},"
@@ -212,7 +216,7 @@ static void repeats_and_resumes(void **state)
 	struct dataset *ds = blobs();
 
 	(void)state;
-	for (int k = 0; k < 3; k++) {
+	for (size_t k = 0; k < sizeof(specs) / sizeof(specs[0]); k++) {
 		struct run whole = {0}, again = {0}, first = {.stop_after = 1}, rest = {0};
 
 		assert_int_equal(train(ds, specs[k], &whole, NULL, NULL), 0);
