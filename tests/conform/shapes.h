@@ -20,7 +20,7 @@ struct shape {
 		int kernel_w, pad_w, x2_c; /* conv2d where not square; concat */
 		float ceiling, scale, share;
 		bool norm, running, exclude_pad; /* conv2d; batch_norm; avg_pool */
-		bool inference;                  /* without gradients */
+		bool eval;                       /* without gradients */
 	} more;                                  /* what few have */
 };
 
@@ -83,9 +83,9 @@ static const struct shape shapes[] = {
 	{OP_dropout, 2, 64, 20, 20, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {.share = 0.1f}},
 	{OP_avg_pool, 2, 16, 9, 8, 8, 0, 0, 3, 1, 1, 0, 0, false, false, false, {.exclude_pad = true}},
 	{OP_conv2d, 3, 64, 9, 11, 2, 128, 4, 3, 1, 1, 1, 0, true, true, false, {0}},
-	{OP_conv2d, 1, 128, 30, 29, 4, 64, 2, 3, 1, 1, 1, 0, false, false, false, {0}},
+	{OP_conv2d, 1, 64, 30, 29, 2, 64, 2, 3, 1, 1, 1, 0, false, false, false, {0}},
 	/* by Winograd's filtering, of some tiles that are cut off, of few tiles and of many */
-	{OP_conv2d, 3, 128, 9, 11, 4, 128, 4, 3, 1, 1, 1, 0, true, true, false, {.inference = true}},
+	{OP_conv2d, 3, 128, 9, 11, 4, 128, 4, 3, 1, 1, 1, 0, true, true, false, {.eval = true}},
 	{OP_conv2d,
 	 1,
 	 256,
@@ -102,25 +102,9 @@ static const struct shape shapes[] = {
 	 false,
 	 false,
 	 false,
-	 {.inference = true, .norm = true}},
-	{OP_conv2d,
-	 9,
-	 128,
-	 14,
-	 13,
-	 4,
-	 192,
-	 4,
-	 3,
-	 1,
-	 1,
-	 1,
-	 0,
-	 false,
-	 true,
-	 true,
-	 {.inference = true, .norm = true, .ceiling = 6}},
-	{OP_conv2d, 1, 64, 70, 70, 2, 64, 2, 3, 1, 1, 1, 0, true, false, true, {.inference = true}},
+	 {.eval = true, .norm = true}},
+	{OP_conv2d, 5, 64, 14, 13, 4, 96, 4, 3, 1, 1, 1, 0, false, true, true, {.eval = true, .ceiling = 6}},
+	{OP_conv2d, 1, 32, 58, 70, 2, 32, 2, 3, 1, 1, 1, 0, true, false, true, {.eval = true}},
 	{OP_global_avg_pool, 3, 40, 7, 5, 8, 0, 0, 0, 0, 0, 0, 0, false, false, false, {0}},
 };
 enum { N_SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
@@ -146,7 +130,7 @@ static inline struct op_desc desc_of(const struct shape *s, float rate)
 			    .statistics = s->op == OP_batch_norm && !s->more.running,
 			    .exclude_pad = s->more.exclude_pad,
 			    .eps = 1e-5f,
-			    .training = !s->more.inference && (s->op != OP_conv2d || !s->residual),
+			    .training = !s->more.eval && (s->op != OP_conv2d || !s->residual),
 			    .need_dx = true};
 
 	d.need_dx = d.training;
