@@ -33,13 +33,13 @@ static size_t instance_bytes(const struct builder *b, int value)
 static size_t value_bytes(const struct builder *b, int value)
 {
 	const struct compiled *c = b->c;
-	int n = b->options->batch;
+	size_t n = (size_t)b->options->batch;
 
 	if (c->split && value == c->steps[c->split - 1].y)
-		n += c->part; /* the last part may be padded */
+		n += (size_t)c->part; /* the last part may be padded */
 	else if (c->split && value < c->steps[c->split - 1].y)
-		n = c->part;
-	return (size_t)n * instance_bytes(b, value);
+		n = (size_t)c->part;
+	return n * instance_bytes(b, value);
 }
 
 static int add_buffer(struct compiled *c, size_t size, int first, int last)
@@ -335,6 +335,7 @@ static void set_types(struct builder *b)
  * instances. Not measured: whether less is better where the cache is smaller.
  */
 #define CACHE ((size_t)32 << 20)
+#define MOST  4096 /* instances of a part, chosen: more than an instance that is worth it allows */
 
 static size_t weight_bytes(const struct op_desc *d)
 {
@@ -378,7 +379,7 @@ static void choose_split(struct builder *b)
 
 	if (b->options->training || b->options->gradcam)
 		return;
-	for (int part = 1; part < b->options->batch; part *= 2) {
+	for (int part = 1; part < b->options->batch && part <= MOST; part *= 2) {
 		double saved = 0;
 		int until = last_reader(c, 0);
 

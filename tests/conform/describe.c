@@ -23,9 +23,11 @@ static void test_unsupported(void **state)
 	assert_int_equal(err.code, ERR_UNSUPPORTED_OP);
 	assert_non_null(strstr(err.detail, "max_pool"));
 	assert_non_null(strstr(err.detail, "lacking"));
-	assert_int_equal(session_new_net(&s, net, NULL, NULL, backend_find("ref"),
-					 &(struct session_options){.rate = 1, .batch = 1 << 28}, &err),
-			 -ENOMEM);
+	assert_int_equal(
+		session_new_net(&s, net, NULL, NULL, backend_find("ref"),
+				&(struct session_options){.rate = 1, .batch = 1 << 28, .training = true},
+				&err),
+		-ENOMEM);
 	assert_int_equal(err.code, ERR_NO_MEMORY);
 	net_free(net);
 }
