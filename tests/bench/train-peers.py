@@ -7,7 +7,7 @@ Training steps against PyTorch, in turns within one run: samples/s, the median o
 
 ResNet-18 of 64 to 512 channels with a 3×3 stem on 3×32×32, 10 classes; forward, backward and SGD with Nesterov momentum and weight
 decay, f32, on random images. Ours also with GroupNorm, and the sandwich step of four slices as a multiple of the full-width step.
---compile: torch.compile too (minutes). --bf16: our "precision" and PyTorch's autocast too.
+--compile: torch.compile too (minutes). --bf16: PyTorch's autocast too; ours trains in f32.
 --check: instead, one step of each on the same weights and images, and how far their new weights differ.
 """
 import argparse, csv, json, os, statistics, subprocess, sys, tempfile, time, warnings
@@ -58,13 +58,12 @@ def peer(images, labels, last=False, compiled=False, bf16=False):
 def ours(norm):
     net = {"arch": "resnet", "depth": 18, "style": "imagenet", "stem": "cifar", "norm": norm}
     command = [BUILD + "/inferfs", "bench", "--net", json.dumps(net), "--input", "3x32x32", "--classes", "10", "--sandwich",
-               "--slices", "0.25,0.5,0.75,1", "--batch", str(args.batch), "--repeat", str(args.repeat), "--threads", str(args.threads),
-               "--precision", "f32,bf16" if args.bf16 else "f32"]
+               "--slices", "0.25,0.5,0.75,1", "--batch", str(args.batch), "--repeat", str(args.repeat), "--threads", str(args.threads)]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    times = {(row["slice"], row["precision"]): float(row["ms_median"]) for row in csv.DictReader(out.splitlines())}
-    for (slices, precision), ms in times.items():
+    times = {row["slice"]: float(row["ms_median"]) for row in csv.DictReader(out.splitlines())}
+    for slices, ms in times.items():
         if slices == "1" or "+" in slices:
-            yield f"inferfs, {norm}, {precision}, {'sandwich' if '+' in slices else 'full width'}", ms / 1e3
+            yield f"inferfs, {norm} norm, {'sandwich' if '+' in slices else 'full width'}", ms / 1e3
 
 
 def time_of(step):
@@ -76,7 +75,7 @@ def time_of(step):
     return statistics.median(times)
 
 
-def check(precision):
+def check():
     """How far weights are after a step from PyTorch's in float64; and how far PyTorch's in float32 are."""
     from safetensors.torch import load_file, save_file
 
@@ -108,11 +107,11 @@ def check(precision):
         save_file(before, paths[1])
         open(paths[2], "wb").write(pixels.numpy().tobytes())
         open(paths[3], "wb").write(labels.to(torch.uint8).numpy().tobytes())
-        loss = float(subprocess.run([BUILD + "/tests/bench-train-step", *paths, precision], check=True, stdout=subprocess.PIPE).stdout)
+        loss = float(subprocess.run([BUILD + "/tests/bench-train-step", *paths], check=True, stdout=subprocess.PIPE).stdout)
         after = load_file(paths[4])
     expected_loss, expected = stepped(torch.float64)
     plain_loss, plain = stepped(torch.float32)
-    print(f"{precision}: loss {loss:.7f}, PyTorch's {expected_loss:.7f} in float64, {plain_loss:.7f} in float32")
+    print(f"loss {loss:.7f}, PyTorch's {expected_loss:.7f} in float64, {plain_loss:.7f} in float32")
     for name, found in ("inferfs", after), ("PyTorch, float32", plain):
         wrong = {k: (found[k].double() - expected[k]).norm() for k in before}
         moved = {k: (expected[k] - before[k].double()).norm() for k in before}
@@ -124,8 +123,7 @@ def check(precision):
 
 
 if args.check:
-    for precision in ["f32", "bf16"] if args.bf16 else ["f32"]:
-        check(precision)
+    check()
     sys.exit()
 print(f"torch {torch.__version__}, {args.threads} threads, batch {args.batch}")
 images, labels = torch.randn(args.batch, 3, 32, 32), torch.randint(0, 10, (args.batch,))

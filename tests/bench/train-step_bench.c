@@ -1,7 +1,7 @@
 /*
  * One training step of a given model, for comparison with another framework's (train-peers.py --check):
  *
- *	bench-train-step MODEL.json WEIGHTS.safetensors PIXELS LABELS OUT.safetensors [PRECISION]
+ *	bench-train-step MODEL.json WEIGHTS.safetensors PIXELS LABELS OUT.safetensors
  *
  * PIXELS (n, h, w, c) and LABELS (n), bytes. Cross-entropy, SGD with Nesterov momentum 0.9, weight decay 5e-4, learning
  * rate 0.1; prints the loss and writes the new weights.
@@ -32,11 +32,9 @@ static int read_file(const char *path, struct buf *b)
 	return buf_status(b);
 }
 
-static int step(struct model *model, const uint8_t *pixels, const uint8_t *bytes, int n,
-		enum precision precision, struct err *err)
+static int step(struct model *model, const uint8_t *pixels, const uint8_t *bytes, int n, struct err *err)
 {
-	const struct session_options options = {
-		.rate = 1, .batch = n, .training = true, .precision = precision};
+	const struct session_options options = {.rate = 1, .batch = n, .training = true};
 	size_t classes = (size_t)model_info(model)->classes;
 	float *logits = calloc((size_t)n * classes * 2, sizeof(*logits)),
 	      *dlogits = logits + (size_t)n * classes;
@@ -75,8 +73,8 @@ int main(int argc, char **argv)
 	char line[512];
 	int r = 0;
 
-	if (argc < 6 || argc > 7 || (argc == 7 && precision_find(argv[6]) < 0)) {
-		fprintf(stderr, "usage: bench-train-step MODEL WEIGHTS PIXELS LABELS OUT [PRECISION]\n");
+	if (argc != 6) {
+		fprintf(stderr, "usage: bench-train-step MODEL WEIGHTS PIXELS LABELS OUT\n");
 		return 2;
 	}
 	for (int i = 0; i < 4 && r == 0; i++)
@@ -85,7 +83,7 @@ int main(int argc, char **argv)
 		r = model_load(&model, in[0].data, in[0].len, in[1].data, in[1].len, &err);
 	if (r == 0)
 		r = step(model, (const uint8_t *)in[2].data, (const uint8_t *)in[3].data, (int)in[3].len,
-			 argc == 7 ? (enum precision)precision_find(argv[6]) : PRECISION_F32, &err);
+			 &err);
 	if (r == 0)
 		r = model_save(model, &out[0], &out[1], &out[2], &out[3], &err);
 	if (r == 0) {
