@@ -67,8 +67,8 @@ static void fold(struct conv3x3 *c, const struct op_io *io)
 	const struct op_desc *d = &c->base.desc;
 
 	for (int o = 0; o < d->out.c; o++) {
-		c->factor[o] = (float)(io->scale[o] / sqrt((double)io->variance[o] + d->eps));
-		c->bias[o] = io->shift[o] + ((io->bias ? io->bias[o] : 0) - io->mean[o]) * c->factor[o];
+		c->factor[o] = onednn_norm_factor(d, io, o);
+		c->bias[o] = onednn_norm_shift(d, io, o);
 	}
 }
 

@@ -10,6 +10,7 @@
 #include "engine/base/vectorised.h"
 
 #include <dnnl.h>
+#include <math.h>
 
 #define OP(name, ...) extern const struct op_impl onednn_##name;
 #include "engine/ops.def"
@@ -52,6 +53,17 @@ static inline size_t extent_size(const struct extent *e)
  */
 void *onednn_large_new(size_t size);
 void onednn_large_free(void *p, size_t size);
+
+/* A norm by running statistics after a convolution is a factor of each output o, and a shift that takes in its bias. */
+static inline float onednn_norm_factor(const struct op_desc *d, const struct op_io *io, int o)
+{
+	return (float)(io->scale[o] / sqrt((double)io->variance[o] + d->eps));
+}
+
+static inline float onednn_norm_shift(const struct op_desc *d, const struct op_io *io, int o)
+{
+	return io->shift[o] + ((io->bias ? io->bias[o] : 0) - io->mean[o]) * onednn_norm_factor(d, io, o);
+}
 
 /* dy = 0 < y < ceiling ? dy : 0 */
 void onednn_relu_before(const struct op_desc *d, const float *y, float *dy);

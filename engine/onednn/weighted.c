@@ -9,7 +9,6 @@
 #include "engine/onednn/onednn.h"
 
 #include <errno.h>
-#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 
@@ -139,11 +138,6 @@ static int pack_get(struct pack **ret, const dnnl_memory_desc_t *view, const dnn
 	return r;
 }
 
-static float norm_factor(const struct op_desc *d, const struct op_io *io, int o)
-{
-	return (float)(io->scale[o] / sqrt((double)io->variance[o] + d->eps));
-}
-
 static size_t folded_size(const struct op_desc *d)
 {
 	return (size_t)(d->out.c * d->weight_ld) * sizeof(float);
@@ -155,7 +149,7 @@ static float *fold_weight(const struct op_desc *d, const struct op_io *io)
 	float *folded = onednn_large_new(folded_size(d));
 
 	for (int o = 0; folded && o < d->out.c; o++) {
-		float factor = norm_factor(d, io, o);
+		float factor = onednn_norm_factor(d, io, o);
 
 		for (int64_t j = o * d->weight_ld; j < (o + 1) * d->weight_ld; j++)
 			folded[j] = factor * io->weight[j];
@@ -170,8 +164,7 @@ static void fold_bias(struct weighted *w, const struct op_io *io)
 	if (!w->folded || w->folded_version == io->version)
 		return;
 	for (int o = 0; o < d->out.c; o++)
-		w->folded[o] =
-			io->shift[o] + ((io->bias ? io->bias[o] : 0) - io->mean[o]) * norm_factor(d, io, o);
+		w->folded[o] = onednn_norm_shift(d, io, o);
 	w->folded_version = io->version;
 }
 

@@ -25,9 +25,9 @@ enum {
 struct winograd_gradient {
 	struct winograd_shape shape;
 	const struct winograd_loops *loops;
-	int rows, columns, tiles; /* of tiles: in a plane; in all */
-	int block;                /* tiles */
-	int shares, parts;        /* of the input channels, of the tiles: a thread each */
+	int tiles;
+	int block;         /* tiles */
+	int shares, parts; /* of the input channels, of the tiles: a thread each */
 	bool few;
 	size_t sum, own; /* elements in scratch memory: of each part's sum, of each thread */
 	float *zeros;    /* (in or out): what lies around a plane */
@@ -85,9 +85,7 @@ static void make_cut(struct winograd_gradient *g, const struct winograd_shape *s
 
 	g->shape = *shape;
 	g->loops = winograd_find_loops();
-	g->rows = winograd_tiles(shape->h);
-	g->columns = winograd_tiles(shape->w);
-	g->tiles = shape->n * g->rows * g->columns;
+	g->tiles = shape->n * winograd_tiles(shape->h) * winograd_tiles(shape->w);
 	g->few = g->tiles <= FEW;
 	g->shares = smaller(larger(shape->in / (g->few ? g->loops->lanes : SHARE), 1), threads);
 	g->parts = g->few ? 1 : smaller(threads / g->shares, g->tiles);
@@ -138,25 +136,6 @@ struct job {
 	float *own;
 };
 
-/* The pixels of tile t, side × side, at channel c of (n, h, w, channels); `before`: how many of them come before the tile. */
-static void pixels_of(const struct winograd_gradient *g, const float **p, const float *values, int channels,
-		      int t, int side, int before, int c)
-{
-	const struct winograd_shape *s = &g->shape;
-	int plane = g->rows * g->columns, top = t % plane / g->columns * TILE - before,
-	    left = t % g->columns * TILE - before;
-	const float *image = values + (size_t)(t / plane) * (size_t)(s->h * s->w) * (size_t)channels + c;
-
-	for (int i = 0; i < side; i++)
-		for (int j = 0; j < side; j++) {
-			int h = top + i, w = left + j;
-			bool inside = h >= 0 && h < s->h && w >= 0 && w < s->w;
-
-			p[i * side + j] =
-				inside ? image + (size_t)(h * s->w + w) * (size_t)channels : g->zeros;
-		}
-}
-
 /* Tiles first … end-1; returns what of the thread's memory follows. */
 static float *transform_x(const struct job *job, int first, int end, struct spots *v)
 {
@@ -165,7 +144,7 @@ static float *transform_x(const struct job *job, int first, int end, struct spot
 	float *rest = spots_at(v, job->own, g->block, job->in);
 
 	for (int t = first; t < end; t++) {
-		pixels_of(g, p, job->x, g->shape.in, t, PATCH, 1, job->channel);
+		winograd_pixels(p, &g->shape, job->x, g->shape.in, t, PATCH, 1, job->channel, g->zeros);
 		g->loops->input_tile(v->at + (size_t)(t - first) * v->columns, v->next, p, job->in);
 	}
 	return rest;
@@ -182,7 +161,7 @@ static void multiply_dy(const struct job *job, int first, int end, int o, const 
 
 	spots_at(&m, space, g->block, width);
 	for (int t = first; t < end; t++) {
-		pixels_of(g, p, job->dy, g->shape.out, t, TILE, 0, o);
+		winograd_pixels(p, &g->shape, job->dy, g->shape.out, t, TILE, 0, o, g->zeros);
 		g->loops->gradient_tile(m.at + (size_t)(t - first) * m.columns, m.next, p, width);
 	}
 	for (size_t i = 0; i < SPOTS; i++)

@@ -102,23 +102,11 @@ static TARGET void input_tile(float *v, size_t spot, const float *const p[SPOTS]
 static TARGET void input(const struct winograd_cut *c, const float *x, int first, int end, int start,
 			 float *v)
 {
-	const struct winograd_shape *s = &c->shape;
-	int plane = c->rows * c->columns;
+	const float *p[SPOTS];
 
 	for (int t = first; t < end; t++) {
-		const float *image = x + (size_t)(t / plane) * (size_t)(s->h * s->w) * (size_t)s->in;
-		int top = t % plane / c->columns * TILE - 1, left = t % c->columns * TILE - 1;
-		const float *p[SPOTS];
-
-		for (int i = 0; i < PATCH; i++)
-			for (int j = 0; j < PATCH; j++) {
-				int h = top + i, w = left + j;
-				bool inside = h >= 0 && h < s->h && w >= 0 && w < s->w;
-
-				p[i * PATCH + j] =
-					inside ? image + (size_t)(h * s->w + w) * (size_t)s->in : c->zeros;
-			}
-		input_tile(v + (size_t)(t - start) * (size_t)s->in, c->v_spot, p, s->in);
+		winograd_pixels(p, &c->shape, x, c->shape.in, t, PATCH, 1, 0, c->zeros);
+		input_tile(v + (size_t)(t - start) * (size_t)c->shape.in, c->v_spot, p, c->shape.in);
 	}
 }
 
@@ -234,7 +222,7 @@ static TARGET void weights(int i, float *u, size_t spot, const float *packed, in
 static TARGET void multiply(const struct winograd_cut *c, const float *packed, int width, int n,
 			    const float *v, float *u, float *m)
 {
-	enum { DEPTH = 128 }; /* measured: 128 × 64 floats are two thirds of 48 KiB */
+	enum { DEPTH = 128 }; /* chosen: 128 × 64 floats are two thirds of 48 KiB */
 	size_t row = (size_t)c->shape.in, spot = row * (size_t)c->panel;
 
 	for (int i = 0; i < PATCH; i++) {

@@ -62,5 +62,11 @@ extern const struct winograd_loops winograd_avx512, winograd_avx2;
 
 const struct winograd_loops *winograd_find_loops(void); /* of this CPU; NULL: it has none */
 int winograd_tiles(int side);                           /* along a side of a plane */
+/*
+ * The pixels of tile t, side × side, of values (n, h, w, channels) from channel c on; `before` of them lie above and left of the
+ * tile. Outside of the plane: zeros (channels).
+ */
+void winograd_pixels(const float **p, const struct winograd_shape *s, const float *values, int channels,
+		     int t, int side, int before, int c, const float *zeros);
 
 #endif

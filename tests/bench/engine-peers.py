@@ -73,7 +73,7 @@ for batch in map(int, args.batch.split(",")):
         "torch, channels_last": lambda: last(x_last),
         "torch, bfloat16": lambda: bf16(x_last),
     }
-    if compiled:
+    if compiled is not None:
         peers["torch.compile"] = lambda: compiled(x)
     repeat, found = max(3, 40 // batch), {}
     for _ in range(args.rounds):

@@ -3,21 +3,14 @@
  * that change meanwhile, and with crashes of the daemon between any two of its calls. A worker is a socket into which its whole
  * script was written when it was started. Files of the fake host have no times: another content has another length.
  */
-#include "sched/wire.h"
-#include "tests/support/fake_host.h"
+#include "tests/support/scripted.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define MODEL   "{\"classes\":10,\"submodels\":[{\"slice\":1,\"accuracy\":0.9,\"ms\":4,\"one_ms\":2}]}"
@@ -46,16 +39,7 @@ enum script {
 	SCRIPTS
 };
 
-static enum script script[8]; /* of the first worker, the second, …; beyond: WELL */
-static unsigned started;
-static int ends[64];
-
-static void say(struct wire_channel *ch, struct wire_message m)
-{
-	assert_int_equal(wire_send(ch, &m, MSG_DONTWAIT), 0);
-}
-
-static void play(struct wire_channel *ch, enum script what)
+static bool play(struct wire_channel *ch, int what)
 {
 	struct wire_imported all = {strlen(JSON), strlen(LABELS), strlen(SLICES), strlen(WEIGHTS)};
 
@@ -63,21 +47,22 @@ static void play(struct wire_channel *ch, enum script what)
 	case SAY_BAD:
 		say(ch,
 		    (struct wire_message){.type = WIRE_FAILED, .failed = {ERR_ONNX_UNSUPPORTED, "Teapot"}});
-		return;
+		return true;
 	case NO_MESSAGE:
 		assert_int_equal(send(ch->fd, "hello", 5, 0), 5);
-		return;
+		return true;
 	case WRONG_TYPE:
 		say(ch, (struct wire_message){.type = WIRE_TAKEN});
-		return;
+		return true;
 	case NO_ERROR:
 	case UNKNOWN_ERROR:
 		say(ch, (struct wire_message){.type = WIRE_FAILED,
 					      .failed = {what == NO_ERROR ? ERR_NONE : ERR_COUNT, ""}});
-		return;
+		return true;
 	case DIE:
+		return false;
 	case HANG:
-		return;
+		return true;
 	case TOO_LONG:
 		all.weights = UINT64_C(5) << 30;
 		break;
@@ -102,66 +87,15 @@ static void play(struct wire_channel *ch, enum script what)
 		break;
 	}
 	say(ch, (struct wire_message){.type = WIRE_IMPORTED, .imported = all});
-}
-
-static int spawn(struct fake_host *h, const char *kind, int *ret_fd)
-{
-	enum script what = started < 8 ? script[started] : WELL;
-	struct wire_channel ch;
-	int pair[2];
-
-	(void)h;
-	assert_string_equal(kind, "import");
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	assert_int_equal(wire_init(&ch, pair[1], WIRE_TO_DAEMON), 0);
-	play(&ch, what);
-	if (what == DIE)
-		assert_int_equal(shutdown(ch.fd, SHUT_WR), 0);
-	ends[started % 64] = ch.fd;
-	free(ch.packet);
-	started++;
-	*ret_fd = pair[0];
-	return 0;
+	return true;
 }
 
 static void begin(struct world *w)
 {
-	for (size_t i = 0; i < 64; i++)
-		ends[i] = -1;
-	started = 0;
 	world_init(w, MODEL, SPEC);
-	w->host.spawn = spawn;
+	scripted_begin(&w->host, "import");
 	w->host.packed = JSON LABELS SLICES;
 	w->host.apart = WEIGHTS;
-}
-
-static void close_ends(void)
-{
-	for (size_t i = 0; i < 64; i++) {
-		if (ends[i] >= 0)
-			close(ends[i]);
-		ends[i] = -1;
-	}
-}
-
-static void end(struct world *w)
-{
-	assert_int_equal(w->host.key_faults, 0);
-	world_release(w);
-	close_ends();
-	memset(script, 0, sizeof(script));
-}
-
-static void stop(void *loop)
-{
-	loop_stop(loop);
-}
-
-/* Sockets are looked at by loop_run only. */
-static void run(struct world *w, int64_t ms)
-{
-	assert_non_null(loop_timer_at(w->loop, loop_now(w->loop) + ms * NS_PER_MS, stop, w->loop));
-	loop_run(w->loop);
 }
 
 /* "x/a.onnx", with the events that fs would post. */
@@ -314,7 +248,7 @@ static void test_well(void **data)
 	run(&w, 3000);
 	assert_int_equal(fake_count_keys(&w.host, "import/"), 0);
 	assert_string_equal(text(&w, "x/4/model.json"), JSON);
-	end(&w);
+	scripted_end(&w);
 }
 
 static void test_shared(void **data)
@@ -327,7 +261,7 @@ static void test_shared(void **data)
 	put(&w, "x/a.onnx", "7 bytes");
 	run(&w, 3000);
 	whole(&w, 1, "7 bytes");
-	end(&w);
+	scripted_end(&w);
 }
 
 static void test_safetensors(void **data)
@@ -346,7 +280,7 @@ static void test_safetensors(void **data)
 	assert_string_equal(text(&w, "x/1/weights.safetensors"), WEIGHTS);
 	assert_string_equal(text(&w, "x/latest"), "-> 1");
 	assert_int_equal(fake_ino(&w.host, "models/x/1/model.onnx"), 0);
-	end(&w);
+	scripted_end(&w);
 }
 
 static void test_deaths(void **data)
@@ -360,7 +294,7 @@ static void test_deaths(void **data)
 	run(&w, 3000);
 	whole(&w, 1, WEIGHTS);
 	assert_int_equal(started, 2);
-	end(&w);
+	scripted_end(&w);
 
 	script[0] = script[1] = DIE;
 	begin(&w);
@@ -368,7 +302,7 @@ static void test_deaths(void **data)
 	run(&w, 3000);
 	refused(&w, "the import's worker process died: 2 times");
 	assert_int_equal(started, 2);
-	end(&w);
+	scripted_end(&w);
 
 	/* what runs for ever is not tried again, and others are served meanwhile and afterwards */
 	script[0] = HANG;
@@ -387,7 +321,7 @@ static void test_deaths(void **data)
 	run(&w, 3000);
 	refused(&w, "the import took too long: it was stopped after 600 s");
 	assert_int_equal(started, 2);
-	end(&w);
+	scripted_end(&w);
 }
 
 static void test_refused(void **data)
@@ -418,7 +352,7 @@ static void test_refused(void **data)
 	remove_file(&w, "x/b.onnx");
 	run(&w, 3000);
 	whole(&w, 1, WEIGHTS);
-	end(&w);
+	scripted_end(&w);
 }
 
 static void test_nonsense(void **data)
@@ -434,7 +368,7 @@ static void test_nonsense(void **data)
 		run(&w, 3000);
 		refused(&w, "the import's worker process died");
 		assert_int_equal(started, 2);
-		end(&w);
+		scripted_end(&w);
 	}
 }
 
@@ -457,11 +391,11 @@ static void test_crash(void **data)
 		run(&w, 1500);
 		done = !w.host.dead;
 		world_crash(&w);
-		close_ends();
+		scripted_close();
 		world_restart(&w);
 		run(&w, 5000);
 		whole(&w, 1, WEIGHTS);
-		end(&w);
+		scripted_end(&w);
 	}
 	assert_in_range(n, 6, 100);
 }
@@ -484,11 +418,11 @@ static void test_crash_failing(void **data)
 		run(&w, 1500);
 		done = !w.host.dead;
 		world_crash(&w);
-		close_ends();
+		scripted_close();
 		world_restart(&w);
 		run(&w, 5000);
 		refused(&w, "Teapot");
-		end(&w);
+		scripted_end(&w);
 	}
 }
 
@@ -507,7 +441,7 @@ static void test_changed(void **data)
 	post(&w, "x/labels.txt", MODEL_COMPLETE, ino);
 	run(&w, 3000);
 	whole(&w, 1, WEIGHTS);
-	end(&w);
+	scripted_end(&w);
 
 	/* written anew while it is imported: the worker ends at once, and the new one counts */
 	script[0] = HANG;
@@ -521,7 +455,7 @@ static void test_changed(void **data)
 	run(&w, 3000);
 	whole(&w, 1, WEIGHTS);
 	assert_int_equal(started, 2);
-	end(&w);
+	scripted_end(&w);
 
 	/* labels.txt comes while it is imported */
 	script[0] = HANG;
@@ -532,7 +466,7 @@ static void test_changed(void **data)
 	run(&w, 3000);
 	whole(&w, 1, WEIGHTS);
 	assert_int_equal(started, 2);
-	end(&w);
+	scripted_end(&w);
 
 	/* or while the version is being made visible: a further one */
 	begin(&w);
@@ -542,7 +476,7 @@ static void test_changed(void **data)
 	put(&w, "x/labels.txt", LABELS);
 	run(&w, 30000);
 	whole(&w, 2, WEIGHTS);
-	end(&w);
+	scripted_end(&w);
 
 	/* removed while it is imported, and while the version is being made visible */
 	for (int late = 0; late < 2; late++) {
@@ -556,7 +490,7 @@ static void test_changed(void **data)
 		assert_int_equal(fake_count_keys(&w.host, "import/"), 0);
 		assert_string_equal(text(&w, "x/1/model.json"), late ? JSON : "(none)");
 		assert_string_equal(text(&w, "x/error"), "(none)");
-		end(&w);
+		scripted_end(&w);
 	}
 }
 
@@ -578,7 +512,7 @@ static void test_directories(void **data)
 		run(&w, 30000);
 		assert_int_equal(fake_ino(&w.host, "models/x"), 0);
 		assert_int_equal(fake_count_keys(&w.host, "import/"), 0);
-		end(&w);
+		scripted_end(&w);
 	}
 
 	/* under another name it keeps what it has, also after a restart */
@@ -601,7 +535,7 @@ static void test_directories(void **data)
 	post(&w, "x/a.onnx", MODEL_COMPLETE, fake_ino(&w.host, "models/x/a.onnx"));
 	run(&w, 3000);
 	whole(&w, 1, WEIGHTS);
-	end(&w);
+	scripted_end(&w);
 
 	/* somebody makes version 1 by hand just before ours is visible */
 	begin(&w);
@@ -613,7 +547,7 @@ static void test_directories(void **data)
 	assert_string_equal(text(&w, "x/2/model.onnx"), WEIGHTS);
 	assert_string_equal(text(&w, "x/latest"), "-> 2");
 	assert_string_equal(xattr(&w, "x/a.onnx", "user.version"), "2");
-	end(&w);
+	scripted_end(&w);
 }
 
 /* Files that were open when the mount was taken over are not whole until they are closed. */
@@ -634,7 +568,7 @@ static void test_taken_over(void **data)
 	post(&w, "x/a.onnx", MODEL_COMPLETE, ino);
 	run(&w, 3000);
 	whole(&w, 1, WEIGHTS);
-	end(&w);
+	scripted_end(&w);
 }
 
 /* No room, or a disk that fails: said, and tried again when something changes. */
@@ -653,7 +587,7 @@ static void test_no_room(void **data)
 	put(&w, "x/labels.txt", LABELS);
 	run(&w, 3000);
 	whole(&w, 1, WEIGHTS);
-	end(&w);
+	scripted_end(&w);
 }
 
 int main(void)

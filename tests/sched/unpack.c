@@ -2,20 +2,13 @@
  * Archives, from the file in in/ to the task: with workers that do well, die, hang or talk nonsense, and with crashes of the
  * daemon between any two of its calls. A worker is a socket into which its whole script was written when it was started.
  */
-#include "sched/wire.h"
-#include "tests/support/fake_host.h"
+#include "tests/support/scripted.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #define MODEL "{\"classes\":10,\"submodels\":[{\"slice\":1,\"accuracy\":0.9,\"ms\":4,\"one_ms\":2}]}"
@@ -52,18 +45,9 @@ enum script {
 	SCRIPTS
 };
 
-static enum script script[8]; /* of the first worker, the second, …; beyond: WELL */
-static unsigned started;
-static int ends[64];
-
 static const char *const names[FILES] = {"1.png", "2.png", "a/3.png", "a/b/4.png",
 					 "5.png", "6.png", "bad.png"};
 static const char *const contents[FILES] = {"1", "2", "33", "4", "5", "", "bad"};
-
-static void say(struct wire_channel *ch, struct wire_message m)
-{
-	assert_int_equal(wire_send(ch, &m, MSG_DONTWAIT), 0);
-}
 
 /* One pack: files [from, to), told as `told` bytes more than they are. */
 static void say_pack(struct wire_channel *ch, size_t from, size_t to, const char *rename, int more)
@@ -106,7 +90,7 @@ static void say_failed(struct wire_channel *ch, uint16_t code)
 	say(ch, (struct wire_message){.type = WIRE_FAILED, .failed = {code, "it is a teapot"}});
 }
 
-static void play(struct wire_channel *ch, enum script what)
+static bool play(struct wire_channel *ch, int what)
 {
 	static char long_name[300];
 
@@ -193,59 +177,14 @@ static void play(struct wire_channel *ch, enum script what)
 	default:
 		break;
 	}
-}
-
-static int spawn(struct fake_host *h, const char *kind, int *ret_fd)
-{
-	enum script what = started < 8 ? script[started] : WELL;
-	struct wire_channel ch;
-	int pair[2];
-
-	(void)h;
-	assert_string_equal(kind, "unpack");
-	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
-	assert_int_equal(wire_init(&ch, pair[1], WIRE_TO_DAEMON), 0);
-	play(&ch, what);
-	if (what == DIE ||
-	    what == DIE_LATE) /* what is sent to it goes nowhere, as when it dies a little later */
-		assert_int_equal(shutdown(ch.fd, SHUT_WR), 0);
-	ends[started % 64] = ch.fd;
-	free(ch.packet);
-	started++;
-	*ret_fd = pair[0];
-	return 0;
+	return what != DIE && what != DIE_LATE;
 }
 
 static void begin(struct world *w)
 {
-	for (size_t i = 0; i < 64; i++)
-		ends[i] = -1;
-	started = 0;
 	world_init(w, MODEL, SPEC);
-	w->host.spawn = spawn;
+	scripted_begin(&w->host, "unpack");
 	w->host.packed = "123345bad"; /* contents */
-}
-
-static void end(struct world *w)
-{
-	assert_int_equal(w->host.key_faults, 0);
-	world_release(w);
-	for (size_t i = 0; i < 64; i++)
-		if (ends[i] >= 0)
-			close(ends[i]);
-	memset(script, 0, sizeof(script));
-}
-
-static void stop(void *loop)
-{
-	loop_stop(loop);
-}
-
-/* Sockets are looked at by loop_run only. */
-static void run(struct world *w, int64_t ms)
-{
-	assert_non_null(loop_timer_at(w->loop, loop_now(w->loop) + ms * NS_PER_MS, stop, w->loop));
-	loop_run(w->loop);
 }
 
 static const char *state(struct world *w, const char *name)
@@ -317,7 +256,7 @@ static void test_well(void **data)
 	run(&w, 1000);
 	assert_string_equal(state(&w, "x.tar"), "unpacked");
 	assert_null(world_status(&w, "x.tar"));
-	end(&w);
+	scripted_end(&w);
 }
 
 static void test_deadline(void **data)
@@ -348,7 +287,7 @@ static void test_deadline(void **data)
 	run(&w, 2000);
 	assert_string_equal(world_status(&w, "z/1.png"), "dropped");
 	assert_true(world_number(&w, "out/z/task.json", "dropped") == FILES);
-	end(&w);
+	scripted_end(&w);
 }
 
 static void test_deaths(void **data)
@@ -363,7 +302,7 @@ static void test_deaths(void **data)
 	run(&w, 1000);
 	whole(&w);
 	assert_int_equal(started, 3);
-	end(&w);
+	scripted_end(&w);
 
 	script[0] = script[1] = script[2] = DIE_LATE;
 	begin(&w);
@@ -371,7 +310,7 @@ static void test_deaths(void **data)
 	run(&w, 1000);
 	refused(&w, "the worker process died");
 	assert_int_equal(started, 3);
-	end(&w);
+	scripted_end(&w);
 
 	script[0] = HANG;
 	begin(&w);
@@ -379,7 +318,7 @@ static void test_deaths(void **data)
 	run(&w, 70000);
 	refused(&w, "did not answer in time");
 	assert_int_equal(started, 1);
-	end(&w);
+	scripted_end(&w);
 }
 
 /* Contents that lie in the archive itself, where it may be so. */
@@ -397,7 +336,7 @@ static void test_inside(void **data)
 	whole(&w);
 	assert_string_equal(world_text(&w, "out/x/1.png.json", "label"), "6"); /* '8' % 10 */
 	assert_int_equal(started, 1);
-	end(&w);
+	scripted_end(&w);
 }
 
 static void test_refused(void **data)
@@ -426,7 +365,7 @@ static void test_refused(void **data)
 		run(&w, 1000);
 		refused(&w, all[i].said);
 		assert_int_equal(started, 1);
-		end(&w);
+		scripted_end(&w);
 	}
 }
 
@@ -436,7 +375,7 @@ static void test_nonsense(void **data)
 	for (int what = NONSENSE; what < SCRIPTS; what++) {
 		struct world w;
 
-		script[0] = script[1] = script[2] = (enum script)what;
+		script[0] = script[1] = script[2] = what;
 		begin(&w);
 		w.host.shares = what == INSIDE_BEYOND;
 		world_put(&w, "x.tar", "tar");
@@ -448,7 +387,7 @@ static void test_nonsense(void **data)
 		world_put(&w, "y.tar", "tar"); /* the next one does well */
 		run(&w, 1000);
 		assert_string_equal(state(&w, "y.tar"), "unpacked");
-		end(&w);
+		scripted_end(&w);
 	}
 }
 
@@ -473,7 +412,7 @@ static void test_crash(void **data)
 		world_restart(&w);
 		run(&w, 3000);
 		whole(&w);
-		end(&w);
+		scripted_end(&w);
 	}
 	assert_in_range(n, 20, 200);
 }
@@ -492,7 +431,7 @@ static void test_changed(void **data)
 	run(&w, 70000);
 	assert_null(world_status(&w, "x.tar"));
 	assert_int_equal(fake_ino(&w.host, "infer/app/in/x"), 0);
-	end(&w);
+	scripted_end(&w);
 	/* written anew while it is read: the new one counts */
 	script[0] = HANG;
 	begin(&w);
@@ -504,7 +443,7 @@ static void test_changed(void **data)
 	run(&w, 1000);
 	whole(&w);
 	assert_int_equal(started, 2);
-	end(&w);
+	scripted_end(&w);
 	/* its endpoint goes, while it is read and while it is published */
 	for (int late = 0; late < 2; late++) {
 		script[0] = late ? WELL : HANG;
@@ -518,7 +457,7 @@ static void test_changed(void **data)
 		sched_post_endpoint_gone(w.s, "app");
 		run(&w, 1000);
 		assert_int_equal(fake_ino(&w.host, "infer/app/in/x/1.png"), 0);
-		end(&w);
+		scripted_end(&w);
 	}
 	/* the directory comes to be just before ours, and no room */
 	begin(&w);
@@ -534,7 +473,7 @@ static void test_changed(void **data)
 	w.host.publish_error = 0;
 	run(&w, 10000);
 	assert_non_null(strstr(world_text(&w, "out/y.tar.json", "error"), "there is no room"));
-	end(&w);
+	scripted_end(&w);
 }
 
 /* One after the other, beside loose files; a name that waits is no archive yet. */
@@ -561,7 +500,7 @@ static void test_several(void **data)
 	world_put(&w, "x.tmp.tar", "tar");
 	run(&w, 1000);
 	assert_non_null(strstr(world_text(&w, "out/x.tmp.tar.json", "error"), "can't be a batch's name"));
-	end(&w);
+	scripted_end(&w);
 }
 
 int main(void)
