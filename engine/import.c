@@ -142,9 +142,9 @@ int import_normalise(const struct import_spec *spec, struct model_info *info, st
 int import_labels(struct model *model, const struct import_source *from, struct err *err)
 {
 	int classes = model->info.classes, n = 0, r = 0;
-	const char *end = from->labels + from->labels_len;
+	const char *line = from->labels, *end = line ? line + from->labels_len : NULL;
 
-	for (const char *line = from->labels; r == 0 && from->labels && line < end; n++) {
+	for (; r == 0 && line < end; n++) {
 		size_t len = strcspn(line, "\r\n"), more = len; /* the text ends in NUL */
 		char *label = strndup(line, len);
 

@@ -75,7 +75,9 @@ out:
 
 static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
 {
-	return conv3x3_suits(d) ? conv3x3_create(ret, d, sibling, err) : create_direct(ret, d, sibling, err);
+	/* a sibling's form, though another suits this batch size better: else both have packed weights */
+	return (sibling ? conv3x3_made(sibling) : conv3x3_suits(d)) ? conv3x3_create(ret, d, sibling, err)
+								    : create_direct(ret, d, sibling, err);
 }
 
 const struct op_impl onednn_conv2d = {.create = create,

@@ -143,6 +143,11 @@ static int backward(struct kernel *k, const struct op_io *io)
 static const struct op_impl conv3x3 = {
 	.destroy = destroy, .trim = trim, .forward = forward, .backward = backward};
 
+bool conv3x3_made(const struct kernel *k)
+{
+	return k->impl == &conv3x3;
+}
+
 static size_t larger(size_t a, size_t b)
 {
 	return a > b ? a : b;
@@ -180,8 +185,7 @@ static int make(struct conv3x3 *c, const struct op_desc *d, struct conv3x3 *othe
 int conv3x3_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
 {
 	struct conv3x3 *c = calloc(1, sizeof(*c));
-	int r = c ? make(c, d, sibling && sibling->impl == &conv3x3 ? (struct conv3x3 *)sibling : NULL)
-		  : -ENOMEM;
+	int r = c ? make(c, d, (struct conv3x3 *)sibling) : -ENOMEM;
 
 	if (r < 0) {
 		if (c)
