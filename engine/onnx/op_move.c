@@ -153,6 +153,7 @@ int op_split(struct onnx_call *c)
 	int64_t axis = attr_int(c, "axis", 0), dims[ONNX_MAX_RANK], strides[ONNX_MAX_RANK], at = 0;
 	const struct onnx_tensor *lengths = c->version >= 13 ? call_in(c, 1) : NULL;
 	const int64_t *given = NULL;
+	int64_t part, parts = c->version < 18 ? 0 : attr_int(c, "num_outputs", 0);
 	size_t n;
 	int r;
 
@@ -160,6 +161,9 @@ int op_split(struct onnx_call *c)
 	if (r < 0)
 		return r;
 	n = (size_t)c->n_out;
+	if (parts && (parts != c->n_out || lengths))
+		return call_fail(c, "num_outputs of %lld, for %d outputs%s", (long long)parts, c->n_out,
+				 lengths ? " of given lengths" : "");
 	if (c->version < 13)
 		given = attr_ints(c, "split", &n);
 	else if (lengths && (lengths->type != ONNX_INT64 || lengths->rank != 1))
@@ -170,12 +174,17 @@ int op_split(struct onnx_call *c)
 	}
 	if (given && n != (size_t)c->n_out)
 		return call_fail(c, "%zu lengths for %d outputs", n, c->n_out);
-	if (!given && in->dims[axis] % c->n_out)
+	part = in->dims[axis] / c->n_out;
+	if (parts) /* the last one may be shorter */
+		part += in->dims[axis] % c->n_out != 0;
+	else if (!given && in->dims[axis] % c->n_out)
 		return call_fail(c, "%lld in %d equal parts", (long long)in->dims[axis], c->n_out);
 	memcpy(dims, in->dims, sizeof(dims));
 	dims_strides(in->rank, in->dims, strides);
 	for (int i = 0; i < c->n_out; i++) {
-		dims[axis] = given ? given[i] : in->dims[axis] / c->n_out;
+		dims[axis] = given ? given[i] : part;
+		if (parts && dims[axis] > in->dims[axis] - at)
+			dims[axis] = in->dims[axis] - at;
 		if (dims[axis] < 0 || dims[axis] > in->dims[axis] - at)
 			return call_fail(c, "the parts are more than %lld together",
 					 (long long)in->dims[axis]);
@@ -276,6 +285,8 @@ static int64_t pad_source(const char *mode, int64_t i, int64_t dim)
 		return -1;
 	if (*mode == 'e')
 		return i < 0 ? 0 : dim - 1;
+	if (*mode == 'w')
+		return i % dim < 0 ? i % dim + dim : i % dim;
 	if (dim == 1) /* reflections of one element are that element */
 		return 0;
 	i = (i < 0 ? -i : i) % (2 * dim - 2);
@@ -292,8 +303,9 @@ static int pad(struct onnx_call *c, const int64_t *pads, const void *fill)
 	char *to;
 	int r;
 
-	if (strcmp(mode, "constant") != 0 && strcmp(mode, "reflect") != 0 && strcmp(mode, "edge") != 0)
-		return call_unsupported(c, "mode %s", mode);
+	if (strcmp(mode, "constant") != 0 && strcmp(mode, "reflect") != 0 && strcmp(mode, "edge") != 0 &&
+	    (c->version < 19 || strcmp(mode, "wrap") != 0))
+		return call_unsupported(c, "mode %.40s", mode);
 	for (int d = 0; d < in->rank; d++) {
 		if (__builtin_add_overflow(in->dims[d], pads[d], &dims[d]) ||
 		    __builtin_add_overflow(dims[d], pads[in->rank + d], &dims[d]) || dims[d] < 0 ||
@@ -345,14 +357,29 @@ int op_pad(struct onnx_call *c)
 {
 	static const uint64_t zero;
 	const struct onnx_tensor *in = c->in[0], *value = call_in(c, 2);
-	int64_t pads[2 * ONNX_MAX_RANK];
-	int n, r;
+	int64_t pads[2 * ONNX_MAX_RANK] = {0}, given[2 * ONNX_MAX_RANK], axes[ONNX_MAX_RANK];
+	bool seen[ONNX_MAX_RANK] = {false};
+	int n, n_axes = in->rank, r;
 
-	r = call_ints(c, 1, pads, 2 * ONNX_MAX_RANK, &n);
+	for (int d = 0; d < in->rank; d++)
+		axes[d] = d;
+	r = call_ints(c, 1, given, 2 * ONNX_MAX_RANK, &n);
+	if (r == 0 && call_in(c, 3))
+		r = call_ints(c, 3, axes, ONNX_MAX_RANK, &n_axes);
 	if (r < 0)
 		return r;
-	if (n != 2 * in->rank)
-		return call_fail(c, "%d pads at rank %d", n, in->rank);
+	if (n != 2 * n_axes)
+		return call_fail(c, "%d pads of %d dimensions", n, n_axes);
+	for (int i = 0; i < n_axes; i++) {
+		r = call_axis(c, &axes[i], in->rank);
+		if (r < 0)
+			return r;
+		if (seen[axes[i]])
+			return call_fail(c, "axis %lld is given twice", (long long)axes[i]);
+		seen[axes[i]] = true;
+		pads[axes[i]] = given[i];
+		pads[in->rank + axes[i]] = given[n_axes + i];
+	}
 	if (value && (value->type != in->type || value->count != 1))
 		return call_fail(c, "the constant has to be one %s", onnx_type_name(in->type));
 	return pad(c, pads, value ? value->data : &zero);
