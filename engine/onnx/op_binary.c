@@ -120,6 +120,11 @@ static int same_types(struct onnx_call *c)
 		PAIR_BODY(ONNX_BOOL, FLOAT_CASES(BOOL_CASE, expr) INTEGER_CASES(BOOL_CASE, expr) \
 					     BOOL_CASE(ONNX_BOOL, uint8_t, expr))                \
 	}
+#define BITWISE(name, expr)                                          \
+	int op_bitwise_##name(struct onnx_call *c)                   \
+	{                                                            \
+		PAIR_BODY(ONNX_NONE, INTEGER_CASES(SAME_CASE, expr)) \
+	}
 #define LOGIC(name, expr)                                                 \
 	int op_##name(struct onnx_call *c)                                \
 	{                                                                 \
@@ -153,6 +158,9 @@ COMPARISON(less_or_equal, x <= y)
 LOGIC(and, x &&y)
 LOGIC(or, x || y)
 LOGIC(xor, !x != !y)
+BITWISE(and, x &y)
+BITWISE(or, x | y)
+BITWISE(xor, x ^ y)
 
 int op_mod(struct onnx_call *c)
 {

@@ -385,6 +385,35 @@ int op_pad(struct onnx_call *c)
 	return pad(c, pads, value ? value->data : &zero);
 }
 
+/* What is too much is cut off, or zeros are put, at both ends; of an odd number the end has the one more. */
+int op_center_crop_pad(struct onnx_call *c)
+{
+	static const uint64_t zero;
+	const struct onnx_tensor *in = c->in[0];
+	int64_t pads[2 * ONNX_MAX_RANK] = {0}, shape[ONNX_MAX_RANK];
+	bool mask[ONNX_MAX_RANK];
+	const int64_t *axes;
+	size_t n_axes;
+	int n, many, r;
+
+	r = call_ints(c, 1, shape, ONNX_MAX_RANK, &n);
+	if (r == 0)
+		r = call_axes(c, -1, "axes", in->rank, mask, &many);
+	if (r < 0)
+		return r;
+	axes = attr_ints(c, "axes", &n_axes);
+	if (n != (axes ? many : in->rank) || dims_count(n, shape) < 0)
+		return call_fail(c, "a shape of %d for an input of rank %d", n, in->rank);
+	for (int i = 0; i < n; i++) {
+		const int64_t d = axes ? axes[i] + (axes[i] < 0 ? in->rank : 0) : i;
+		const int64_t more = shape[i] - in->dims[d];
+
+		pads[d] = more / 2;
+		pads[in->rank + d] = more - more / 2;
+	}
+	return pad(c, pads, &zero);
+}
+
 int op_pad_attrs(struct onnx_call *c)
 {
 	const float value = attr_float(c, "value", 0);
