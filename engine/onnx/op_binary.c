@@ -143,7 +143,11 @@ ARITHMETIC(int op_mul, x *y, (uint64_t)x *(uint64_t)y)
 ARITHMETIC(int op_div, x / y, QUOTIENT)
 /* the sign of the dividend (C) or of the divisor (Python) */
 ARITHMETIC(static int mod_c, fmod(x, y), REST)
-ARITHMETIC(static int mod_python, x - y * floor(x / y),
+#define FLOAT_REST fmod(x, y)
+ARITHMETIC(static int mod_python,
+	   FLOAT_REST == 0                     ? copysign((elem)0, y)
+	   : signbit(FLOAT_REST) != signbit(y) ? FLOAT_REST + y
+					       : FLOAT_REST,
 	   REST != 0 && (REST ^ y) < (elem)1 && SIGNED && (REST ^ y) != 0 ? REST + y : REST)
 ARITHMETIC(static int max_pair, x > y || isnan(x) ? x : y, x > y ? x : y)
 ARITHMETIC(static int min_pair, x < y || isnan(x) ? x : y, x < y ? x : y)
@@ -167,19 +171,20 @@ int op_mod(struct onnx_call *c)
 	return attr_int(c, "fmod", 0) ? mod_c(c) : mod_python(c);
 }
 
-#define SHIFT_CASES(M, expr)           \
-	M(ONNX_UINT8, uint8_t, expr)   \
-	M(ONNX_UINT16, uint16_t, expr) \
-	M(ONNX_UINT32, uint32_t, expr) \
-	M(ONNX_UINT64, uint64_t, expr)
+/* By all bits or more, or by less than none, only the sign is left, and of a shift to the left nothing. */
+#define FAR      ((uint64_t)y >= 8 * sizeof(elem))
+#define NEGATIVE (SIGNED && x != 0 && x < (elem)1)
 
 int op_bit_shift(struct onnx_call *c)
 {
 	const bool left = strcmp(attr_string(c, "direction", ""), "LEFT") == 0;
 
-	PAIR_BODY(ONNX_NONE, SHIFT_CASES(SAME_CASE, y >= 8 * sizeof(elem) ? UINT64_C(0)
-						    : left                ? (uint64_t)x << y
-									  : (uint64_t)x >> y))
+	if (c->version < 28 && c->in[0]->type >= ONNX_INT8 && c->in[0]->type <= ONNX_INT64 &&
+	    c->in[0]->type != ONNX_UINT16)
+		return call_bad_type(c, 0);
+	PAIR_BODY(ONNX_NONE, INTEGER_CASES(SAME_CASE, FAR    ? (left || !NEGATIVE ? 0 : -1)
+						      : left ? (int64_t)((uint64_t)x << y)
+							     : (int64_t)(x >> y)))
 }
 
 /* Whole powers of whole numbers, wrapping; of a negative exponent what is left of the fraction. */

@@ -458,11 +458,12 @@ int op_depth_to_space(struct onnx_call *c)
 	return r;
 }
 
-/* (N, C, H', b, W', b) to (N, b, b, C, H', W'). */
+/* (N, C, H', b, W', b) to (N, b, b, C, H', W'), or to (N, C, b, b, H', W'). */
 int op_space_to_depth(struct onnx_call *c)
 {
 	const struct onnx_tensor *in = c->in[0];
 	const int64_t b = attr_int(c, "blocksize", 0), *d = in->dims;
+	const bool crd = c->version >= 28 && strcmp(attr_string(c, "mode", "DCR"), "CRD") == 0;
 	struct onnx_tensor *view;
 	int r;
 
@@ -473,6 +474,13 @@ int op_space_to_depth(struct onnx_call *c)
 		int64_t dims[6] = {d[0], b, b, d[1], h, w}, shape[4] = {d[0], d[1] * b * b, h, w};
 		int64_t strides[6] = {d[1] * plane, d[3], 1, plane, b * d[3], b};
 
+		if (crd) {
+			dims[1] = d[1];
+			dims[3] = b;
+			strides[1] = plane;
+			strides[2] = d[3];
+			strides[3] = 1;
+		}
 		r = give_strided(c, 0, 6, dims, 0, strides);
 		if (r == 0)
 			r = tensor_view(&view, c->out[0], 4, shape, c->err);

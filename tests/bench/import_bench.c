@@ -90,7 +90,8 @@ int main(int argc, char **argv)
 	struct imported to = {0};
 	struct err err = ERR_INIT;
 	struct model *model = NULL;
-	void *data;
+	void *data, *beside;
+	char path[512];
 	int r;
 
 	if (argc != 4) {
@@ -100,15 +101,22 @@ int main(int argc, char **argv)
 	data = slurp(argv[1], &from.size);
 	from.file = argv[1];
 	from.data = data;
+	snprintf(path, sizeof(path), "%s.data", argv[1]);
+	beside = slurp(path, &from.beside_size);
+	from.beside = beside ? strrchr(path, '/') ? strrchr(path, '/') + 1 : path : NULL;
+	from.beside_data = beside;
 	r = data ? model_import(&to, &from, &err) : -1;
 	if (r == 0)
-		r = model_load(&model, to.json.data, to.json.len, from.data, from.size, &err);
+		r = model_load(&model, to.json.data, to.json.len,
+			       to.weights.len ? to.weights.data : from.data,
+			       to.weights.len ? to.weights.len : from.size, &err);
 	if (r < 0)
 		return fail(argv[1], data ? &err : NULL);
 	say_how(&to);
 	r = run(model, argv[2], argv[3]);
 	model_free(model);
 	imported_release(&to);
+	free(beside);
 	free(data);
 	return r;
 }

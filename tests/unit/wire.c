@@ -75,7 +75,7 @@ static const struct wire_message all[] = {
 	{.type = WIRE_UNPACKED, .unpacked = {.files = 10000}},
 	{.type = WIRE_INIT, .n_fds = 2, .init = {.from = "base"}},
 	{.type = WIRE_NOTE, .note = {.text = "80 of 82 arrays"}},
-	{.type = WIRE_IMPORT, .n_fds = 4, .import = {.file = "x.onnx", .has_json = 1, .json = 10}},
+	{.type = WIRE_IMPORT, .n_fds = 4, .import = {.file = "x.onnx", .has_json = 1, .json = 10, .beside = ""}},
 	{.type = WIRE_IMPORTED, .imported = {.json = 300, .labels = 20, .slices = 50, .weights = 1 << 20}},
 	{.type = WIRE_EXPORT, .n_fds = 4, .export = {.rate = 0.5f}},
 	{.type = WIRE_EXPORTED, .exported = {.len = 4096}},
