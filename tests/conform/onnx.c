@@ -32,8 +32,14 @@ static const char *const suites[] = {DATA "node", DATA "pytorch-converted", DATA
 				     DATA "simple"};
 static const char *given; /* a directory in place of them */
 
+/* In a given directory: cases whose outputs aren't what the documentation says. Those of QLinearMatMul don't saturate but wrap around
+ * (-236 became 20), where ONNX Runtime, too, gives -128. */
+static const char *const wrong[] = {
+	"test_qlinearmatmul_2D_int8_float16", "test_qlinearmatmul_2D_int8_float32",
+	"test_qlinearmatmul_3D_int8_float16", "test_qlinearmatmul_3D_int8_float32"};
+
 static struct {
-	int passed, failed, unsupported;
+	int passed, failed, unsupported, wrong;
 	struct {
 		char op[64];
 		int cases;
@@ -187,6 +193,11 @@ static void run_case(const char *suite, const char *name)
 	void *data;
 	int r;
 
+	for (size_t i = 0; given && i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		if (strcmp(name, wrong[i]) == 0) {
+			count.wrong++;
+			return;
+		}
 	snprintf(dir, sizeof(dir), "%s/%s", suite, name);
 	snprintf(path, sizeof(path), "%s/model.onnx", dir);
 	data = slurp(path, &size);
@@ -249,6 +260,8 @@ static void test_cases(void **state)
 		run_suite(suites[i]);
 	if (given)
 		run_suite(given);
+	if (count.wrong)
+		print_message("%d with wrong outputs left out\n", count.wrong);
 	print_message("%d passed, %d failed, %d unsupported:", count.passed, count.failed, count.unsupported);
 	for (int i = 0; i < count.n_ops; i++)
 		print_message(" %s %d%s", count.by_op[i].op, count.by_op[i].cases,
