@@ -10,7 +10,7 @@
  *	onnx_tensor_free(out[0]);
  *	onnx_free(model);
  *
- * The interpreter behind onnx_run computes what the operator documentation of ONNX says (opsets 1 to 17, see
+ * The interpreter behind onnx_run computes what the operator documentation of ONNX says (opsets 1 to 28, see
  * ops.def for the versions of each), op by op; it plans nothing across ops. engine/onnx/model.h shows the
  * parsed graph to those who compile it.
  */

@@ -432,8 +432,8 @@ static void others(void **state)
 	struct buf g = BUF_INIT, a = BUF_INIT;
 
 	(void)state;
-	put(&g, "x", ONNX_FLOAT, "2 2 1", "1 2 3 5"); /* along the last but one, if nothing is said */
-	gives(20, &g, NULL, "DFT", "x", "2 2 2", "3 0 -1 0 8 0 -2 0");
+	put(&g, "x", ONNX_FLOAT, "1 2 2 1", "1 2 3 5"); /* along the last but one, if nothing is said */
+	gives(20, &g, NULL, "DFT", "x", "1 2 2 2", "3 0 -1 0 8 0 -2 0");
 	put(&g, "x", ONNX_FLOAT, "2 2 1", "1 2 3 5");
 	put(&g, "axis", ONNX_INT64, "", "0");
 	gives(20, &g, NULL, "DFT", "x  axis", "2 2 2", "4 0 7 0 -2 0 -3 0");
