@@ -72,26 +72,27 @@ static int same_types(struct onnx_call *c)
 }
 
 /* Rows of T, to rows of U. The plain loop of whole rows is the one that compilers vectorise. */
-#define PAIR_CASE(id, T, U, expr)                                                               \
-	case id:                                                                                \
-		do {                                                                            \
-			typedef T elem;                                                         \
-			const elem *a = (const elem *)p.a->data + p.w.at[1];                    \
-			const elem *b = (const elem *)p.b->data + p.w.at[2];                    \
-			U *to = (U *)c->out[0]->data + p.w.at[0];                               \
-			const int64_t step_a = walk_step(&p.w, 1), step_b = walk_step(&p.w, 2); \
-			if (step_a == 1 && step_b == 1) {                                       \
-				for (int64_t i = 0; i < p.w.row; i++) {                         \
-					const elem x = a[i], y = b[i];                          \
-					to[i] = (U)(expr);                                      \
-				}                                                               \
-			} else {                                                                \
-				for (int64_t i = 0; i < p.w.row; i++) {                         \
-					const elem x = a[i * step_a], y = b[i * step_b];        \
-					to[i] = (U)(expr);                                      \
-				}                                                               \
-			}                                                                       \
-		} while (walk_next(&p.w));                                                      \
+#define PAIR_CASE(id, T, U, expr)                                                                       \
+	case id:                                                                                        \
+		if (p.w.row)                                                                            \
+			do {                                                                            \
+				typedef T elem;                                                         \
+				const elem *a = (const elem *)p.a->data + p.w.at[1];                    \
+				const elem *b = (const elem *)p.b->data + p.w.at[2];                    \
+				U *to = (U *)c->out[0]->data + p.w.at[0];                               \
+				const int64_t step_a = walk_step(&p.w, 1), step_b = walk_step(&p.w, 2); \
+				if (step_a == 1 && step_b == 1) {                                       \
+					for (int64_t i = 0; i < p.w.row; i++) {                         \
+						const elem x = a[i], y = b[i];                          \
+						to[i] = (U)(expr);                                      \
+					}                                                               \
+				} else {                                                                \
+					for (int64_t i = 0; i < p.w.row; i++) {                         \
+						const elem x = a[i * step_a], y = b[i * step_b];        \
+						to[i] = (U)(expr);                                      \
+					}                                                               \
+				}                                                                       \
+			} while (walk_next(&p.w));                                                      \
 		return 0;
 
 #define SAME_CASE(id, T, expr) PAIR_CASE(id, T, T, expr)

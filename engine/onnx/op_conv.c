@@ -267,7 +267,7 @@ int op_col2im(struct onnx_call *c)
 	const struct onnx_tensor *x = c->in[0];
 	int64_t image[WINDOW_MAX], block[WINDOW_MAX], dims[ONNX_MAX_RANK], planes;
 	struct window w;
-	int n, n_block, r;
+	int n = 0, n_block = 0, r;
 
 	r = call_ints(c, 1, image, WINDOW_MAX, &n);
 	if (r == 0)

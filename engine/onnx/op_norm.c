@@ -242,7 +242,7 @@ static int normalise_from(struct onnx_call *c, bool centred)
 		r = call_out(c, i, x->type, x->rank, dims);
 	if (r == 0 && x->count)
 		r = set_statistics(c, &stats, sets, n, centred, epsilon);
-	if (r < 0 || !x->count)
+	if (r < 0 || !stats) /* or there is nothing to normalise */
 		return r;
 	of = stats->data;
 	for (size_t i = 0; centred && i < 2 * sets; i++)

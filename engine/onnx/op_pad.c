@@ -122,7 +122,7 @@ int op_center_crop_pad(struct onnx_call *c)
 	bool mask[ONNX_MAX_RANK];
 	const int64_t *axes;
 	size_t n_axes;
-	int n, many, r;
+	int n = 0, many = 0, r;
 
 	r = call_ints(c, 1, shape, ONNX_MAX_RANK, &n);
 	if (r == 0)

@@ -46,10 +46,12 @@ static int per_axis_init(struct onnx_call *c, struct per_axis *p, int i, const s
 
 static double per_axis_at(const struct per_axis *p, size_t i)
 {
-	const size_t inner = (size_t)p->inner, n = (size_t)p->n, at = i / inner % n;
+	const size_t inner = (size_t)p->inner, n = (size_t)p->n;
+	size_t at;
 
-	if (!p->t)
+	if (!p->t || !inner || !n)
 		return 0;
+	at = i / inner % n;
 	return tensor_real(p->t,
 			   p->block ? (i / inner / n * (size_t)p->blocks + at / (size_t)p->block) * inner +
 					      i % inner

@@ -8,6 +8,7 @@
 /* The outputs, and for each of them what it is made of. */
 struct reduction {
 	struct onnx_tensor *in, *out;
+	const void *from;    /* the input's elements; of none something to count from all the same */
 	struct walk kept;    /* 0: output, 1: input */
 	struct walk reduced; /* 0: input, from where kept says */
 	int64_t n;           /* elements for each output */
@@ -46,6 +47,7 @@ static int reduction_init(struct onnx_call *c, struct reduction *p)
 	if (r < 0)
 		return r;
 	p->in = in;
+	p->from = in->count ? in->data : (const void *)in;
 	p->out = c->out[0];
 	p->n = dims_count(n_within, within);
 	walk_init(&p->kept, n_around, around);
@@ -61,26 +63,26 @@ static int reduction_init(struct onnx_call *c, struct reduction *p)
 	return 0;
 }
 
-#define REDUCE_CASE(id, T, A, first, step, last)                                                             \
-	case id:                                                                                             \
-		do                                                                                           \
-			for (int64_t i = 0; i < p.kept.row; i++) {                                           \
-				typedef T elem;                                                              \
-				const elem *from =                                                           \
-					(const elem *)p.in->data + p.kept.at[1] + i * walk_step(&p.kept, 1); \
-				const int64_t n = p.n, stride = walk_step(&p.reduced, 0);                    \
-				A a = (first);                                                               \
-				(void)n;                                                                     \
-				do                                                                           \
-					for (int64_t j = 0; j < p.reduced.row; j++) {                        \
-						const elem x = from[p.reduced.at[0] + j * stride];           \
-						a = (step);                                                  \
-					}                                                                    \
-				while (walk_next(&p.reduced));                                               \
-				((elem *)p.out->data)[p.kept.at[0] + i * walk_step(&p.kept, 0)] =            \
-					(elem)(last);                                                        \
-			}                                                                                    \
-		while (walk_next(&p.kept));                                                                  \
+#define REDUCE_CASE(id, T, A, first, step, last)                                                         \
+	case id:                                                                                         \
+		do                                                                                       \
+			for (int64_t i = 0; i < p.kept.row; i++) {                                       \
+				typedef T elem;                                                          \
+				const elem *from =                                                       \
+					(const elem *)p.from + p.kept.at[1] + i * walk_step(&p.kept, 1); \
+				const int64_t n = p.n, stride = walk_step(&p.reduced, 0);                \
+				A a = (first);                                                           \
+				(void)n;                                                                 \
+				do                                                                       \
+					for (int64_t j = 0; j < p.reduced.row; j++) {                    \
+						const elem x = from[p.reduced.at[0] + j * stride];       \
+						a = (step);                                              \
+					}                                                                \
+				while (walk_next(&p.reduced));                                           \
+				((elem *)p.out->data)[p.kept.at[0] + i * walk_step(&p.kept, 0)] =        \
+					(elem)(last);                                                    \
+			}                                                                                \
+		while (walk_next(&p.kept));                                                              \
 		return 0;
 
 #define REDUCE_FLOATS(...)                                  \
@@ -167,7 +169,7 @@ EXTREME(reduce_min, false, x < a || x != x ? x : a)
 		do                                                                                          \
 			for (int64_t i = 0; i < p.kept.row; i++) {                                          \
 				const T *from =                                                             \
-					(const T *)p.in->data + p.kept.at[1] + i * walk_step(&p.kept, 1);   \
+					(const T *)p.from + p.kept.at[1] + i * walk_step(&p.kept, 1);       \
 				const int64_t stride = walk_step(&p.reduced, 0);                            \
 				double m = -HUGE_VAL, sum = 0;                                              \
 				do                                                                          \

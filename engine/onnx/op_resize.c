@@ -231,7 +231,7 @@ static int resize(struct onnx_call *c, const struct resize *p, const struct onnx
 
 		if (crops) {
 			a.roi_start = tensor_real(roi, (size_t)i);
-			a.roi_end = tensor_real(roi, (size_t)(p->n_axes + i));
+			a.roi_end = tensor_real(roi, (size_t)p->n_axes + (size_t)i);
 		}
 		if (common > 0) {
 			a.scale = common;

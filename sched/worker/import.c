@@ -40,7 +40,7 @@ static int map_file(int fd, void **ret, size_t *ret_len)
 static int open_source(struct source *s, const struct wire_message *m, struct import_source *ret)
 {
 	const struct wire_import *im = &m->import;
-	size_t len;
+	size_t len = 0;
 	int r = map_file(m->fds[0], &s->map, &s->len);
 
 	if (r == 0 && m->n_fds > 4)
