@@ -277,7 +277,7 @@ int op_col2im(struct onnx_call *c)
 			      n_block, x->rank);
 	if (r == 0)
 		r = window_init_sized(c, &w, n, image, block);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	if (x->dims[1] % w.taps || x->dims[2] != w.out_plane)
 		return call_fail(c, "%lld by %lld for %lld windows of %lld", (long long)x->dims[1],
