@@ -3,7 +3,7 @@
  *
  *	from = (struct import_source){ .file = "resnet.onnx", .data = bytes, .size = n };
  *	r = model_import(&to, &from, &err);
- *	… to.json, to.labels, to.slices; to.weights where it came as safetensors (ONNX: the file itself) …
+ *	… to.json, to.labels, to.slices; to.weights where it came as safetensors, or as two files (ONNX: else the file itself) …
  *	imported_release(&to);
  *
  * Nothing that is read is trusted, but the work is bounded by what the file asks for only: call it where it may be killed.
@@ -26,6 +26,10 @@ struct import_source {
 	size_t size;
 	const char *json, *labels; /* model.json, labels.txt; NULL: not there */
 	size_t json_len, labels_len;
+	/* The file beside an ONNX model that has its weights (engine/onnx/external.h), its name as the model says it; NULL: none. */
+	const char *beside;
+	const void *beside_data;
+	size_t beside_size;
 };
 
 struct imported {

@@ -7,6 +7,7 @@
 #include "engine/backend.h"
 #include "engine/base/json.h"
 #include "engine/export.h"
+#include "engine/onnx/external.h"
 #include "engine/session.h"
 #include "engine/session_graph.h"
 
@@ -209,13 +210,18 @@ int import_onnx(struct imported *ret, const struct import_source *from, const st
 	struct candidate c = {
 		.image = {.channels = spec->channels, .height = spec->height, .width = spec->width}};
 	struct import_spec said = *spec;
+	struct onnx_external beside = {from->beside, from->beside_data, from->beside_size};
 	struct model *model = NULL;
 	cJSON *labels = NULL;
 	int r;
 
 	if (spec->net)
 		return err_set(err, ERR_SPEC_VALUE, "\"net\": an ONNX file says it by itself");
-	r = onnx_load(&c.graph, from->data, from->size, NULL, err);
+	r = beside.name ? onnx_embed(&ret->weights, from->data, from->size, &beside, NULL, err) : 0;
+	if (r == 0 && ret->weights.len)
+		r = onnx_load(&c.graph, ret->weights.data, ret->weights.len, NULL, err);
+	else if (r == 0)
+		r = onnx_load(&c.graph, from->data, from->size, NULL, err);
 	if (r == 0)
 		r = onnx_image(&c.image, c.graph, err);
 	if (r < 0)

@@ -13,6 +13,7 @@
 #include "engine/import.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -350,7 +351,7 @@ static int add_text(struct jobs *jobs, uint64_t ino, int fd, uint8_t *has, uint6
 	return r;
 }
 
-/* The tree and the descriptors; *own: of them what is to be closed. */
+/* The tree and the descriptors; own[2]: of them what is to be closed. */
 static int prepare(struct import *imp, struct wire_message *m, int *own)
 {
 	struct jobs *jobs = imp->jobs;
@@ -363,16 +364,20 @@ static int prepare(struct import *imp, struct wire_message *m, int *own)
 	r = jobs->ops->tree_new(jobs->host, imp->ino, &imp->tree);
 	if (r < 0)
 		return r;
-	r = import_format(imp->file) == IMPORT_ONNX
+	r = import_format(imp->file) == IMPORT_ONNX && !imp->beside_ino
 		    ? jobs->ops->tree_share(jobs->host, imp->tree, imp->ino, &m->fds[0], &in->weights_len)
 		    : -ENODATA;
 	if (r == -ENODATA) {
-		r = jobs->ops->open(jobs->host, imp->ino, own, &len);
-		m->fds[0] = *own;
+		r = jobs->ops->open(jobs->host, imp->ino, &own[0], &len);
+		m->fds[0] = own[0];
 		if (r == 0)
 			r = jobs->ops->tree_apart(jobs->host, imp->tree, &in->weights_fd);
 		if (r == 0)
 			m->fds[m->n_fds++] = in->weights_fd;
+	}
+	if (r == 0 && imp->beside_ino) {
+		r = jobs->ops->open(jobs->host, imp->beside_ino, &own[1], &len);
+		m->fds[m->n_fds++] = own[1];
 	}
 	if (r == 0)
 		m->fds[2] = jobs->ops->tree_fd(jobs->host, imp->tree);
@@ -386,10 +391,14 @@ static int launch(struct import *imp)
 		.type = WIRE_IMPORT, .n_fds = 3, .fds = {-1, -1}, .import = {.file = imp->file}};
 	struct importer *in = &jobs->importer;
 	int64_t limit = jobs->options->patience_ns ? jobs->options->patience_ns : LIMIT_NS;
-	int own = -1, r;
+	char beside[NAME_MAX + 8] = "";
+	int own[2] = {-1, -1}, r;
 
 	*in = (struct importer){.import = imp, .weights_fd = -1};
-	r = prepare(imp, &m, &own);
+	if (imp->beside_ino)
+		snprintf(beside, sizeof(beside), "%s%cdata", imp->file, imp->beside_short ? '_' : '.');
+	m.import.beside = beside;
+	r = prepare(imp, &m, own);
 	if (r == 0)
 		r = io_memfd_new("texts", &m.fds[1]);
 	if (r == 0)
@@ -410,8 +419,9 @@ static int launch(struct import *imp)
 		in->limit = loop_timer_at(jobs->loop, loop_now(jobs->loop) + limit, over_limit, jobs);
 	else
 		import_stop(jobs);
-	if (own >= 0)
-		close(own);
+	for (int i = 0; i < 2; i++)
+		if (own[i] >= 0)
+			close(own[i]);
 	if (m.fds[1] >= 0)
 		close(m.fds[1]);
 	return r;
@@ -424,8 +434,9 @@ static void start(struct import *imp)
 	int r;
 
 	imp->used = imp->seen;
-	if (imp->size > MAX_MODEL) {
-		err_set(&err, ERR_IMPORT_SIZE, "it has %llu bytes", (unsigned long long)imp->size);
+	if (imp->size > MAX_MODEL || imp->beside_size > MAX_MODEL - imp->size) {
+		err_set(&err, ERR_IMPORT_SIZE, "it has %llu bytes",
+			(unsigned long long)(imp->size + imp->beside_size));
 		fail(imp, &err);
 		return;
 	}

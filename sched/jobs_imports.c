@@ -120,6 +120,7 @@ static char *record_text(const struct import *imp)
 		add_hex(json, "weights", imp->used.weights);
 		add_hex(json, "json", imp->used.json);
 		add_hex(json, "labels", imp->used.labels);
+		add_hex(json, "beside", imp->used.beside);
 		text = cJSON_PrintUnformatted(json);
 	}
 	cJSON_Delete(json);
@@ -191,7 +192,8 @@ static int on_record(void *data, const void *key, size_t key_len, const void *va
 	imp->record = number;
 	imp->version = cJSON_IsNumber(version) ? version->valueint : 0;
 	imp->linked = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "linked"));
-	imp->used = (struct inputs){hex_of(json, "weights"), hex_of(json, "json"), hex_of(json, "labels")};
+	imp->used = (struct inputs){hex_of(json, "weights"), hex_of(json, "json"), hex_of(json, "labels"),
+				    hex_of(json, "beside")};
 	imp->failed = imp->version == 0;
 	imp->state = imp->failed ? IMPORT_FAILED : IMPORT_DONE;
 	if (number > rec->jobs->number)

@@ -1,5 +1,6 @@
 /*
- * What users bring into models/NAME: weights, and beside them model.json and labels.txt. A version is made of these files as make(1)
+ * What users bring into models/NAME: weights, and beside them model.json and labels.txt; beside x.onnx what it keeps in x.onnx.data (as
+ * PyTorch writes it) or x.onnx_data. A version is made of these files as make(1)
  * makes a target: when one of them is another than in the last import, it is made anew, under the next number; removing one
  * changes nothing. So it does not matter in which order they come, or that labels.txt was forgotten.
  *
@@ -126,7 +127,8 @@ static void changed(struct model_dir *dir)
 static bool other(const struct inputs *seen, const struct inputs *used)
 {
 	return seen->weights != used->weights || (seen->json && seen->json != used->json) ||
-	       (seen->labels && seen->labels != used->labels);
+	       (seen->labels && seen->labels != used->labels) ||
+	       (seen->beside && seen->beside != used->beside);
 }
 
 /* What is to be done about a file as it was last seen. */
@@ -161,7 +163,7 @@ void import_ended(struct import *imp)
 
 struct model_walk {
 	struct model_dir *dir;
-	struct host_entry *files; /* (n): of weights; paths are ours */
+	struct host_entry *files; /* (n): of weights, and those beside them; paths are ours */
 	size_t n;
 	struct host_entry json, labels; /* ino 0: not there */
 	bool writing;
@@ -180,6 +182,25 @@ static int add_weights(struct model_walk *walk, const struct host_entry *e)
 	return more[walk->n++].path ? 0 : -ENOMEM;
 }
 
+static const char *const beside_ends[] = {".data", "_data"};
+
+/* x.onnx.data or x.onnx_data; *ret_len: of x.onnx */
+static bool is_beside(const char *file, size_t *ret_len, int *ret_end)
+{
+	size_t len = strlen(file);
+
+	for (int i = 0; i < 2; i++) {
+		size_t n = strlen(beside_ends[i]);
+
+		if (len <= n || strcmp(file + len - n, beside_ends[i]) != 0)
+			continue;
+		*ret_len = len - n;
+		*ret_end = i;
+		return *ret_len > 5 && strncmp(file + *ret_len - 5, ".onnx", 5) == 0;
+	}
+	return false;
+}
+
 static bool name_waits(const char *name)
 {
 	return name[0] == '.'; /* the other names that wait end otherwise than those that count */
@@ -188,6 +209,8 @@ static bool name_waits(const char *name)
 static int on_file(void *data, const struct host_entry *e)
 {
 	struct model_walk *walk = data;
+	size_t len;
+	int end;
 
 	if (e->is_dir || e->is_other || strchr(e->path, '/'))
 		return e->is_dir ? HOST_NOT_BELOW : 0;
@@ -195,7 +218,8 @@ static int on_file(void *data, const struct host_entry *e)
 		walk->json = *e;
 	else if (strcmp(e->path, "labels.txt") == 0)
 		walk->labels = *e;
-	else if (import_format(e->path) != IMPORT_NONE && !name_waits(e->path))
+	else if ((import_format(e->path) != IMPORT_NONE || is_beside(e->path, &len, &end)) &&
+		 !name_waits(e->path))
 		walk->r = add_weights(walk, e);
 	else
 		return 0;
@@ -233,12 +257,29 @@ static int take_name(struct import *imp, const struct model_dir *dir, const char
 	return imp->record ? import_save(imp) : 0;
 }
 
+/* NULL: nothing lies beside that file. */
+static const struct host_entry *find_beside(const struct model_walk *walk, const char *file, int *ret_end)
+{
+	size_t len;
+
+	for (size_t i = 0; i < walk->n; i++)
+		if (is_beside(walk->files[i].path, &len, ret_end) && strlen(file) == len &&
+		    strncmp(walk->files[i].path, file, len) == 0)
+			return &walk->files[i];
+	return NULL;
+}
+
 static int look_at(const struct model_walk *walk, const struct host_entry *e)
 {
 	struct jobs *jobs = walk->dir->jobs;
-	struct import *imp = import_find(jobs, e->ino);
-	int r = 0;
+	const struct host_entry *beside;
+	struct import *imp;
+	size_t len;
+	int r = 0, end = 0;
 
+	if (is_beside(e->path, &len, &end))
+		return 0;
+	imp = import_find(jobs, e->ino);
 	if (!imp)
 		imp = import_new(jobs, e->ino, walk->dir->name, e->path);
 	if (!imp)
@@ -250,7 +291,12 @@ static int look_at(const struct model_walk *walk, const struct host_entry *e)
 	imp->size = e->size;
 	imp->json_ino = walk->json.ino;
 	imp->labels_ino = walk->labels.ino;
-	imp->seen = (struct inputs){print_of(e), print_of(&walk->json), print_of(&walk->labels)};
+	beside = find_beside(walk, e->path, &end);
+	imp->beside_ino = beside ? beside->ino : 0;
+	imp->beside_size = beside ? beside->size : 0;
+	imp->beside_short = end;
+	imp->seen = (struct inputs){print_of(e), print_of(&walk->json), print_of(&walk->labels),
+				    beside ? print_of(beside) : 0};
 	decide(imp);
 	return r;
 }
@@ -342,7 +388,8 @@ void jobs_model_event(struct jobs *jobs, const char *name, enum model_event even
 	else if (event == MODEL_COMPLETE || event == MODEL_REMOVED)
 		writing_remove(jobs, ino);
 	if (running && ((event == MODEL_GONE && strcmp(running->model, name) == 0) ||
-			((event == MODEL_WRITING || event == MODEL_REMOVED) && running->ino == ino)))
+			((event == MODEL_WRITING || event == MODEL_REMOVED) &&
+			 (running->ino == ino || running->beside_ino == ino))))
 		import_halt(running);
 	dir = *name ? find_or_add_dir(jobs, name) : NULL;
 	if (!dir) {

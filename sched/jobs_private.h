@@ -170,7 +170,7 @@ enum import_state {
 
 /* What a version is made of: numbers that are others when a file is; 0: it is not there. */
 struct inputs {
-	uint64_t weights, json, labels;
+	uint64_t weights, json, labels, beside; /* beside: the file that an ONNX model keeps weights in */
 };
 
 struct import {
@@ -178,8 +178,10 @@ struct import {
 	struct jobs *jobs;
 	char *model, *file;
 	uint64_t ino, size;
-	uint64_t json_ino, labels_ino; /* 0: not there */
-	struct inputs seen, used;      /* by the last walk; by this import, or the one that is recorded */
+	uint64_t json_ino, labels_ino, beside_ino; /* 0: not there */
+	uint64_t beside_size;
+	bool beside_short;        /* its name ends in _data instead of .data */
+	struct inputs seen, used; /* by the last walk; by this import, or the one that is recorded */
 	enum import_state state;
 	bool failed;     /* of PUBLISHING: it becomes FAILED */
 	bool found;      /* by the walk at hand */

@@ -25,7 +25,7 @@
 
 #define WIRE_HEADER  16
 #define WIRE_MAX     (96 * 1024) /* of a packet; below the default socket buffer of 208 KiB */
-#define WIRE_MAX_FDS 4
+#define WIRE_MAX_FDS 5
 
 enum wire_direction { WIRE_TO_WORKER, WIRE_TO_DAEMON };
 

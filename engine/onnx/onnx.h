@@ -10,7 +10,7 @@
  *	onnx_tensor_free(out[0]);
  *	onnx_free(model);
  *
- * The interpreter behind onnx_run computes what the operator documentation of ONNX says (opsets 1 to 17, see
+ * The interpreter behind onnx_run computes what the operator documentation of ONNX says (opsets 1 to 28, see
  * ops.def for the versions of each), op by op; it plans nothing across ops. engine/onnx/model.h shows the
  * parsed graph to those who compile it.
  */
@@ -24,7 +24,7 @@
 
 #define ONNX_MAX_RANK 8
 
-/* ONNX's own numbers. Complex numbers and strings have no tensors here. */
+/* ONNX's own numbers. Complex numbers, strings and what is less than a byte or a float of one byte have no tensors here. */
 enum onnx_type {
 	ONNX_NONE,
 	ONNX_FLOAT,
@@ -43,6 +43,16 @@ enum onnx_type {
 	ONNX_COMPLEX64,
 	ONNX_COMPLEX128,
 	ONNX_BFLOAT16,
+	ONNX_FLOAT8E4M3FN,
+	ONNX_FLOAT8E4M3FNUZ,
+	ONNX_FLOAT8E5M2,
+	ONNX_FLOAT8E5M2FNUZ,
+	ONNX_UINT4,
+	ONNX_INT4,
+	ONNX_FLOAT4E2M1,
+	ONNX_FLOAT8E8M0,
+	ONNX_UINT2,
+	ONNX_INT2,
 	ONNX_TYPES
 };
 

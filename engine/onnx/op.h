@@ -42,7 +42,7 @@ struct onnx_op {
 #include "engine/onnx/ops.def"
 #undef ONNX_OP
 
-#define ONNX_NEWEST 17 /* operator set that the table knows */
+#define ONNX_NEWEST 28 /* operator set that the table knows */
 
 /* NULL: none of this name; *other is then a row of another version, or NULL. */
 const struct onnx_op *onnx_op_find(const char *type, int64_t version, const struct onnx_op **other);

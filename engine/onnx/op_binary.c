@@ -72,26 +72,27 @@ static int same_types(struct onnx_call *c)
 }
 
 /* Rows of T, to rows of U. The plain loop of whole rows is the one that compilers vectorise. */
-#define PAIR_CASE(id, T, U, expr)                                                               \
-	case id:                                                                                \
-		do {                                                                            \
-			typedef T elem;                                                         \
-			const elem *a = (const elem *)p.a->data + p.w.at[1];                    \
-			const elem *b = (const elem *)p.b->data + p.w.at[2];                    \
-			U *to = (U *)c->out[0]->data + p.w.at[0];                               \
-			const int64_t step_a = walk_step(&p.w, 1), step_b = walk_step(&p.w, 2); \
-			if (step_a == 1 && step_b == 1) {                                       \
-				for (int64_t i = 0; i < p.w.row; i++) {                         \
-					const elem x = a[i], y = b[i];                          \
-					to[i] = (U)(expr);                                      \
-				}                                                               \
-			} else {                                                                \
-				for (int64_t i = 0; i < p.w.row; i++) {                         \
-					const elem x = a[i * step_a], y = b[i * step_b];        \
-					to[i] = (U)(expr);                                      \
-				}                                                               \
-			}                                                                       \
-		} while (walk_next(&p.w));                                                      \
+#define PAIR_CASE(id, T, U, expr)                                                                       \
+	case id:                                                                                        \
+		if (p.w.row)                                                                            \
+			do {                                                                            \
+				typedef T elem;                                                         \
+				const elem *a = (const elem *)p.a->data + p.w.at[1];                    \
+				const elem *b = (const elem *)p.b->data + p.w.at[2];                    \
+				U *to = (U *)c->out[0]->data + p.w.at[0];                               \
+				const int64_t step_a = walk_step(&p.w, 1), step_b = walk_step(&p.w, 2); \
+				if (step_a == 1 && step_b == 1) {                                       \
+					for (int64_t i = 0; i < p.w.row; i++) {                         \
+						const elem x = a[i], y = b[i];                          \
+						to[i] = (U)(expr);                                      \
+					}                                                               \
+				} else {                                                                \
+					for (int64_t i = 0; i < p.w.row; i++) {                         \
+						const elem x = a[i * step_a], y = b[i * step_b];        \
+						to[i] = (U)(expr);                                      \
+					}                                                               \
+				}                                                                       \
+			} while (walk_next(&p.w));                                                      \
 		return 0;
 
 #define SAME_CASE(id, T, expr) PAIR_CASE(id, T, T, expr)
@@ -120,6 +121,11 @@ static int same_types(struct onnx_call *c)
 		PAIR_BODY(ONNX_BOOL, FLOAT_CASES(BOOL_CASE, expr) INTEGER_CASES(BOOL_CASE, expr) \
 					     BOOL_CASE(ONNX_BOOL, uint8_t, expr))                \
 	}
+#define BITWISE(name, expr)                                          \
+	int op_bitwise_##name(struct onnx_call *c)                   \
+	{                                                            \
+		PAIR_BODY(ONNX_NONE, INTEGER_CASES(SAME_CASE, expr)) \
+	}
 #define LOGIC(name, expr)                                                 \
 	int op_##name(struct onnx_call *c)                                \
 	{                                                                 \
@@ -138,7 +144,11 @@ ARITHMETIC(int op_mul, x *y, (uint64_t)x *(uint64_t)y)
 ARITHMETIC(int op_div, x / y, QUOTIENT)
 /* the sign of the dividend (C) or of the divisor (Python) */
 ARITHMETIC(static int mod_c, fmod(x, y), REST)
-ARITHMETIC(static int mod_python, x - y * floor(x / y),
+#define FLOAT_REST fmod(x, y)
+ARITHMETIC(static int mod_python,
+	   FLOAT_REST == 0                     ? copysign((elem)0, y)
+	   : signbit(FLOAT_REST) != signbit(y) ? FLOAT_REST + y
+					       : FLOAT_REST,
 	   REST != 0 && (REST ^ y) < (elem)1 && SIGNED && (REST ^ y) != 0 ? REST + y : REST)
 ARITHMETIC(static int max_pair, x > y || isnan(x) ? x : y, x > y ? x : y)
 ARITHMETIC(static int min_pair, x < y || isnan(x) ? x : y, x < y ? x : y)
@@ -153,25 +163,29 @@ COMPARISON(less_or_equal, x <= y)
 LOGIC(and, x &&y)
 LOGIC(or, x || y)
 LOGIC(xor, !x != !y)
+BITWISE(and, x &y)
+BITWISE(or, x | y)
+BITWISE(xor, x ^ y)
 
 int op_mod(struct onnx_call *c)
 {
 	return attr_int(c, "fmod", 0) ? mod_c(c) : mod_python(c);
 }
 
-#define SHIFT_CASES(M, expr)           \
-	M(ONNX_UINT8, uint8_t, expr)   \
-	M(ONNX_UINT16, uint16_t, expr) \
-	M(ONNX_UINT32, uint32_t, expr) \
-	M(ONNX_UINT64, uint64_t, expr)
+/* By all bits or more, or by less than none, only the sign is left, and of a shift to the left nothing. */
+#define FAR      ((uint64_t)y >= 8 * sizeof(elem))
+#define NEGATIVE (SIGNED && x != 0 && x < (elem)1)
 
 int op_bit_shift(struct onnx_call *c)
 {
 	const bool left = strcmp(attr_string(c, "direction", ""), "LEFT") == 0;
 
-	PAIR_BODY(ONNX_NONE, SHIFT_CASES(SAME_CASE, y >= 8 * sizeof(elem) ? UINT64_C(0)
-						    : left                ? (uint64_t)x << y
-									  : (uint64_t)x >> y))
+	if (c->version < 28 && c->in[0]->type >= ONNX_INT8 && c->in[0]->type <= ONNX_INT64 &&
+	    c->in[0]->type != ONNX_UINT16)
+		return call_bad_type(c, 0);
+	PAIR_BODY(ONNX_NONE, INTEGER_CASES(SAME_CASE, FAR    ? (left || !NEGATIVE ? 0 : -1)
+						      : left ? (int64_t)((uint64_t)x << y)
+							     : (int64_t)(x >> y)))
 }
 
 /* Whole powers of whole numbers, wrapping; of a negative exponent what is left of the fraction. */

@@ -246,3 +246,53 @@ int op_conv_transpose(struct onnx_call *c)
 	onnx_tensor_free(columns);
 	return r < 0 ? err_set(c->err, ERR_NO_MEMORY, "a convolution") : add_bias(c, 2);
 }
+
+#define COL2IM_CASE(id, T, ...)                                                                            \
+	case id:                                                                                           \
+		for (int64_t p = 0; p < planes; p++)                                                       \
+			for (int64_t t = 0; t < w.taps; t++)                                               \
+				for (int64_t o = 0; o < w.out_plane; o++) {                                \
+					int64_t at = window_at(&w, o, t);                                  \
+					if (at >= 0)                                                       \
+						((T *)c->out[0]->data)[p * w.in_plane + at] +=             \
+							((const T *)                                       \
+								 x->data)[(p * w.taps + t) * w.out_plane + \
+									  o];                              \
+				}                                                                          \
+		return 0;
+
+/* (N, C · taps, windows) back to planes (N, C, …), where windows overlap their sum */
+int op_col2im(struct onnx_call *c)
+{
+	const struct onnx_tensor *x = c->in[0];
+	int64_t image[WINDOW_MAX], block[WINDOW_MAX], dims[ONNX_MAX_RANK], planes;
+	struct window w;
+	int n = 0, n_block = 0, r;
+
+	r = call_ints(c, 1, image, WINDOW_MAX, &n);
+	if (r == 0)
+		r = call_ints(c, 2, block, WINDOW_MAX, &n_block);
+	if (r == 0 && (n != n_block || n < 1 || x->rank != 3))
+		r = call_fail(c, "a plane of %d and a block of %d dimensions, an input of rank %d", n,
+			      n_block, x->rank);
+	if (r == 0)
+		r = window_init_sized(c, &w, n, image, block);
+	if (r != 0)
+		return r;
+	if (x->dims[1] % w.taps || x->dims[2] != w.out_plane)
+		return call_fail(c, "%lld by %lld for %lld windows of %lld", (long long)x->dims[1],
+				 (long long)x->dims[2], (long long)w.out_plane, (long long)w.taps);
+	dims[0] = x->dims[0];
+	dims[1] = x->dims[1] / w.taps;
+	memcpy(dims + 2, image, (size_t)n * sizeof(*dims));
+	r = call_out(c, 0, x->type, n + 2, dims);
+	if (r < 0 || !c->out[0]->count)
+		return r;
+	memset(c->out[0]->data, 0, c->out[0]->count * onnx_type_size(x->type));
+	planes = dims[0] * dims[1];
+	switch (x->type) {
+		FLOAT_CASES(COL2IM_CASE, )
+	default:
+		return call_bad_type(c, 0);
+	}
+}

@@ -267,18 +267,25 @@ static double cubic_weight(double d)
 int op_grid_sample(struct onnx_call *c)
 {
 	const struct onnx_tensor *x = c->in[0], *grid = c->in[1];
-	const char *mode = attr_string(c, "mode", "bilinear"),
+	const char *mode = attr_string(c, "mode", c->version < 20 ? "bilinear" : "linear"),
 		   *beyond = attr_string(c, "padding_mode", "zeros");
 	const bool corners_too = attr_int(c, "align_corners", 0);
 	const enum beyond how = strcmp(beyond, "border") == 0       ? BEYOND_BORDER
 				: strcmp(beyond, "reflection") == 0 ? BEYOND_REFLECTION
 								    : BEYOND_ZEROS;
-	const int reach = strcmp(mode, "bicubic") == 0 ? 2 : strcmp(mode, "nearest") == 0 ? 0 : 1;
+	/* their names are those of a plane before version 20 */
+	const int reach = strcmp(mode, c->version < 20 ? "bicubic" : "cubic") == 0     ? 2
+			  : strcmp(mode, c->version < 20 ? "bilinear" : "linear") == 0 ? 1
+										       : 0;
 	int64_t places;
 	int r;
 
 	if (x->type != ONNX_FLOAT && x->type != ONNX_DOUBLE)
 		return call_bad_type(c, 0);
+	if (reach == 0 && strcmp(mode, "nearest") != 0)
+		return call_unsupported(c, "mode %.40s", mode);
+	if (c->version >= 20 && x->rank == grid->rank && x->rank != 4)
+		return call_unsupported(c, "an input of rank %d", x->rank);
 	if (x->rank != 4 || grid->rank != 4 || grid->dims[3] != 2 || grid->dims[0] != x->dims[0] || !x->count)
 		return call_fail(c, "inputs of ranks %d and %d that don't fit", x->rank, grid->rank);
 	r = call_out(c, 0, x->type, 4, (int64_t[]){x->dims[0], x->dims[1], grid->dims[1], grid->dims[2]});

@@ -142,37 +142,36 @@ int op_gather_elements(struct onnx_call *c)
 }
 
 /* What a scatter does where there is something already. */
-enum combine { COMBINE_SET, COMBINE_ADD, COMBINE_MUL };
+enum combine { COMBINE_SET, COMBINE_ADD, COMBINE_MUL, COMBINE_MAX, COMBINE_MIN };
 
 static int combine_of(struct onnx_call *c, enum combine *ret)
 {
+	static const char *const names[] = {"none", "add", "mul", "max", "min"};
 	const char *name = attr_string(c, "reduction", "none");
+	const enum combine last = c->version < 18 ? COMBINE_MUL : COMBINE_MIN;
 
-	if (strcmp(name, "none") == 0)
-		*ret = COMBINE_SET;
-	else if (strcmp(name, "add") == 0)
-		*ret = COMBINE_ADD;
-	else if (strcmp(name, "mul") == 0)
-		*ret = COMBINE_MUL;
-	else
-		return call_unsupported(c, "reduction %s", name);
+	for (*ret = COMBINE_SET; *ret <= last && strcmp(name, names[*ret]) != 0;)
+		++*ret;
+	if (*ret > last)
+		return call_unsupported(c, "reduction %.40s", name);
 	if (*ret == COMBINE_SET || c->in[0]->type == ONNX_FLOAT || c->in[0]->type == ONNX_DOUBLE ||
 	    type_is_integer(c->in[0]->type))
 		return 0;
 	return call_bad_type(c, 0);
 }
 
-#define COMBINE_FLOAT_CASE(id, T, ...)                                                   \
-	case id:                                                                         \
-		((T *)to)[i] = how == COMBINE_ADD ? ((T *)to)[i] + ((const T *)from)[j]  \
-						  : ((T *)to)[i] * ((const T *)from)[j]; \
-		break;
-#define COMBINE_INTEGER_CASE(id, T, ...)                                                                   \
-	case id:                                                                                           \
-		((T *)to)[i] =                                                                             \
-			(T)(how == COMBINE_ADD ? (uint64_t)((T *)to)[i] + (uint64_t)((const T *)from)[j]   \
-					       : (uint64_t)((T *)to)[i] * (uint64_t)((const T *)from)[j]); \
-		break;
+/* x: what is there, y: what is added; A: the type that sums and products are computed in */
+#define COMBINE_CASE(id, T, A)                                         \
+	case id: {                                                     \
+		const T x = ((T *)to)[i], y = ((const T *)from)[j];    \
+		((T *)to)[i] = how == COMBINE_ADD   ? (T)((A)x + (A)y) \
+			       : how == COMBINE_MUL ? (T)((A)x * (A)y) \
+			       : how == COMBINE_MAX ? (x < y ? y : x)  \
+						    : (x > y ? y : x); \
+		break;                                                 \
+	}
+#define COMBINE_FLOAT_CASE(id, T, ...)   COMBINE_CASE(id, T, T)
+#define COMBINE_INTEGER_CASE(id, T, ...) COMBINE_CASE(id, T, uint64_t)
 
 static void combine(enum combine how, enum onnx_type type, void *to, size_t i, const void *from, size_t j)
 {

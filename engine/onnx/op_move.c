@@ -1,7 +1,6 @@
 /* Ops that put elements elsewhere, whatever they are. */
 #include "engine/onnx/op.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* Output 0 of these dims, each element from the input at `offset` + index · strides. */
@@ -153,6 +152,7 @@ int op_split(struct onnx_call *c)
 	int64_t axis = attr_int(c, "axis", 0), dims[ONNX_MAX_RANK], strides[ONNX_MAX_RANK], at = 0;
 	const struct onnx_tensor *lengths = c->version >= 13 ? call_in(c, 1) : NULL;
 	const int64_t *given = NULL;
+	int64_t part, parts = c->version < 18 ? 0 : attr_int(c, "num_outputs", 0);
 	size_t n;
 	int r;
 
@@ -160,6 +160,9 @@ int op_split(struct onnx_call *c)
 	if (r < 0)
 		return r;
 	n = (size_t)c->n_out;
+	if (parts && (parts != c->n_out || lengths))
+		return call_fail(c, "num_outputs of %lld, for %d outputs%s", (long long)parts, c->n_out,
+				 lengths ? " of given lengths" : "");
 	if (c->version < 13)
 		given = attr_ints(c, "split", &n);
 	else if (lengths && (lengths->type != ONNX_INT64 || lengths->rank != 1))
@@ -170,12 +173,17 @@ int op_split(struct onnx_call *c)
 	}
 	if (given && n != (size_t)c->n_out)
 		return call_fail(c, "%zu lengths for %d outputs", n, c->n_out);
-	if (!given && in->dims[axis] % c->n_out)
+	part = in->dims[axis] / c->n_out;
+	if (parts) /* the last one may be shorter */
+		part += in->dims[axis] % c->n_out != 0;
+	else if (!given && in->dims[axis] % c->n_out)
 		return call_fail(c, "%lld in %d equal parts", (long long)in->dims[axis], c->n_out);
 	memcpy(dims, in->dims, sizeof(dims));
 	dims_strides(in->rank, in->dims, strides);
 	for (int i = 0; i < c->n_out; i++) {
-		dims[axis] = given ? given[i] : in->dims[axis] / c->n_out;
+		dims[axis] = given ? given[i] : part;
+		if (parts && dims[axis] > in->dims[axis] - at)
+			dims[axis] = in->dims[axis] - at;
 		if (dims[axis] < 0 || dims[axis] > in->dims[axis] - at)
 			return call_fail(c, "the parts are more than %lld together",
 					 (long long)in->dims[axis]);
@@ -267,113 +275,6 @@ int op_slice(struct onnx_call *c)
 	return give_strided(c, 0, in->rank, dims, offset, strides);
 }
 
-/* Where index i of a padded dimension comes from; -1: from nowhere. */
-static int64_t pad_source(const char *mode, int64_t i, int64_t dim)
-{
-	if (i >= 0 && i < dim)
-		return i;
-	if (*mode == 'c')
-		return -1;
-	if (*mode == 'e')
-		return i < 0 ? 0 : dim - 1;
-	if (dim == 1) /* reflections of one element are that element */
-		return 0;
-	i = (i < 0 ? -i : i) % (2 * dim - 2);
-	return i < dim ? i : 2 * dim - 2 - i;
-}
-
-static int pad(struct onnx_call *c, const int64_t *pads, const void *fill)
-{
-	const struct onnx_tensor *in = c->in[0];
-	const char *mode = attr_string(c, "mode", "constant");
-	size_t size = onnx_type_size(in->type), total = 0;
-	int64_t dims[ONNX_MAX_RANK], strides[ONNX_MAX_RANK], *sources = NULL, *source[ONNX_MAX_RANK];
-	struct walk w;
-	char *to;
-	int r;
-
-	if (strcmp(mode, "constant") != 0 && strcmp(mode, "reflect") != 0 && strcmp(mode, "edge") != 0)
-		return call_unsupported(c, "mode %s", mode);
-	for (int d = 0; d < in->rank; d++) {
-		if (__builtin_add_overflow(in->dims[d], pads[d], &dims[d]) ||
-		    __builtin_add_overflow(dims[d], pads[in->rank + d], &dims[d]) || dims[d] < 0 ||
-		    (*mode != 'c' && !in->dims[d] && dims[d]))
-			return call_fail(c, "pads that dimension %d can't have", d);
-		total += (size_t)dims[d];
-	}
-	r = call_out(c, 0, in->type, in->rank, dims);
-	if (r < 0 || !c->out[0]->count)
-		return r;
-	sources = malloc((total + 1) * sizeof(*sources));
-	if (!sources)
-		return err_set(c->err, ERR_NO_MEMORY, "Pad");
-	sources[0] = 0;
-	for (int d = 0; d < ONNX_MAX_RANK; d++) /* of a scalar's one dimension, too */
-		source[d] = sources;
-	dims_strides(in->rank, in->dims, strides);
-	total = 0;
-	for (int d = 0; d < in->rank; d++) {
-		source[d] = sources + total;
-		for (int64_t i = 0; i < dims[d]; i++) {
-			int64_t from = pad_source(mode, i - pads[d], in->dims[d]);
-
-			source[d][i] = from < 0 ? -1 : from * strides[d];
-		}
-		total += (size_t)dims[d];
-	}
-	walk_init(&w, in->rank, dims);
-	to = c->out[0]->data;
-	do {
-		int64_t base = 0;
-
-		for (int d = 0; d < w.rank - 1 && base >= 0; d++)
-			base = source[d][w.index[d]] < 0 ? -1 : base + source[d][w.index[d]];
-		for (int64_t i = 0; i < w.row; i++, to += size) {
-			int64_t last = source[w.rank - 1][i];
-
-			memcpy(to,
-			       base < 0 || last < 0 ? fill
-						    : (const char *)in->data + (size_t)(base + last) * size,
-			       size);
-		}
-	} while (walk_next(&w));
-	free(sources);
-	return 0;
-}
-
-int op_pad(struct onnx_call *c)
-{
-	static const uint64_t zero;
-	const struct onnx_tensor *in = c->in[0], *value = call_in(c, 2);
-	int64_t pads[2 * ONNX_MAX_RANK];
-	int n, r;
-
-	r = call_ints(c, 1, pads, 2 * ONNX_MAX_RANK, &n);
-	if (r < 0)
-		return r;
-	if (n != 2 * in->rank)
-		return call_fail(c, "%d pads at rank %d", n, in->rank);
-	if (value && (value->type != in->type || value->count != 1))
-		return call_fail(c, "the constant has to be one %s", onnx_type_name(in->type));
-	return pad(c, pads, value ? value->data : &zero);
-}
-
-int op_pad_attrs(struct onnx_call *c)
-{
-	const float value = attr_float(c, "value", 0);
-	const double wide = value;
-	const struct onnx_tensor *in = c->in[0];
-	const int64_t *pads;
-	size_t n;
-
-	pads = attr_ints(c, c->version < 2 ? "paddings" : "pads", &n);
-	if (n != 2 * (size_t)in->rank)
-		return call_fail(c, "%zu pads at rank %d", n, in->rank);
-	if (in->type != ONNX_FLOAT && in->type != ONNX_DOUBLE)
-		return call_bad_type(c, 0);
-	return pad(c, pads, in->type == ONNX_FLOAT ? (const void *)&value : &wide);
-}
-
 /* Blocks of channels to blocks of the plane: (N, b, b, C', H, W) or (N, C', b, b, H, W) to (N, C', H, b, W, b). */
 int op_depth_to_space(struct onnx_call *c)
 {
@@ -402,11 +303,12 @@ int op_depth_to_space(struct onnx_call *c)
 	return r;
 }
 
-/* (N, C, H', b, W', b) to (N, b, b, C, H', W'). */
+/* (N, C, H', b, W', b) to (N, b, b, C, H', W'), or to (N, C, b, b, H', W'). */
 int op_space_to_depth(struct onnx_call *c)
 {
 	const struct onnx_tensor *in = c->in[0];
 	const int64_t b = attr_int(c, "blocksize", 0), *d = in->dims;
+	const bool crd = c->version >= 28 && strcmp(attr_string(c, "mode", "DCR"), "CRD") == 0;
 	struct onnx_tensor *view;
 	int r;
 
@@ -417,6 +319,13 @@ int op_space_to_depth(struct onnx_call *c)
 		int64_t dims[6] = {d[0], b, b, d[1], h, w}, shape[4] = {d[0], d[1] * b * b, h, w};
 		int64_t strides[6] = {d[1] * plane, d[3], 1, plane, b * d[3], b};
 
+		if (crd) {
+			dims[1] = d[1];
+			dims[3] = b;
+			strides[1] = plane;
+			strides[2] = d[3];
+			strides[3] = 1;
+		}
 		r = give_strided(c, 0, 6, dims, 0, strides);
 		if (r == 0)
 			r = tensor_view(&view, c->out[0], 4, shape, c->err);

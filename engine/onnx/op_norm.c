@@ -147,14 +147,75 @@ int op_instance_normalization(struct onnx_call *c)
 	return 0;
 }
 
+/* Over the channels of a group and their planes. Scale and bias are one a group at first, from version 21 on one a channel. */
+int op_group_normalization(struct onnx_call *c)
+{
+	const struct onnx_tensor *x = c->in[0], *scale = c->in[1], *bias = c->in[2];
+	const float epsilon = attr_float(c, "epsilon", 1e-5f);
+	const int64_t groups = attr_int(c, "num_groups", 0);
+	size_t sets, n, plane, width;
+	int r;
+
+	if (x->rank < 2 || groups < 1 || x->dims[1] % groups)
+		return call_fail(c, "%lld groups of an input of rank %d", (long long)groups, x->rank);
+	r = only_floats(c);
+	if (r == 0)
+		r = are_vectors(c, 1, 2, c->version < 21 ? groups : x->dims[1]);
+	if (r == 0)
+		r = call_out(c, 0, x->type, x->rank, x->dims);
+	if (r < 0 || !x->count)
+		return r;
+	sets = (size_t)(x->dims[0] * groups);
+	n = x->count / sets;
+	plane = x->count / (size_t)(x->dims[0] * x->dims[1]);
+	width = c->version < 21 ? n : plane; /* elements for one scale */
+	for (size_t i = 0; i < sets; i++) {
+		double mean, variance;
+
+		statistics(x, i * n, n, &mean, &variance);
+		for (size_t j = i * n; j < (i + 1) * n; j++) {
+			size_t k = j / width % scale->count;
+
+			set_real(c->out[0], j,
+				 (tensor_real(x, j) - mean) / sqrt(variance + epsilon) *
+						 tensor_real(scale, k) +
+					 tensor_real(bias, k));
+		}
+	}
+	return 0;
+}
+
+/* Mean and 1 / standard deviation of each of the sets, or 0 and 1 / root mean square: (sets, 2). */
+static int set_statistics(struct onnx_call *c, struct onnx_tensor **ret, size_t sets, size_t n, bool centred,
+			  float epsilon)
+{
+	struct onnx_tensor *t = call_scratch(c, ONNX_DOUBLE, 2, (int64_t[]){(int64_t)sets, 2});
+	double *to;
+
+	if (!t)
+		return call_error(c);
+	to = t->data;
+	for (size_t i = 0; i < sets; i++) {
+		double mean, variance;
+
+		statistics(c->in[0], i * n, n, &mean, &variance);
+		to[2 * i] = centred ? mean : 0;
+		to[2 * i + 1] = 1 / sqrt((centred ? variance : variance + mean * mean) + epsilon);
+	}
+	*ret = t;
+	return 0;
+}
+
 /* Over all from the axis on; outputs 1 and 2: mean and 1 / standard deviation. Scale and bias broadcast. */
-int op_layer_normalization(struct onnx_call *c)
+static int normalise_from(struct onnx_call *c, bool centred)
 {
 	const struct onnx_tensor *x = c->in[0], *scale = c->in[1], *bias = call_in(c, 2);
 	const float epsilon = attr_float(c, "epsilon", 1e-5f);
 	int64_t axis = attr_int(c, "axis", -1), dims[ONNX_MAX_RANK], full[ONNX_MAX_RANK];
 	size_t sets = 1, n = 1;
+	struct onnx_tensor *stats = NULL;
 	int r, rank = x->rank;
+	const double *of;
 	struct walk w;
 
 	r = only_floats(c);
@@ -177,17 +238,15 @@ int op_layer_normalization(struct onnx_call *c)
 		*(d < axis ? &sets : &n) *= (size_t)x->dims[d];
 	}
 	r = call_out(c, 0, x->type, x->rank, x->dims);
-	for (int i = 1; r == 0 && i < 3; i++)
+	for (int i = 1; r == 0 && centred && i < 3; i++)
 		r = call_out(c, i, x->type, x->rank, dims);
-	if (r < 0 || !x->count)
+	if (r == 0 && x->count)
+		r = set_statistics(c, &stats, sets, n, centred, epsilon);
+	if (r < 0 || !stats) /* or there is nothing to normalise */
 		return r;
-	for (size_t i = 0; i < sets; i++) {
-		double mean, variance;
-
-		statistics(x, i * n, n, &mean, &variance);
-		set_real(c->out[1], i, mean);
-		set_real(c->out[2], i, 1 / sqrt(variance + epsilon));
-	}
+	of = stats->data;
+	for (size_t i = 0; centred && i < 2 * sets; i++)
+		set_real(c->out[1 + i % 2], i / 2, of[i]);
 	walk_init(&w, x->rank, x->dims);
 	walk_broadcast(&w, 0, x->rank, x->dims);
 	walk_broadcast(&w, 1, scale->rank, scale->dims);
@@ -196,8 +255,7 @@ int op_layer_normalization(struct onnx_call *c)
 	do
 		for (int64_t i = 0; i < w.row; i++) {
 			size_t at = (size_t)(w.at[0] + i * walk_step(&w, 0)), set = at / n;
-			double y = (tensor_real(x, at) - tensor_real(c->out[1], set)) *
-				   tensor_real(c->out[2], set) *
+			double y = (tensor_real(x, at) - of[2 * set]) * of[2 * set + 1] *
 				   tensor_real(scale, (size_t)(w.at[1] + i * walk_step(&w, 1)));
 
 			if (bias)
@@ -205,7 +263,18 @@ int op_layer_normalization(struct onnx_call *c)
 			set_real(c->out[0], at, y);
 		}
 	while (walk_next(&w));
+	onnx_tensor_free(stats);
 	return 0;
+}
+
+int op_layer_normalization(struct onnx_call *c)
+{
+	return normalise_from(c, true);
+}
+
+int op_rms_normalization(struct onnx_call *c)
+{
+	return normalise_from(c, false);
 }
 
 /* (x - mean) / standard deviation, over the axes: batch and plane where none are given. */

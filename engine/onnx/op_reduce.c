@@ -8,6 +8,7 @@
 /* The outputs, and for each of them what it is made of. */
 struct reduction {
 	struct onnx_tensor *in, *out;
+	const void *from;    /* the input's elements; of none something to count from all the same */
 	struct walk kept;    /* 0: output, 1: input */
 	struct walk reduced; /* 0: input, from where kept says */
 	int64_t n;           /* elements for each output */
@@ -18,17 +19,20 @@ static int reduction_init(struct onnx_call *c, struct reduction *p)
 	const bool keep = attr_int(c, "keepdims", 1);
 	int64_t dims[ONNX_MAX_RANK], strides[ONNX_MAX_RANK], around[ONNX_MAX_RANK], within[ONNX_MAX_RANK];
 	int64_t step_around[ONNX_MAX_RANK], step_within[ONNX_MAX_RANK], dense[ONNX_MAX_RANK];
+	/* the axes are an input from version 18 on, of ReduceSum from 13 on */
+	const bool by_input = c->node->op->in_max > 1;
 	int n, r, rank = 0, n_around = 0, n_within = 0;
 	struct onnx_tensor *in = c->in[0];
-	bool mask[ONNX_MAX_RANK];
+	bool mask[ONNX_MAX_RANK], all;
 
-	/* sums take the axes as an input from version 13 on */
-	r = call_axes(c, c->node->op->in_max > 1 ? 1 : -1, "axes", in->rank, mask, &n);
+	r = call_axes(c, by_input ? 1 : -1, by_input ? NULL : "axes", in->rank, mask, &n);
 	if (r < 0)
 		return r;
+	/* over no axes each element is one by itself: what isn't its sum (a square, a logarithm) is taken all the same */
+	all = n == 0 && !(by_input && attr_int(c, "noop_with_empty_axes", 0));
 	dims_strides(in->rank, in->dims, strides);
 	for (int d = 0; d < in->rank; d++) {
-		if (mask[d] || n == 0) {
+		if (mask[d] || all) {
 			within[n_within] = in->dims[d];
 			step_within[n_within++] = strides[d];
 			if (keep)
@@ -43,6 +47,7 @@ static int reduction_init(struct onnx_call *c, struct reduction *p)
 	if (r < 0)
 		return r;
 	p->in = in;
+	p->from = in->count ? in->data : (const void *)in;
 	p->out = c->out[0];
 	p->n = dims_count(n_within, within);
 	walk_init(&p->kept, n_around, around);
@@ -58,38 +63,27 @@ static int reduction_init(struct onnx_call *c, struct reduction *p)
 	return 0;
 }
 
-#define REDUCE_CASE(id, T, A, first, step, last)                                                             \
-	case id:                                                                                             \
-		do                                                                                           \
-			for (int64_t i = 0; i < p.kept.row; i++) {                                           \
-				typedef T elem;                                                              \
-				const elem *from =                                                           \
-					(const elem *)p.in->data + p.kept.at[1] + i * walk_step(&p.kept, 1); \
-				const int64_t n = p.n, stride = walk_step(&p.reduced, 0);                    \
-				A a = (first);                                                               \
-				(void)n;                                                                     \
-				do                                                                           \
-					for (int64_t j = 0; j < p.reduced.row; j++) {                        \
-						const elem x = from[p.reduced.at[0] + j * stride];           \
-						a = (step);                                                  \
-					}                                                                    \
-				while (walk_next(&p.reduced));                                               \
-				((elem *)p.out->data)[p.kept.at[0] + i * walk_step(&p.kept, 0)] =            \
-					(elem)(last);                                                        \
-			}                                                                                    \
-		while (walk_next(&p.kept));                                                                  \
+#define REDUCE_CASE(id, T, A, first, step, last)                                                         \
+	case id:                                                                                         \
+		do                                                                                       \
+			for (int64_t i = 0; i < p.kept.row; i++) {                                       \
+				typedef T elem;                                                          \
+				const elem *from =                                                       \
+					(const elem *)p.from + p.kept.at[1] + i * walk_step(&p.kept, 1); \
+				const int64_t n = p.n, stride = walk_step(&p.reduced, 0);                \
+				A a = (first);                                                           \
+				(void)n;                                                                 \
+				do                                                                       \
+					for (int64_t j = 0; j < p.reduced.row; j++) {                    \
+						const elem x = from[p.reduced.at[0] + j * stride];       \
+						a = (step);                                              \
+					}                                                                \
+				while (walk_next(&p.reduced));                                           \
+				((elem *)p.out->data)[p.kept.at[0] + i * walk_step(&p.kept, 0)] =        \
+					(elem)(last);                                                    \
+			}                                                                                \
+		while (walk_next(&p.kept));                                                              \
 		return 0;
-
-/* A sum of version 13 without axes may mean: leave it as it is. */
-static bool reduces_nothing(struct onnx_call *c)
-{
-	const struct onnx_tensor *axes = c->node->op->in_max > 1 ? call_in(c, 1) : NULL;
-
-	if (c->node->op->in_max < 2 || (axes && axes->count) || !attr_int(c, "noop_with_empty_axes", 0))
-		return false;
-	call_give(c, 0, tensor_ref(c->in[0]));
-	return true;
-}
 
 #define REDUCE_FLOATS(...)                                  \
 	REDUCE_CASE(ONNX_FLOAT, float, double, __VA_ARGS__) \
@@ -104,10 +98,7 @@ static bool reduces_nothing(struct onnx_call *c)
 	int op_##name(struct onnx_call *c)                          \
 	{                                                           \
 		struct reduction p;                                 \
-		int r;                                              \
-		if (reduces_nothing(c))                             \
-			return 0;                                   \
-		r = reduction_init(c, &p);                          \
+		int r = reduction_init(c, &p);                      \
 		if (r < 0)                                          \
 			return r;                                   \
 		switch (p.in->type) {                               \
@@ -125,25 +116,51 @@ REDUCE(reduce_log_sum, REDUCE_FLOATS(0, a + x, log(a)))
 REDUCE(reduce_sum_square,
        REDUCE_FLOATS(0, a + (double)x * x, a) REDUCE_INTEGERS(0, a + (uint64_t)x * (uint64_t)x, a))
 
+#define FILL_CASE(id, T, value)                         \
+	case id:                                        \
+		for (size_t i = 0; i < t->count; i++)   \
+			((T *)t->data)[i] = (T)(value); \
+		return 0;
+#define FILL_FLOAT_CASE(id, T, ...) FILL_CASE(id, T, low ? -HUGE_VAL : HUGE_VAL)
+#define FILL_INTEGER_CASE(id, T, ...) \
+	FILL_CASE(id, T, ((T)-1 < (T)1 ? UINT64_C(1) << (8 * sizeof(T) - 1) : 0) ^ (low ? 0 : UINT64_MAX))
+
+/* The largest of no elements is the least that there is, and the smallest the greatest: from version 20 on. */
+static int of_none(struct onnx_call *c, bool low)
+{
+	struct onnx_tensor *t = c->out[0];
+
+	if (c->version < 20 && t->count)
+		return call_fail(c, "of no elements");
+	switch (t->type) {
+		FLOAT_CASES(FILL_FLOAT_CASE, )
+		INTEGER_CASES(FILL_INTEGER_CASE, )
+		FILL_CASE(ONNX_BOOL, uint8_t, !low)
+	default:
+		return call_bad_type(c, 0);
+	}
+}
+
 /* The accumulator has the element's type. */
 #define EXTREME_CASE(id, T, step) REDUCE_CASE(id, T, T, from[0], step, a)
-#define EXTREME(name, step)                                                                     \
-	int op_##name(struct onnx_call *c)                                                      \
-	{                                                                                       \
-		struct reduction p;                                                             \
-		int r = reduction_init(c, &p);                                                  \
-		if (r < 0)                                                                      \
-			return r;                                                               \
-		if (!p.in->count)                                                               \
-			return p.out->count ? call_fail(c, "of no elements") : 0;               \
-		switch (p.in->type) {                                                           \
-			FLOAT_CASES(EXTREME_CASE, step)                                         \
-			INTEGER_CASES(EXTREME_CASE, step) default : return call_bad_type(c, 0); \
-		}                                                                               \
+#define EXTREME(name, low, step)                                                                     \
+	int op_##name(struct onnx_call *c)                                                           \
+	{                                                                                            \
+		struct reduction p;                                                                  \
+		int r = reduction_init(c, &p);                                                       \
+		if (r < 0)                                                                           \
+			return r;                                                                    \
+		if (!p.in->count)                                                                    \
+			return of_none(c, low);                                                      \
+		switch (p.in->type) {                                                                \
+			FLOAT_CASES(EXTREME_CASE, step)                                              \
+			INTEGER_CASES(EXTREME_CASE, step)                                            \
+			EXTREME_CASE(ONNX_BOOL, uint8_t, step) default : return call_bad_type(c, 0); \
+		}                                                                                    \
 	}
 
-EXTREME(reduce_max, x > a || x != x ? x : a)
-EXTREME(reduce_min, x < a || x != x ? x : a)
+EXTREME(reduce_max, true, x > a || x != x ? x : a)
+EXTREME(reduce_min, false, x < a || x != x ? x : a)
 
 /* log Σ exp(x) = m + log Σ exp(x - m), m the largest x that is finite. */
 #define LARGEST(a, x) ((x) > (a) ? (x) : (a))
@@ -152,7 +169,7 @@ EXTREME(reduce_min, x < a || x != x ? x : a)
 		do                                                                                          \
 			for (int64_t i = 0; i < p.kept.row; i++) {                                          \
 				const T *from =                                                             \
-					(const T *)p.in->data + p.kept.at[1] + i * walk_step(&p.kept, 1);   \
+					(const T *)p.from + p.kept.at[1] + i * walk_step(&p.kept, 1);       \
 				const int64_t stride = walk_step(&p.reduced, 0);                            \
 				double m = -HUGE_VAL, sum = 0;                                              \
 				do                                                                          \

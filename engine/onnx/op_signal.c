@@ -133,18 +133,25 @@ int op_dft(struct onnx_call *c)
 {
 	const struct onnx_tensor *in = c->in[0];
 	const bool inverse = attr_int(c, "inverse", 0), onesided = attr_int(c, "onesided", 0);
-	int64_t axis = attr_int(c, "axis", 1), dims[ONNX_MAX_RANK], n, inner = 1, bins;
-	int r, many;
+	int64_t axis = c->version < 20 ? attr_int(c, "axis", 1) : -2, dims[ONNX_MAX_RANK], n, inner = 1, bins;
+	int r = 0, many = 1;
 
 	if (in->type != ONNX_FLOAT && in->type != ONNX_DOUBLE)
 		return call_bad_type(c, 0);
 	if (in->rank < 2 || in->dims[in->rank - 1] < 1 || in->dims[in->rank - 1] > 2)
 		return call_fail(c, "the last dimension has to be 1 (real) or 2 (complex)");
-	r = call_axis(c, &axis, in->rank);
+	if (call_in(c, 2)) /* from version 20 on */
+		r = call_ints(c, 2, &axis, 1, &many);
+	if (r == 0 && many != 1)
+		r = call_fail(c, "the axis has to be one number");
+	if (r == 0)
+		r = call_axis(c, &axis, in->rank);
 	if (r < 0)
 		return r;
-	if (axis == in->rank - 1 || (inverse && onesided))
-		return call_fail(c, "along the parts of numbers, or onesided and inverse");
+	if (axis == in->rank - 1)
+		return call_fail(c, "along the parts of numbers");
+	if (inverse && onesided)
+		return call_unsupported(c, "onesided and inverse");
 	n = in->dims[axis];
 	if (call_in(c, 1)) {
 		r = call_ints(c, 1, &n, 1, &many);

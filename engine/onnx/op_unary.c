@@ -2,6 +2,7 @@
 #include "engine/onnx/op.h"
 
 #include <math.h>
+#include <string.h>
 #include <tgmath.h>
 
 /* The value of `expr` for each x of type `elem`. */
@@ -26,11 +27,12 @@
 		cases default : return call_bad_type(c, 0);   \
 	}
 
-#define UNARY(name, expr)                                 \
-	int op_##name(struct onnx_call *c)                \
+#define UNARY_NAMED(function, expr)                       \
+	function(struct onnx_call *c)                     \
 	{                                                 \
 		UNARY_BODY(FLOAT_CASES(UNARY_CASE, expr)) \
 	}
+#define UNARY(name, expr) UNARY_NAMED(int op_##name, expr)
 
 /* With attributes a and b. */
 #define UNARY_WITH(name, attr_a, default_a, attr_b, default_b, expr) \
@@ -72,6 +74,8 @@ UNARY(softsign, x / (1 + fabs(x)))
 UNARY(sqrt, sqrt(x))
 UNARY(tan, tan(x))
 UNARY(tanh, tanh(x))
+UNARY(mish, x *tanh(x > 0 ? x + log1p(exp(-x)) : log1p(exp(x))))
+UNARY_WITH(swish, "alpha", 1, "", 0, x / (1 + exp(-a * x)))
 UNARY(hard_swish, x *fmax((elem)0, fmin((elem)1, x / 6 + (elem)0.5)))
 UNARY_WITH(celu, "alpha", 1, "", 0, fmax((elem)0, x) + fmin((elem)0, a *expm1(x / a)))
 UNARY_WITH(elu, "alpha", 1, "", 0, x < 0 ? a * expm1(x) : x)
@@ -86,6 +90,24 @@ UNARY_NUMBER(abs, fabs(x), (elem)-1 < (elem)1 && x < (elem)1 ? (elem)(0 - (uint6
 UNARY_NUMBER(neg, -x, 0 - (uint64_t)x)
 UNARY_NUMBER(relu, x > 0 ? x : x != x ? x : 0, x > (elem)0 ? x : 0)
 UNARY_NUMBER(sign, (x > 0) - (x < 0), (x > (elem)0) - (x < (elem)1 && x != 0))
+
+static UNARY_NAMED(int gelu_by_erf, x / 2 * (1 + erf(x * (elem)M_SQRT1_2))) static UNARY_NAMED(
+	int gelu_by_tanh,
+	x / 2 * (1 + tanh((elem)(M_2_SQRTPI * M_SQRT1_2) * (x + (elem)0.044715 * x * x * x))))
+
+	int op_gelu(struct onnx_call *c)
+{
+	const char *how = attr_string(c, "approximate", "none");
+
+	if (strcmp(how, "none") != 0 && strcmp(how, "tanh") != 0)
+		return call_unsupported(c, "approximate %.40s", how);
+	return *how == 'n' ? gelu_by_erf(c) : gelu_by_tanh(c);
+}
+
+int op_bitwise_not(struct onnx_call *c)
+{
+	UNARY_BODY(INTEGER_CASES(UNARY_CASE, ~(uint64_t)x))
+}
 
 /* To bool. */
 #define TEST_CASE(id, T, expr)                           \

@@ -185,6 +185,15 @@ static void copy_typed(struct onnx_tensor *t, const void *from)
 	}
 }
 
+static const char *external_place(const Onnx__TensorProto *p)
+{
+	for (size_t i = 0; i < p->n_external_data; i++)
+		if (p->external_data[i]->key && strcmp(p->external_data[i]->key, "location") == 0 &&
+		    p->external_data[i]->value)
+			return p->external_data[i]->value;
+	return "";
+}
+
 int proto_tensor(struct onnx_tensor **ret, Onnx__TensorProto *p, struct onnx_memory *memory, struct err *err)
 {
 	const char *name = p->name && *p->name ? p->name : "unnamed";
@@ -195,8 +204,8 @@ int proto_tensor(struct onnx_tensor **ret, Onnx__TensorProto *p, struct onnx_mem
 	int r;
 
 	if (p->data_location == ONNX__TENSOR_PROTO__DATA_LOCATION__EXTERNAL || p->n_external_data)
-		return err_set(err, ERR_ONNX_UNSUPPORTED,
-			       "external data (tensor '%.100s'): the model has to be one file", name);
+		return err_set(err, ERR_ONNX_EXTERNAL, "tensor '%.100s' lies in '%.200s', which isn't here",
+			       name, external_place(p));
 	if (p->segment)
 		return err_set(err, ERR_ONNX_UNSUPPORTED, "a tensor in segments ('%.100s')", name);
 	if (!size)

@@ -26,6 +26,16 @@ static const struct {
 	[ONNX_COMPLEX64] = {"complex64", 0},
 	[ONNX_COMPLEX128] = {"complex128", 0},
 	[ONNX_BFLOAT16] = {"bfloat16", 2},
+	[ONNX_FLOAT8E4M3FN] = {"float8e4m3fn", 0},
+	[ONNX_FLOAT8E4M3FNUZ] = {"float8e4m3fnuz", 0},
+	[ONNX_FLOAT8E5M2] = {"float8e5m2", 0},
+	[ONNX_FLOAT8E5M2FNUZ] = {"float8e5m2fnuz", 0},
+	[ONNX_UINT4] = {"uint4", 0},
+	[ONNX_INT4] = {"int4", 0},
+	[ONNX_FLOAT4E2M1] = {"float4e2m1", 0},
+	[ONNX_FLOAT8E8M0] = {"float8e8m0", 0},
+	[ONNX_UINT2] = {"uint2", 0},
+	[ONNX_INT2] = {"int2", 0},
 };
 
 const char *onnx_type_name(int type)

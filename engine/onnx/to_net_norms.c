@@ -82,21 +82,33 @@ int map_instance_norm(struct to_net *b, const struct onnx_node *n)
 	return to_net_no(b, n, "not a normalisation of a plane's channels or groups");
 }
 
+/* Its scale and shift are one a group before version 21, one a channel from then on. */
 int map_group_norm(struct to_net *b, const struct onnx_node *n)
 {
 	const struct mapped *x = to_net_in(b, n, 0);
 	int64_t groups = node_attr_i(n, "num_groups", 0);
 	const float *scale, *shift;
-	int channels;
+	int channels, each, r;
+	float *own;
 
 	if (!mapped_is_plain(x, 4) || groups < 1 || groups > to_net_node(b, x)->channels)
 		return to_net_no(b, n, "not a normalisation of a plane");
 	channels = to_net_node(b, x)->channels;
-	scale = to_net_floats(b, n, 1, (size_t)channels);
-	shift = to_net_floats(b, n, 2, (size_t)channels);
-	if (!scale || !shift || (n->version < 21 && groups != channels))
-		return to_net_no(b, n, "its scale isn't one constant a channel");
-	return to_net_group_norm(b, n, x, (int)groups, node_attr_f(n, "epsilon", 1e-5f), scale, shift);
+	each = n->version < 21 ? channels / (int)groups : 1;
+	scale = to_net_floats(b, n, 1, (size_t)(channels / each));
+	shift = to_net_floats(b, n, 2, (size_t)(channels / each));
+	if (!scale || !shift || channels % groups)
+		return to_net_no(b, n, "its scale isn't one constant a channel or group");
+	own = malloc(2 * (size_t)channels * sizeof(*own));
+	if (!own)
+		return err_set(b->err, ERR_NO_MEMORY, "a norm");
+	for (int c = 0; c < channels; c++) {
+		own[c] = scale[c / each];
+		own[channels + c] = shift[c / each];
+	}
+	r = to_net_group_norm(b, n, x, (int)groups, node_attr_f(n, "epsilon", 1e-5f), own, own + channels);
+	free(own);
+	return r;
 }
 
 /* The constant as one number for each channel of x. NULL: it is more than that. */

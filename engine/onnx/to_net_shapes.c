@@ -35,8 +35,11 @@ int map_reshape(struct to_net *b, const struct onnx_node *n)
 	const struct node *node;
 	int count;
 
-	if (x->id < 0 || x->raw || node_attr_i(n, "allowzero", 0) || !to_net_known(b, n, 1, &count, v))
+	if (x->id < 0 || x->raw || !to_net_known(b, n, 1, &count, v))
 		return to_net_no(b, n, "not to a constant shape");
+	for (int i = 0; i < count; i++)
+		if (v[i] == 0 && node_attr_i(n, "allowzero", 0))
+			return to_net_no(b, n, "to nothing");
 	node = to_net_node(b, x);
 	size = (int64_t)node->channels * node->height * node->width;
 	if (x->groups) { /* back from a group normalisation */
@@ -107,19 +110,28 @@ int map_transpose(struct to_net *b, const struct onnx_node *n)
 	return good ? to_net_give(b, n, 0, 4) : to_net_no(b, n, "an order of dimensions");
 }
 
+/* A place that counts from the end where it is negative, as 0 … rank. */
+static int64_t within(int64_t at, int rank)
+{
+	at = at < -rank ? 0 : at < 0 ? at + rank : at;
+	return at > rank ? rank : at;
+}
+
 int map_shape(struct to_net *b, const struct onnx_node *n)
 {
 	const struct mapped *x = to_net_in(b, n, 0);
 	const struct node *node;
-	int64_t v[4] = {BATCH};
+	int64_t v[4] = {BATCH}, from = node_attr_i(n, "start", 0), to = node_attr_i(n, "end", x->rank);
 
-	if (!mapped_is_plain(x, 0) || onnx_attr_find(n, "start") || onnx_attr_find(n, "end"))
+	if (!mapped_is_plain(x, 0))
 		return to_net_no(b, n, "not of a plane or of features");
 	node = to_net_node(b, x);
 	v[1] = x->rank == 4 ? node->channels : (int64_t)node->channels * node->height * node->width;
 	v[2] = node->height;
 	v[3] = node->width;
-	return to_net_give_known(b, n, x->rank, v);
+	from = within(from, x->rank);
+	to = within(to, x->rank);
+	return to_net_give_known(b, n, to > from ? (int)(to - from) : 0, v + from);
 }
 
 int map_gather(struct to_net *b, const struct onnx_node *n)

@@ -98,6 +98,38 @@ int window_init(struct onnx_call *c, struct window *w, const struct onnx_tensor 
 	return finish(c, w);
 }
 
+int window_init_sized(struct onnx_call *c, struct window *w, int n, const int64_t *in, const int64_t *kernel)
+{
+	int64_t pads[2 * WINDOW_MAX] = {0};
+	int r;
+
+	memset(w, 0, sizeof(*w));
+	w->n = n;
+	r = list(c, "strides", n, 1, 1, w->stride);
+	if (r == 0)
+		r = list(c, "dilations", n, 1, 1, w->dilation);
+	if (r == 0)
+		r = list(c, "pads", 2 * n, 0, 0, pads);
+	if (r < 0)
+		return r;
+	for (int d = 0; d < n; d++) {
+		int64_t room;
+
+		if (in[d] < 1 || in[d] > INT32_MAX || kernel[d] < 1 || kernel[d] > INT32_MAX)
+			return call_fail(c, "a kernel of %lld over %lld", (long long)kernel[d],
+					 (long long)in[d]);
+		w->in[d] = in[d];
+		w->kernel[d] = kernel[d];
+		w->begin[d] = pads[d];
+		w->end[d] = pads[n + d];
+		room = in[d] + pads[d] + pads[n + d] - (kernel[d] - 1) * w->dilation[d] - 1;
+		if (room < 0)
+			return call_fail(c, "a window beyond %lld", (long long)in[d]);
+		w->out[d] = room / w->stride[d] + 1;
+	}
+	return finish(c, w);
+}
+
 int window_init_transposed(struct onnx_call *c, struct window *w, const struct onnx_tensor *x,
 			   const struct onnx_tensor *weight)
 {

@@ -27,6 +27,9 @@ int window_init(struct onnx_call *c, struct window *w, const struct onnx_tensor 
 int window_init_transposed(struct onnx_call *c, struct window *w, const struct onnx_tensor *x,
 			   const struct onnx_tensor *weight);
 
+/* From the attributes strides, dilations and pads, for planes of n dimensions and given kernels. */
+int window_init_sized(struct onnx_call *c, struct window *w, int n, const int64_t *in, const int64_t *kernel);
+
 /* Where tap t of the window at output o (both row-major) lies in the input's plane; -1: in the padding. */
 int64_t window_at(const struct window *w, int64_t o, int64_t t);
 

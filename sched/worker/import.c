@@ -15,32 +15,48 @@
 #define MAX_TEXTS (UINT64_C(33) << 20)
 
 struct source {
-	void *map;
-	size_t len;
+	void *map, *beside;
+	size_t len, beside_len;
 	void *texts;
 };
+
+static int map_file(int fd, void **ret, size_t *ret_len)
+{
+	struct stat st;
+	void *map;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_size <= 0)
+		return 0;
+	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	*ret = map;
+	*ret_len = (size_t)st.st_size;
+	return 0;
+}
 
 static int open_source(struct source *s, const struct wire_message *m, struct import_source *ret)
 {
 	const struct wire_import *im = &m->import;
-	struct stat st;
-	size_t len;
-	int r;
+	size_t len = 0;
+	int r = map_file(m->fds[0], &s->map, &s->len);
 
-	if (fstat(m->fds[0], &st) < 0)
-		return -errno;
-	if (st.st_size > 0) {
-		s->map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, m->fds[0], 0);
-		if (s->map == MAP_FAILED)
-			return -errno;
-		s->len = (size_t)st.st_size;
-	}
-	r = io_read(m->fds[1], MAX_TEXTS, &s->texts, &len);
+	if (r == 0 && m->n_fds > 4)
+		r = map_file(m->fds[4], &s->beside, &s->beside_len);
+	if (r == 0)
+		r = io_read(m->fds[1], MAX_TEXTS, &s->texts, &len);
 	if (r < 0)
 		return r;
-	if (im->json > len || im->labels > len - im->json)
+	if (im->json > len || im->labels > len - im->json || (m->n_fds > 4) != (*im->beside != '\0'))
 		return -EPROTO;
 	*ret = (struct import_source){.file = im->file, .data = s->len ? s->map : "", .size = s->len};
+	if (*im->beside) {
+		ret->beside = im->beside;
+		ret->beside_data = s->beside_len ? s->beside : "";
+		ret->beside_size = s->beside_len;
+	}
 	if (im->has_json) {
 		ret->json = s->texts;
 		ret->json_len = im->json;
@@ -56,25 +72,27 @@ static void close_source(struct source *s)
 {
 	if (s->len)
 		munmap(s->map, s->len);
+	if (s->beside_len)
+		munmap(s->beside, s->beside_len);
 	free(s->texts);
 }
 
-/* ONNX weights are the file itself. */
+/* ONNX weights are the file itself, where it has all of them. */
 static int write_files(const struct imported *to, const struct import_source *from,
 		       const struct wire_message *m, struct wire_imported *ret)
 {
 	const struct buf *texts[] = {&to->json, &to->labels, &to->slices};
-	bool onnx = import_format(from->file) == IMPORT_ONNX;
-	const void *weights = onnx ? from->data : to->weights.data;
+	bool itself = import_format(from->file) == IMPORT_ONNX && !to->weights.len;
+	const void *weights = itself ? from->data : to->weights.data;
 	int r = 0;
 
 	*ret = (struct wire_imported){.json = to->json.len,
 				      .labels = to->labels.len,
 				      .slices = to->slices.len,
-				      .weights = onnx ? from->size : to->weights.len};
+				      .weights = itself ? from->size : to->weights.len};
 	for (size_t i = 0; r == 0 && i < sizeof(texts) / sizeof(texts[0]); i++)
 		r = texts[i]->len ? io_write(m->fds[2], texts[i]->data, texts[i]->len) : 0;
-	if (r == 0 && m->n_fds == 4)
+	if (r == 0 && m->n_fds > 3)
 		r = io_write(m->fds[3], weights, ret->weights);
 	return r;
 }

@@ -2,6 +2,9 @@
  * ONNX's own operator and model cases (Debian's libonnx-testdata) through the importer and the interpreter: each
  * model on its inputs gives its outputs, within the tolerances of ONNX's own runner. What the importer refuses as
  * unsupported is counted by op; anything else is a failure. CASE=name runs that one alone, and says more.
+ *
+ *	conform-onnx [DIRECTORY]	the cases in it instead, of later operator sets: pip's onnx (up to 1.18) has them
+ *				in onnx/backend/test/data/node
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,17 +21,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DATA      "/usr/share/libonnx-testdata/data"
+#define DATA      "/usr/share/libonnx-testdata/data/"
 #define MOST      64 /* inputs or outputs of a case */
 #define TOLERANCE 1e-3
 #define ABSOLUTE  1e-7
 
 enum { FLOOR = 995 }; /* cases passed; raise it with each family of ops, never lower it */
 
-static const char *const suites[] = {"node", "pytorch-converted", "pytorch-operator", "simple"};
+static const char *const suites[] = {DATA "node", DATA "pytorch-converted", DATA "pytorch-operator",
+				     DATA "simple"};
+static const char *given; /* a directory in place of them */
+
+/* In a given directory: cases whose outputs aren't what the documentation says. Those of QLinearMatMul don't saturate but wrap around
+ * (-236 became 20), where ONNX Runtime, too, gives -128. */
+static const char *const wrong[] = {
+	"test_qlinearmatmul_2D_int8_float16", "test_qlinearmatmul_2D_int8_float32",
+	"test_qlinearmatmul_3D_int8_float16", "test_qlinearmatmul_3D_int8_float32"};
 
 static struct {
-	int passed, failed, unsupported;
+	int passed, failed, unsupported, wrong;
 	struct {
 		char op[64];
 		int cases;
@@ -172,6 +183,7 @@ static int run_set(const struct onnx_model *model, const char *dir, int set, cha
 	return r;
 }
 
+/* suite: a directory */
 static void run_case(const char *suite, const char *name)
 {
 	struct onnx_model *model = NULL;
@@ -181,7 +193,12 @@ static void run_case(const char *suite, const char *name)
 	void *data;
 	int r;
 
-	snprintf(dir, sizeof(dir), DATA "/%s/%s", suite, name);
+	for (size_t i = 0; given && i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		if (strcmp(name, wrong[i]) == 0) {
+			count.wrong++;
+			return;
+		}
+	snprintf(dir, sizeof(dir), "%s/%s", suite, name);
 	snprintf(path, sizeof(path), "%s/model.onnx", dir);
 	data = slurp(path, &size);
 	if (!data)
@@ -216,13 +233,12 @@ static int by_name(const void *a, const void *b)
 
 static void run_suite(const char *suite)
 {
-	char path[256], *names[2048];
+	char *names[2048];
 	struct dirent *de;
 	size_t n = 0;
 	DIR *dir;
 
-	snprintf(path, sizeof(path), DATA "/%s", suite);
-	dir = opendir(path);
+	dir = opendir(suite);
 	assert_non_null(dir);
 	while ((de = readdir(dir)))
 		if (de->d_name[0] != '.' && (!getenv("CASE") || strcmp(getenv("CASE"), de->d_name) == 0)) {
@@ -240,21 +256,26 @@ static void run_suite(const char *suite)
 static void test_cases(void **state)
 {
 	(void)state;
-	for (size_t i = 0; i < sizeof(suites) / sizeof(suites[0]); i++)
+	for (size_t i = 0; !given && i < sizeof(suites) / sizeof(suites[0]); i++)
 		run_suite(suites[i]);
+	if (given)
+		run_suite(given);
+	if (count.wrong)
+		print_message("%d with wrong outputs left out\n", count.wrong);
 	print_message("%d passed, %d failed, %d unsupported:", count.passed, count.failed, count.unsupported);
 	for (int i = 0; i < count.n_ops; i++)
 		print_message(" %s %d%s", count.by_op[i].op, count.by_op[i].cases,
 			      i + 1 < count.n_ops ? "," : "");
 	print_message("\n");
 	assert_int_equal(count.failed, 0);
-	if (!getenv("CASE"))
+	if (!getenv("CASE") && !given)
 		assert_true(count.passed >= FLOOR);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_cases)};
 
+	given = argc > 1 ? argv[1] : NULL;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -97,6 +97,22 @@ cmp "$DIR/m/large.onnx" models/l/1/model.onnx
 serves l '{"model":"l"}'
 answers l blue 2
 
+echo "weights in a file beside it: with it, or not at all; the version is one file"
+mkdir models/two models/astray
+cp "$DIR/m/two.onnx" models/two/
+error_of two two.onnx "'w' lies in 'two.onnx.data'" external_data=False
+same "" "$(versions two)" "versions without the weights"
+cp "$DIR/m/two.onnx.data" models/two/
+"$INFERFS" wait models/two/1 --timeout 30s || fail "$(cat models/two/error)"
+same "labels.txt model.json model.onnx slices.csv" "$(ls models/two/1 | tr '\n' ' ' | sed 's/ $//')" "files of the version"
+grep -q '"runs":[[:space:]]*"compiled"' models/two/1/model.json || fail "$(cat models/two/1/model.json)"
+eventually 5 test ! -e models/two/error
+rm models/two/two.onnx.data
+serves two '{"model":"two"}'
+answers two red 0 green 1 blue 2
+cp "$DIR/m/astray.onnx.data" "$DIR/m/astray.onnx" models/astray/
+error_of astray "'w' lies in '../c/labels.txt'" "read is 'astray.onnx.data'"
+
 echo "what can't be run: the op, its version and the node's name; then mended"
 mkdir models/bad
 cp "$DIR/m/strange.onnx" models/bad/x.onnx

@@ -1,6 +1,8 @@
-/* A model of the user's: parsing, checking, ordering. It isn't run. What is let through must hold together. */
+/* A model of the user's: parsing, checking, ordering; then as one whose weights lie in a file "d", of the same bytes. It isn't run. What is
+ * let through must hold together. */
 #include "tests/fuzz/fuzz.h"
 
+#include "engine/onnx/external.h"
 #include "engine/onnx/model.h"
 
 #include <string.h>
@@ -48,6 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err err = ERR_INIT;
 	struct onnx_model *model;
 	struct onnx_tensor *t;
+	struct buf whole = BUF_INIT;
 
 	if (onnx_load(&model, data, size, &limits, &err) == 0) {
 		check_graph(model->graph);
@@ -65,5 +68,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		MUST(err.code != ERR_NONE);
 	}
+	err = ERR_INIT;
+	if (onnx_embed(&whole, data, size, &(struct onnx_external){"d", data, size}, &limits, &err) < 0)
+		MUST(err.code != ERR_NONE && !whole.len);
+	else
+		MUST(whole.len <= limits.file);
+	buf_release(&whole);
 	return 0;
 }

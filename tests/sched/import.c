@@ -264,6 +264,88 @@ static void test_shared(void **data)
 	scripted_end(&w);
 }
 
+/* What the import worker `n` was sent: its name for the file beside, and the descriptors' contents one after the other. */
+static void sent(unsigned n, const char *beside, const char *contents)
+{
+	struct wire_message m = {0};
+	struct wire_channel ch;
+	char got[256] = "";
+	size_t len = 0;
+
+	assert_int_equal(wire_init(&ch, scripted_ends[n], WIRE_TO_DAEMON), 0);
+	while (m.type != WIRE_IMPORT) {
+		wire_clear(&m);
+		assert_int_equal(wire_recv(&ch, &m, MSG_DONTWAIT), 0);
+	}
+	assert_string_equal(m.import.beside, beside);
+	for (int i = 0; i < m.n_fds; i++) {
+		ssize_t part = pread(m.fds[i], got + len, sizeof(got) - 1 - len, 0);
+
+		assert_true(part >= 0);
+		len += (size_t)part;
+	}
+	assert_string_equal(got, contents);
+	wire_clear(&m);
+	free(ch.packet);
+}
+
+/* x.onnx.data is imported with x.onnx, whichever comes first, and anew when it changes; the version's bytes are its own then. */
+static void test_beside(void **data)
+{
+	struct world w;
+	uint64_t ino;
+
+	(void)data;
+	begin(&w);
+	w.host.shares = true;
+	put(&w, "x/a.onnx.data", "heavy");
+	put(&w, "x/b.onnx.data", "another's");
+	run(&w, 3000);
+	assert_int_equal(started, 0);
+	put(&w, "x/a.onnx", "onnx");
+	run(&w, 3000);
+	whole(&w, 1, WEIGHTS);
+	sent(0, "a.onnx.data", "onnx" JSON LABELS SLICES WEIGHTS "heavy");
+	ino = open_file(&w, "x/a.onnx.data", "heavier");
+	run(&w, 3000);
+	assert_int_equal(started, 1);
+	post(&w, "x/a.onnx.data", MODEL_COMPLETE, ino);
+	run(&w, 3000);
+	whole(&w, 2, WEIGHTS);
+	world_crash(&w);
+	world_restart(&w);
+	run(&w, 3000);
+	assert_int_equal(started, 2);
+	/* the other name; without it the bytes are shared again */
+	remove_file(&w, "x/a.onnx.data");
+	put(&w, "x/a.onnx_data", "h");
+	run(&w, 3000);
+	whole(&w, 3, WEIGHTS);
+	sent(2, "a.onnx_data", "onnx" JSON LABELS SLICES WEIGHTS "h");
+	remove_file(&w, "x/a.onnx_data");
+	put(&w, "x/a.onnx", "7 bytes");
+	run(&w, 3000);
+	whole(&w, 4, "7 bytes");
+	sent(3, "", "7 bytes" JSON LABELS SLICES);
+	scripted_end(&w);
+
+	/* written while it is imported */
+	script[0] = HANG;
+	begin(&w);
+	put(&w, "x/a.onnx.data", "heavy");
+	put(&w, "x/a.onnx", "onnx");
+	run(&w, 2000);
+	ino = open_file(&w, "x/a.onnx.data", "newer");
+	run(&w, 5000);
+	assert_int_equal(started, 1);
+	post(&w, "x/a.onnx.data", MODEL_COMPLETE, ino);
+	run(&w, 3000);
+	whole(&w, 1, WEIGHTS);
+	assert_int_equal(started, 2);
+	sent(1, "a.onnx.data", "onnx" JSON LABELS SLICES WEIGHTS "newer");
+	scripted_end(&w);
+}
+
 static void test_safetensors(void **data)
 {
 	struct world w;
@@ -599,6 +681,7 @@ int main(void)
 		cmocka_unit_test(test_crash),       cmocka_unit_test(test_crash_failing),
 		cmocka_unit_test(test_changed),     cmocka_unit_test(test_directories),
 		cmocka_unit_test(test_taken_over),  cmocka_unit_test(test_no_room),
+		cmocka_unit_test(test_beside),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

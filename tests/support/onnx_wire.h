@@ -21,7 +21,16 @@
 enum { MODEL_IR = 1, MODEL_GRAPH = 7, MODEL_OPSET = 8, OPSET_VERSION = 2 };
 enum { GRAPH_NODE = 1, GRAPH_INITIALIZER = 5, GRAPH_INPUT = 11, GRAPH_OUTPUT = 12 };
 enum { NODE_IN = 1, NODE_OUT = 2, NODE_NAME = 3, NODE_OP = 4, NODE_ATTR = 5, NODE_DOMAIN = 7 };
-enum { ATTR_NAME = 1, ATTR_F = 2, ATTR_I = 3, ATTR_GRAPH = 6, ATTR_INTS = 8, ATTR_TYPE = 20 };
+enum {
+	ATTR_NAME = 1,
+	ATTR_F = 2,
+	ATTR_I = 3,
+	ATTR_S = 4,
+	ATTR_T = 5,
+	ATTR_GRAPH = 6,
+	ATTR_INTS = 8,
+	ATTR_TYPE = 20
+};
 enum { TENSOR_DIMS = 1, TENSOR_TYPE = 2, TENSOR_FLOATS = 4, TENSOR_NAME = 8, TENSOR_RAW = 9 };
 enum { TENSOR_EXTERNAL = 13, TENSOR_LOCATION = 14 };
 
@@ -55,6 +64,16 @@ static inline void put_message(struct buf *b, unsigned field, struct buf *messag
 {
 	put_bytes(b, field, message->data ? message->data : "", message->len);
 	buf_release(message);
+}
+
+/* What a tensor says of where its data lie in another file. */
+static inline void put_place(struct buf *tensor, const char *key, const char *value)
+{
+	struct buf entry = BUF_INIT;
+
+	put_string(&entry, 1, key);
+	put_string(&entry, 2, value);
+	put_message(tensor, TENSOR_EXTERNAL, &entry);
 }
 
 static inline void put_value(struct buf *graph, unsigned field, const char *name)
@@ -153,6 +172,27 @@ static inline void make_int(struct buf *attrs, const char *name, int64_t v)
 	put_string(&a, ATTR_NAME, name);
 	put_int(&a, ATTR_I, (uint64_t)v);
 	put_int(&a, ATTR_TYPE, 2);
+	put_message(attrs, NODE_ATTR, &a);
+}
+
+static inline void make_float(struct buf *attrs, const char *name, float v)
+{
+	struct buf a = BUF_INIT;
+
+	put_string(&a, ATTR_NAME, name);
+	put_varint(&a, ATTR_F << 3 | 5);
+	buf_add(&a, &v, sizeof(v));
+	put_int(&a, ATTR_TYPE, 1);
+	put_message(attrs, NODE_ATTR, &a);
+}
+
+static inline void make_text(struct buf *attrs, const char *name, const char *v)
+{
+	struct buf a = BUF_INIT;
+
+	put_string(&a, ATTR_NAME, name);
+	put_string(&a, ATTR_S, v);
+	put_int(&a, ATTR_TYPE, 3);
 	put_message(attrs, NODE_ATTR, &a);
 }
 

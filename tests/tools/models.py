@@ -75,6 +75,15 @@ def heavy(layers, width, side):
     return colours(0, side, (nodes, "s"))
 
 
+def two_files(location):
+    """The same, its weights (and before them what isn't) in a file of that name."""
+    place = block(13, block(1, "location") + block(2, location)) + block(13, block(1, "offset") + block(2, "4")) + integer(14, 1)
+    w = block(5, integer(1, 3) + integer(1, 3) + integer(2, 1) + block(8, "w") + place)
+    data = struct.pack("<10f", 7, *[1.0 if c == k else 0.0 for k in range(3) for c in range(3)])
+    return model(node("GlobalAveragePool", "pool", ["x"], "p") + node("Flatten", "flat", ["p"], "f") + w +
+                 node("Gemm", "classifier", ["f", "w"], "y", number("transB", 1)) + image("x", 8) + output("y")), data
+
+
 def safetensors(tensors):
     head, data = {}, b""
     for name, (dims, values) in tensors.items():
@@ -115,6 +124,10 @@ write("large.onnx", colours(0, before=(tensor("unused", [100000], [1.0] * 100000
 write("heavy.onnx", heavy(6, 64, 192))
 write("strange.onnx", colours(0, before=(node("Frobnicate", "odd one", ["x"], "z"), "z")))
 write("cut.onnx", colours(0)[:200])
+for name in ("two.onnx", "astray.onnx"):
+    pair = two_files("two.onnx.data" if name == "two.onnx" else "../c/labels.txt")
+    write(name, pair[0])
+    write(name + ".data", pair[1])
 write("mlp.safetensors", mlp(3, 8, 3, 1))
 write("mlp28.safetensors", mlp(1, 28, 10, 1))
 write("other.safetensors", safetensors({"fc.weight": ([3, 8], [0.0] * 24)}))

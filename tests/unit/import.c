@@ -178,6 +178,104 @@ static void compiles(void **state)
 	buf_release(&fixed);
 }
 
+/* As PyTorch 2.9 and later write it by default, its batch any: a ReduceMean of given axes, a shape that may have zeros in it. Its
+ * norm's scale is one a group before version 21. */
+static struct buf newer(int version)
+{
+	const int64_t scales = version < 21 ? 2 : 8;
+	struct buf g = BUF_INIT, a = BUF_INIT;
+
+	make_input4(&g, "x", -1, 3, 16, 16);
+	make_floats(&g, "w", 4, dims(8, 3, 3, 3), 0, 0.5f);
+	make_node(&g, NULL, "Conv", "first", "x w", "c1");
+	make_floats(&g, "s", 1, dims(scales, 0, 0, 0), 1, 0.3f);
+	make_floats(&g, "t", 1, dims(scales, 0, 0, 0), 0, 0.3f);
+	make_int(&a, "num_groups", 2);
+	make_node(&g, &a, "GroupNormalization", "norm", "c1 s t", "n1");
+	make_floats(&g, "zero", 0, NULL, 0, 0);
+	make_floats(&g, "six", 0, NULL, 6, 0);
+	make_node(&g, NULL, "Clip", "relu6", "n1 zero six", "r1");
+	make_int64s(&g, "plane", 2, (int64_t[]){2, -1});
+	make_int(&a, "keepdims", 1);
+	make_int(&a, "noop_with_empty_axes", 0);
+	make_node(&g, &a, "ReduceMean", "pool", "r1 plane", "p1");
+	make_int(&a, "start", 0);
+	make_int(&a, "end", 1);
+	make_node(&g, &a, "Shape", "batch", "p1", "batch");
+	make_int64s(&g, "rest", 1, (int64_t[]){8});
+	make_int(&a, "axis", 0);
+	make_node(&g, &a, "Concat", "flat shape", "batch rest", "to");
+	make_int(&a, "allowzero", 1);
+	make_node(&g, &a, "Reshape", "view", "p1 to", "f1");
+	make_floats(&g, "fc", 2, dims(5, 8, 0, 0), 0, 0.5f);
+	make_floats(&g, "z", 1, dims(5, 0, 0, 0), 0, 0.5f);
+	make_int(&a, "transB", 1);
+	make_node(&g, &a, "Gemm", "classifier", "f1 fc z", "y");
+	make_output(&g, "y");
+	return make_model(&g, version);
+}
+
+/* Import compares the network with the interpreter, so that "compiled" says that both agree. */
+static void compiles_newer(void **state)
+{
+	(void)state;
+	for (int version = 18; version <= 24; version += 3) {
+		struct buf m = newer(version);
+		struct err err = ERR_INIT;
+		struct imported to;
+
+		if (import(&to, "a.onnx", &m, NULL, NULL, &err) < 0)
+			fail_msg("%d: %s", version, err.detail);
+		says(&to.json, "\"runs\":\t\"compiled\"");
+		imported_release(&to);
+		buf_release(&m);
+	}
+}
+
+/* Its weights in a file beside it: a version is one file, whole. */
+static void takes_two_files(void **state)
+{
+	const float w[5 * 3] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+	struct import_source from = {.file = "a.onnx", .beside = "a.onnx.data", .beside_data = w};
+	struct buf g = BUF_INIT, a = BUF_INIT, t = BUF_INIT, m;
+	struct err err = ERR_INIT;
+	struct imported to = {0};
+	struct model *model;
+
+	(void)state;
+	make_input4(&g, "x", -1, 3, 16, 16);
+	make_node(&g, NULL, "GlobalAveragePool", "pool", "x", "p");
+	make_node(&g, NULL, "Flatten", "flat", "p", "f");
+	put_int(&t, TENSOR_DIMS, 5);
+	put_int(&t, TENSOR_DIMS, 3);
+	put_int(&t, TENSOR_TYPE, 1);
+	put_string(&t, TENSOR_NAME, "w");
+	put_place(&t, "location", "a.onnx.data");
+	put_int(&t, TENSOR_LOCATION, 1);
+	put_message(&g, GRAPH_INITIALIZER, &t);
+	make_int(&a, "transB", 1);
+	make_node(&g, &a, "Gemm", "classifier", "f w", "y");
+	make_output(&g, "y");
+	m = make_model(&g, 20);
+	from.data = m.data;
+	from.size = m.len;
+	from.beside_size = sizeof(w);
+	if (model_import(&to, &from, &err) < 0)
+		fail_msg("%s", err.detail);
+	says(&to.json, "\"runs\":\t\"compiled\"");
+	assert_true(to.weights.len > sizeof(w));
+	assert_int_equal(model_load(&model, to.json.data, to.json.len, to.weights.data, to.weights.len, &err),
+			 0);
+	model_free(model);
+	imported_release(&to);
+	from.beside_size--;
+	assert_int_equal(model_import(&to, &from, &err), -EBADMSG);
+	from.beside = NULL;
+	assert_int_equal(model_import(&to, &from, &err), -EOPNOTSUPP);
+	assert_int_equal(err.code, ERR_ONNX_EXTERNAL);
+	buf_release(&m);
+}
+
 /* What isn't in our networks the interpreter runs, also where a model takes one image at a time. */
 static void interprets(void **state)
 {
@@ -347,8 +445,10 @@ static void reads_halves(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(compiles),      cmocka_unit_test(interprets),   cmocka_unit_test(refuses),
-		cmocka_unit_test(takes_tensors), cmocka_unit_test(reads_halves),
+		cmocka_unit_test(compiles),        cmocka_unit_test(compiles_newer),
+		cmocka_unit_test(takes_two_files), cmocka_unit_test(interprets),
+		cmocka_unit_test(refuses),         cmocka_unit_test(takes_tensors),
+		cmocka_unit_test(reads_halves),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -191,7 +191,7 @@ static void wrong_tensors(void **state)
 	put_int(&t, TENSOR_TYPE, ONNX_FLOAT);
 	put_int(&t, TENSOR_LOCATION, 1);
 	g = tensor_graph(&t);
-	refused(&g, ERR_ONNX_UNSUPPORTED, "external data (tensor 'w')");
+	refused(&g, ERR_ONNX_EXTERNAL, "tensor 'w' lies in ''");
 }
 
 /* A graph in a node in a graph …: more would be the parser's stack. */
