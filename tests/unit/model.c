@@ -77,7 +77,7 @@ static void save_and_load(void **state)
 		assert_int_equal(model_set_label(model, 3, "x"), -EINVAL);
 		model_set_accuracy(model, 0, 0.5f);
 		model_set_accuracy(model, 1, 0.875f);
-		model_set_bf16_accuracy(model, 1, 0.75f, 0.625f);
+		model_set_narrow_accuracy(model, PRECISION_BF16, 1, 0.75f, 0.625f);
 		assert_int_equal(model_save(model, &b[0], &b[1], &b[2], &b[3], &err), 0);
 		assert_string_equal(b[2].data, "0\nSchuh ?\n2\n");
 		assert_int_equal(
