@@ -1,7 +1,6 @@
 #include "engine/compile.h"
 
 #include <errno.h>
-#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -309,6 +308,9 @@ static void mark_gradients(struct builder *b)
 
 /* --- types --- */
 
+/* Beyond these no step can be told from nothing (chosen); ranges may come from a file. */
+#define LEAST_RANGE 1e-20f
+
 /* Whether a step's result is never negative, given that of what it reads. */
 static bool makes_no_negative(const struct step *s, const bool *positive)
 {
@@ -344,9 +346,9 @@ static void set_steps(struct builder *b, bool *positive)
 
 		if (v->type != PRECISION_INT8)
 			continue;
-		v->type = !(largest > 0 && isfinite(largest)) ? PRECISION_F32
-			  : positive[i]                       ? PRECISION_UINT8
-							      : PRECISION_INT8;
+		v->type = !(largest > LEAST_RANGE && largest < 1 / LEAST_RANGE) ? PRECISION_F32
+			  : positive[i]                                         ? PRECISION_UINT8
+										: PRECISION_INT8;
 		v->step = precision_step(v->type, largest);
 	}
 	for (int i = 0; i < c->n_steps; i++)
