@@ -217,20 +217,13 @@ static void work_release(struct work *w)
 /* What int8 needs of a slice, of the images that it will be timed with. */
 static int calibrate(struct work *w, int rate_index, float rate, struct err *err)
 {
-	float *ranges = calloc((size_t)w->model->net->n_nodes, sizeof(*ranges));
 	struct session_options options = {.rate = rate, .batch = w->n, .threads = w->bench->threads};
 	struct session *s = NULL;
-	int r = ranges ? session_new(&s, w->model, backend_find("onednn"), &options, err)
-		       : err_set(err, ERR_NO_MEMORY, "calibration");
+	int r = session_new(&s, w->model, backend_find("onednn"), &options, err);
 
 	if (r == 0)
-		r = session_observe(s, ranges);
-	if (r == 0)
-		r = session_forward(s, w->pixels, w->n, w->logits);
-	if (r == 0)
-		r = model_set_ranges(w->model, rate_index, ranges);
+		r = session_calibrate(s, w->model, rate_index, w->pixels, w->n, w->logits);
 	session_free(s);
-	free(ranges);
 	return r;
 }
 

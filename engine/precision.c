@@ -107,15 +107,19 @@ void numbers_round(const float *restrict from, void *restrict to, enum precision
 	}
 }
 
+/* Without their signs the bits of floats are in the floats' order. */
 VECTORISED float numbers_largest(const float *x, size_t n)
 {
-	float largest = 0;
+	uint32_t largest = 0;
+	float f;
 
-#pragma omp simd reduction(max : largest)
 	for (size_t i = 0; i < n; i++) {
-		float magnitude = x[i] < 0 ? -x[i] : x[i];
+		uint32_t bits;
 
-		largest = magnitude > largest ? magnitude : largest;
+		memcpy(&bits, &x[i], sizeof(bits));
+		bits &= 0x7fffffff;
+		largest = bits > largest ? bits : largest;
 	}
-	return largest;
+	memcpy(&f, &largest, sizeof(f));
+	return f;
 }

@@ -78,7 +78,7 @@ void bf16_round(const float *restrict from, uint16_t *restrict to, size_t n);
 /* n elements of any type, which do not overlap; step: of int8 and uint8. Rounding is to the nearest, ties to even, and what is beyond
  * the largest or smallest number becomes that one; NaN becomes a number, too, in steps. */
 void numbers_widen(const void *restrict from, enum precision type, float step, float *restrict to, size_t n);
-float numbers_largest(const float *x, size_t n); /* magnitude; of NaNs nothing is known */
+float numbers_largest(const float *x, size_t n); /* magnitude; NaN if there is one */
 void numbers_round(const float *restrict from, void *restrict to, enum precision type, float step, size_t n);
 
 #endif

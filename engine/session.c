@@ -414,6 +414,23 @@ int session_observe(struct session *s, float *ranges)
 	return 0;
 }
 
+int session_calibrate(struct session *s, struct model *model, int rate_index, const uint8_t *pixels, int n,
+		      float *logits)
+{
+	float **ranges = &model->ranges[rate_index];
+	int r;
+
+	if (!model->net)
+		return -EINVAL;
+	if (!*ranges && !(*ranges = calloc((size_t)model->net->n_nodes, sizeof(**ranges))))
+		return -ENOMEM;
+	r = session_observe(s, *ranges);
+	if (r == 0)
+		r = session_forward(s, pixels, n, logits);
+	session_observe(s, NULL);
+	return r;
+}
+
 int session_forward_float(struct session *s, const float *input, int n, float *logits)
 {
 	const struct input in = {.numbers = input, .n = n};

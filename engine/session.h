@@ -44,6 +44,9 @@ void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int c
  * see, those of padding included, until it is NULL: session_options.ranges of a later one. -EINVAL: it can't.
  */
 int session_observe(struct session *s, float *ranges);
+/* A session_forward that is observed for the model, whose slice it is: what int8 sessions of that need. Each call adds to it. */
+int session_calibrate(struct session *s, struct model *model, int rate_index, const uint8_t *pixels, int n,
+		      float *logits);
 
 struct session_stats {
 	size_t activations, scratch; /* bytes of the net's workspace that this session needs */

@@ -84,46 +84,28 @@ int train_evaluate_session(struct train *t, struct session *s, enum dataset_spli
 	return evaluate(&t->hooks, t->hook_data, s, t->ds, split, EVAL_BATCH, ret_accuracy, ret_loss);
 }
 
-/* Runs images of the training split, from all over it, for their logits' sake: none. */
-static int run_some(struct train *t, struct session *s, uint8_t *pixels, float *logits)
+/* What int8 needs to know of a slice: how large its activations become on images from all over the training split. */
+static int calibrate(struct train *t, int rate)
 {
 	struct dataset_shape shape = dataset_shape(t->ds);
-	size_t n = dataset_count(t->ds, DATASET_TRAIN), size, some = n < CALIBRATION ? n : CALIBRATION;
-	int r = 0;
+	size_t n = dataset_count(t->ds, DATASET_TRAIN), some = n < CALIBRATION ? n : CALIBRATION;
+	size_t size = (size_t)shape.channels * (size_t)shape.height * (size_t)shape.width;
+	uint8_t *pixels = malloc(size * EVAL_BATCH);
+	float *logits = malloc((size_t)EVAL_BATCH * (size_t)t->classes * sizeof(*logits));
+	int r = pixels && logits ? 0 : -ENOMEM;
 
-	size = (size_t)shape.channels * (size_t)shape.height * (size_t)shape.width;
 	for (size_t at = 0; at < some && r == 0; at += EVAL_BATCH) {
 		size_t m = some - at < EVAL_BATCH ? some - at : EVAL_BATCH;
 
 		for (size_t i = 0; i < m; i++)
 			memcpy(pixels + i * size, dataset_image(t->ds, DATASET_TRAIN, (at + i) * n / some),
 			       size);
-		r = session_forward(s, pixels, (int)m, logits);
-		if (t->hooks.evaluating && t->hooks.evaluating(t->hook_data))
+		r = session_calibrate(t->eval[rate], t->model, rate, pixels, (int)m, logits);
+		if (r == 0 && t->hooks.evaluating && t->hooks.evaluating(t->hook_data))
 			r = -ECANCELED;
 	}
-	return r;
-}
-
-/* What int8 needs to know of a slice: how large its activations become on images that it was trained on. */
-static int calibrate(struct train *t, int rate)
-{
-	struct dataset_shape shape = dataset_shape(t->ds);
-	size_t size = (size_t)shape.channels * (size_t)shape.height * (size_t)shape.width;
-	uint8_t *pixels = malloc(size * EVAL_BATCH);
-	float *logits = malloc((size_t)EVAL_BATCH * (size_t)t->classes * sizeof(*logits));
-	float *ranges = calloc((size_t)t->model->net->n_nodes, sizeof(*ranges));
-	int r = pixels && logits && ranges ? session_observe(t->eval[rate], ranges) : -ENOMEM;
-
-	if (r == 0) {
-		r = run_some(t, t->eval[rate], pixels, logits);
-		session_observe(t->eval[rate], NULL);
-	}
-	if (r == 0)
-		r = model_set_ranges(t->model, rate, ranges);
 	free(pixels);
 	free(logits);
-	free(ranges);
 	return r;
 }
 
