@@ -14,9 +14,9 @@
 static void test_defaults(void **state)
 {
 	static const char minimal[] = "{\"model\":\"m\"}\n";
-	static const char all[] =
-		"{\"model\":\"m\",\"version\":\"3\",\"batch\":7,\"deadline\":\"800ms\","
-		"\"explain\":[\"gradcam\"],\"precision\":[\"bf16\",\"int8\"],\"settle\":\"0\",\"settle_batch\":0.25}";
+	static const char all[] = "{\"model\":\"m\",\"version\":\"3\",\"batch\":7,\"deadline\":\"800ms\","
+				  "\"explain\":[\"gradcam\"],\"precision\":[\"bf16\",\"int8\"],\"settle\":"
+				  "\"0\",\"settle_batch\":0.25}";
 	struct infer_spec spec;
 
 	(void)state;
