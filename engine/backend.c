@@ -23,6 +23,19 @@ const struct backend *backend_find(const char *name)
 	return NULL;
 }
 
+/* Whether an implementation has forms for values of these types, if they are not all f32. */
+static bool has_forms(const struct op_impl *impl, const struct op_desc *d)
+{
+	const enum precision types[] = {d->x_type, d->x2_type, d->y_type};
+	bool bf16 = false, int8 = false;
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+		bf16 |= types[i] == PRECISION_BF16;
+		int8 |= precision_steps(types[i]);
+	}
+	return int8 ? impl->int8 && !bf16 : impl->bf16;
+}
+
 int kernel_create(struct kernel **ret, const struct backend *backend, const struct op_desc *desc,
 		  struct kernel *sibling, struct err *err)
 {
@@ -34,7 +47,7 @@ int kernel_create(struct kernel **ret, const struct backend *backend, const stru
 	if (!impl || (desc->training && (!impl->backward || !plain)))
 		return err_set(err, ERR_UNSUPPORTED_OP, "%s %s%s", backend->name, op_info(desc->op)->name,
 			       impl ? " (its gradient)" : "");
-	if (plain || impl->bf16)
+	if (plain || has_forms(impl, desc))
 		r = impl->create(&k, desc, widened_is(sibling) ? NULL : sibling, plain ? err : NULL);
 	if (r == -EOPNOTSUPP && !plain)
 		r = widened_create(&k, backend, desc, sibling, err);

@@ -3,7 +3,7 @@
  * and then run. Private to engine/ and gpu/. The session (engine/session.c) owns memory, order and gradients'
  * flow; a kernel owns only what its library needs.
  *
- * Activations are dense (n, h, w, c), f32 but where op_desc.x_type, x2_type and y_type say bf16. Weights are
+ * Activations are dense (n, h, w, c), f32 but where op_desc.x_type, x2_type and y_type say otherwise. Weights are
  * views of full-width arrays, f32 in any precision: `weight_ld` gives the distance of two output rows, so a
  * slice needs no copy; kernels may keep a packed copy and must renew it when op_io.version differs from the
  * version it was made for.
@@ -47,6 +47,7 @@ struct op_desc {
 	 * (-EOPNOTSUPP), and it runs on f32 copies. Of gradients, parameters and what is saved: f32. With training
 	 * all are f32. */
 	enum precision x_type, x2_type, y_type;
+	float x_step, x2_step, y_step; /* where they are int8 or uint8 */
 };
 
 /* Where the ReLU that an op ends in cuts. */
@@ -55,8 +56,8 @@ static inline float op_ceiling(const struct op_desc *d)
 	return d->ceiling > 0 ? d->ceiling : __builtin_inff();
 }
 
-/* Pointers of one run; what an op does not have is NULL. Where desc says bf16, x, x2 and y point to uint16_t
- * all the same (io_bf16() gives them as these). dx may equal dy for relu, relu6, dropout, add and the
+/* Pointers of one run; what an op does not have is NULL. Where desc says so, x, x2 and y point to numbers of another type
+ * all the same (io_bf16() and io_bytes() give them as these). dx may equal dy for relu, relu6, dropout, add and the
  * norms without residual. */
 struct op_io {
 	const float *x, *x2; /* (n, in); concat's x2 has the channels that out has more */
@@ -79,6 +80,11 @@ static inline uint16_t *io_bf16(const float *value)
 	return (uint16_t *)(uintptr_t)value;
 }
 
+static inline uint8_t *io_bytes(const float *value)
+{
+	return (uint8_t *)(uintptr_t)value;
+}
+
 /* First member of each implementation's own struct. */
 struct kernel {
 	const struct op_impl *impl;
@@ -89,8 +95,8 @@ struct kernel {
 struct op_impl {
 	/* sibling: a kernel of the same step for another n, or NULL; packed weights may be shared with it.
 	 * -EOPNOTSUPP (UNSUPPORTED_OP) when this form of the op can't be run. It is asked for types other than
-	 * f32 only where `bf16` is set, and may then refuse: the op runs on f32 copies. What it makes may name
-	 * another implementation (ret->impl). */
+	 * f32 only where `bf16` or `int8` is set, and may then refuse: the op runs on f32 copies. What it makes may
+	 * name another implementation (ret->impl). */
 	int (*create)(struct kernel **ret, const struct op_desc *desc, struct kernel *sibling,
 		      struct err *err);
 	void (*destroy)(struct kernel *k);                /* NULL: free() does */
@@ -99,6 +105,7 @@ struct op_impl {
 	int (*forward)(struct kernel *k, const struct op_io *io);
 	int (*backward)(struct kernel *k, const struct op_io *io); /* NULL: no gradient */
 	bool bf16; /* it has forms of its own for bf16 values */
+	bool int8; /* and for int8 and uint8 ones */
 };
 
 struct backend {

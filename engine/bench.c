@@ -41,7 +41,8 @@ static const char usage[] =
 	"  --classes N     (10 for these, else 1000)\n"
 	"  --slices R,…    slice rates (0.25,0.5,0.75,1)\n"
 	"  --batch N,…     instances of a mini-batch (1,32)\n"
-	"  --precision P,… f32, bf16 (f32); --train is f32\n"
+	"  --precision P,… f32, bf16, int8 (f32), calibrated by the images it is timed with; --train is\n"
+	"                  f32\n"
 	"  --repeat N      runs of which the median is taken (20)\n"
 	"  --threads N     0: all (0)\n"
 	"  --backend NAME  onednn or ref (onednn)\n"
@@ -213,6 +214,28 @@ static void work_release(struct work *w)
 	free(w->logits);
 }
 
+/* What int8 needs of a slice, of the images that it will be timed with. */
+static int calibrate(struct work *w, int rate_index, float rate, struct err *err)
+{
+	struct session_options options = {.rate = rate, .batch = w->n, .threads = w->bench->threads};
+	struct session *s = NULL;
+	int r = session_new(&s, w->model, backend_find("onednn"), &options, err);
+
+	if (r == 0)
+		r = session_calibrate(s, w->model, rate_index, w->pixels, w->n, w->logits);
+	session_free(s);
+	return r;
+}
+
+static int rate_index(const struct model_info *info, float rate)
+{
+	int i = 0;
+
+	while (info->rates[i] != rate)
+		i++;
+	return i;
+}
+
 static int work_init(struct work *w, struct model *model, const struct bench *b, const float *rates,
 		     int n_rates, enum precision precision, int n, struct err *err)
 {
@@ -239,7 +262,11 @@ static int work_init(struct work *w, struct model *model, const struct bench *b,
 						  .training = b->train,
 						  .threads = b->threads};
 
-		r = session_new(&w->sessions[w->n_sessions], model, backend_find(b->backend), &options, err);
+		if (precision == PRECISION_INT8)
+			r = calibrate(w, rate_index(model_info(model), rates[i]), rates[i], err);
+		if (r == 0)
+			r = session_new(&w->sessions[w->n_sessions], model, backend_find(b->backend),
+					&options, err);
 		w->n_sessions += r == 0;
 	}
 	if (r == 0 && b->train) {

@@ -48,10 +48,12 @@ static int add_buffer(struct compiled *c, size_t size, int first, int last)
 	return c->n_buffers++;
 }
 
-static int add_value(struct builder *b, const struct node *node)
+static int add_value(struct builder *b, int id)
 {
 	struct value *v = &b->c->values[b->c->n_values];
+	const struct node *node = &b->net->nodes[id];
 
+	v->node = id;
 	v->extent = (struct extent){slice_extent(node->channels, node->groups, b->options->rate),
 				    node->height, node->width};
 	v->grad = -1;
@@ -144,7 +146,7 @@ static void add_step(struct builder *b, int id, int last, int residual)
 		s->desc.relu = true;
 		s->desc.ceiling = b->net->nodes[relu].op == OP_relu6 ? 6 : 0;
 	}
-	s->y = b->places[last].value = add_value(b, &b->net->nodes[last]);
+	s->y = b->places[last].value = add_value(b, last);
 	s->desc.op = node->op;
 	s->desc.in = b->c->values[s->x].extent;
 	s->desc.out = b->c->values[s->y].extent;
@@ -241,7 +243,7 @@ static void make_steps(struct builder *b)
 	const struct net *net = b->net;
 
 	look_around(b);
-	b->places[0].value = add_value(b, &net->nodes[0]);
+	b->places[0].value = add_value(b, 0);
 	for (int i = 1; i <= net->output; i++) {
 		int norm;
 
@@ -304,8 +306,77 @@ static void mark_gradients(struct builder *b)
 	}
 }
 
-/* What Grad-CAM goes through, reads or begins with is f32, and so are the logits. */
-static void set_types(struct builder *b)
+/* --- types --- */
+
+/* Beyond these no step can be told from nothing (chosen); ranges may come from a file. */
+#define LEAST_RANGE 1e-20f
+
+/* Whether a step's result is never negative, given that of what it reads. */
+static bool makes_no_negative(const struct step *s, const bool *positive)
+{
+	switch (s->desc.op) {
+	case OP_relu:
+	case OP_relu6:
+		return true;
+	case OP_add:
+	case OP_concat:
+	case OP_max_pool:
+	case OP_avg_pool:
+	case OP_global_avg_pool:
+		return s->desc.relu ||
+		       (positive[s->x] && (s->x2 < 0 || positive[s->x2]) && s->desc.scale >= 0);
+	default:
+		return s->desc.relu;
+	}
+}
+
+/*
+ * What was seen in f32 becomes steps, unsigned where that wins a bit. A norm's statistics are taken of what nothing has rounded: its input
+ * stays f32.
+ */
+static void set_steps(struct builder *b, bool *positive)
+{
+	struct compiled *c = b->c;
+
+	for (int i = 0; i < c->n_steps; i++)
+		positive[c->steps[i].y] = makes_no_negative(&c->steps[i], positive);
+	for (int i = 0; i < c->n_values; i++) {
+		struct value *v = &c->values[i];
+		float largest = b->options->ranges[v->node];
+
+		if (v->type != PRECISION_INT8)
+			continue;
+		v->type = !(largest > LEAST_RANGE && largest < 1 / LEAST_RANGE) ? PRECISION_F32
+			  : positive[i]                                         ? PRECISION_UINT8
+										: PRECISION_INT8;
+		v->step = precision_step(v->type, largest);
+	}
+	for (int i = 0; i < c->n_steps; i++)
+		if (is_norm(c->steps[i].desc.op))
+			c->values[c->steps[i].x].type = PRECISION_F32;
+}
+
+/* What only moves numbers keeps them as they are: from the last on, what is read takes over the steps of the result. */
+static void share_steps(struct builder *b)
+{
+	struct compiled *c = b->c;
+
+	for (int i = c->n_steps - 1; i >= 0; i--) {
+		const struct step *s = &c->steps[i];
+		const struct value *y = &c->values[s->y];
+		int read[2] = {s->x, s->x2};
+
+		for (int k = 0; k < 2 && (s->desc.op == OP_concat || s->desc.op == OP_max_pool); k++)
+			if (read[k] >= 0 && precision_steps(y->type) &&
+			    precision_steps(c->values[read[k]].type)) {
+				c->values[read[k]].type = y->type;
+				c->values[read[k]].step = y->step;
+			}
+	}
+}
+
+/* What Grad-CAM goes through, reads or begins with is f32, and so are the logits. positive: scratch, of each value. */
+static void set_types(struct builder *b, bool *positive)
 {
 	struct compiled *c = b->c;
 
@@ -319,12 +390,19 @@ static void set_types(struct builder *b)
 		if (c->steps[i].x2 >= 0)
 			c->values[c->steps[i].x2].type = PRECISION_F32;
 	}
+	if (b->options->precision == PRECISION_INT8) {
+		set_steps(b, positive);
+		share_steps(b);
+	}
 	for (int i = 0; i < c->n_steps; i++) {
 		struct step *s = &c->steps[i];
 
 		s->desc.x_type = c->values[s->x].type;
+		s->desc.x_step = c->values[s->x].step;
 		s->desc.x2_type = s->x2 >= 0 ? c->values[s->x2].type : PRECISION_F32;
+		s->desc.x2_step = s->x2 >= 0 ? c->values[s->x2].step : 0;
 		s->desc.y_type = c->values[s->y].type;
+		s->desc.y_step = c->values[s->y].step;
 	}
 }
 
@@ -414,7 +492,7 @@ static bool takes_place_of_x2(const struct builder *b, int i)
 	const struct step *s = &c->steps[i];
 
 	if (s->desc.op != OP_conv2d || s->x2 < 0 || s->x2 == s->x || s->x2 == c->feature ||
-	    s->desc.x2_type != s->desc.y_type || i + 1 == c->split)
+	    precision_size(s->desc.x2_type) != precision_size(s->desc.y_type) || i + 1 == c->split)
 		return false;
 	for (int k = 0; k < c->n_steps; k++)
 		if ((c->steps[k].x == s->x2 || c->steps[k].x2 == s->x2) &&
@@ -574,13 +652,14 @@ int compile(struct compiled *ret, const struct net *net, const struct compile_op
 			    .options = options,
 			    .places = calloc(n, sizeof(*b.places)),
 			    .cam = calloc(n, sizeof(*b.cam))};
+	bool *positive = calloc(n, sizeof(*positive));
 	int r = -ENOMEM;
 
-	if (!c.values || !c.steps || !c.buffers || !b.places || !b.cam)
+	if (!c.values || !c.steps || !c.buffers || !b.places || !b.cam || !positive)
 		goto out;
 	make_steps(&b);
 	mark_gradients(&b);
-	set_types(&b);
+	set_types(&b, positive);
 	choose_split(&b);
 	place_data(&b);
 	place_gradients(&b);
@@ -588,6 +667,7 @@ int compile(struct compiled *ret, const struct net *net, const struct compile_op
 out:
 	free(b.places);
 	free(b.cam);
+	free(positive);
 	if (r < 0)
 		compiled_release(&c);
 	else

@@ -15,8 +15,10 @@ struct buffer {
 };
 
 struct value {
+	int node; /* whose result it is */
 	struct extent extent;
 	enum precision type;
+	float step; /* of int8 and uint8 */
 	bool need_grad;
 	int data, grad; /* buffers; grad -1: none */
 };
@@ -52,6 +54,8 @@ struct compile_options {
 	bool training, gradcam;
 	/* Of values but the logits and those that a gradient needs, which are f32. Not with training. */
 	enum precision precision;
+	/* int8: of each node's result, the largest magnitude that its steps reach to; where it is 0 the result stays f32 */
+	const float *ranges;
 	const struct backend *backend; /* asked for the size of what an op saves */
 };
 

@@ -89,6 +89,8 @@ void model_free(struct model *model)
 	net_free(model->net);
 	onnx_free(model->graph);
 	cJSON_free(model->net_json);
+	for (int i = 0; i < MODEL_MAX_RATES; i++)
+		free(model->ranges[i]);
 	for (int i = 0; model->labels && i < model->info.classes; i++)
 		free(model->labels[i]);
 	free(model->labels);
@@ -118,6 +120,11 @@ static float accuracy_of(const cJSON *slice, const char *key)
 		       : 0;
 }
 
+static const cJSON *narrow_of(const cJSON *slice, enum precision precision)
+{
+	return cJSON_GetObjectItemCaseSensitive(slice, precision_name(precision));
+}
+
 /* model.json's figures. */
 int model_read_info(const cJSON *root, struct model_info *info, float *test_accuracy, struct err *err)
 {
@@ -141,8 +148,9 @@ int model_read_info(const cJSON *root, struct model_info *info, float *test_accu
 			return err_set(err, ERR_SPEC_VALUE, "\"slices\"");
 		info->rates[info->n_rates] = (float)rate->valuedouble;
 		info->accuracy[info->n_rates] = accuracy_of(slice, "accuracy");
-		info->bf16_accuracy[info->n_rates] =
-			accuracy_of(cJSON_GetObjectItemCaseSensitive(slice, "bf16"), "accuracy");
+		for (int p = PRECISION_F32 + 1; p < N_PRECISIONS; p++)
+			info->narrow_accuracy[p][info->n_rates] =
+				accuracy_of(narrow_of(slice, (enum precision)p), "accuracy");
 		test_accuracy[info->n_rates++] = accuracy_of(slice, "test_accuracy");
 	}
 	return 0;
@@ -217,14 +225,45 @@ static void from_format_1(const cJSON *root)
 		cJSON_AddStringToObject(net, "style", "cifar");
 }
 
-static void read_bf16_tests(struct model *model, const cJSON *root)
+/* Of one slice; what is not one finite number for each node is as if it weren't there. */
+static int read_ranges(struct model *model, const cJSON *array, int rate_index)
+{
+	int n = model->net->n_nodes, r;
+	float *ranges = calloc((size_t)n, sizeof(*ranges));
+	const cJSON *item;
+	int i = 0;
+
+	if (!ranges)
+		return -ENOMEM;
+	cJSON_ArrayForEach(item, array)
+	{
+		if (i == n || !cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble < 1e30))
+			break;
+		ranges[i++] = (float)item->valuedouble;
+	}
+	r = i == n && !item ? model_set_ranges(model, rate_index, ranges) : 0;
+	free(ranges);
+	return r;
+}
+
+/* What is known of other precisions than f32, but for what model_info has. */
+static int read_narrow(struct model *model, const cJSON *root)
 {
 	const cJSON *slices = cJSON_GetObjectItemCaseSensitive(root, "slices");
+	int r = 0;
 
-	for (int i = 0; i < model->info.n_rates; i++)
-		model->bf16_test_accuracy[i] =
-			accuracy_of(cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(slices, i), "bf16"),
-				    "test_accuracy");
+	for (int i = 0; i < model->info.n_rates && r == 0; i++) {
+		const cJSON *slice = cJSON_GetArrayItem(slices, i);
+		const cJSON *ranges =
+			cJSON_GetObjectItemCaseSensitive(narrow_of(slice, PRECISION_INT8), "ranges");
+
+		for (int p = PRECISION_F32 + 1; p < N_PRECISIONS; p++)
+			model->narrow_test_accuracy[p][i] =
+				accuracy_of(narrow_of(slice, (enum precision)p), "test_accuracy");
+		if (cJSON_IsArray(ranges))
+			r = read_ranges(model, ranges, i);
+	}
+	return r;
 }
 
 static int load(struct model **ret, const char *json, size_t json_len, const void *weights,
@@ -259,8 +298,11 @@ static int load(struct model **ret, const char *json, size_t json_len, const voi
 		goto out;
 	}
 	memcpy(model->test_accuracy, test_accuracy, sizeof(test_accuracy));
-	read_bf16_tests(model, root);
-	r = read_weights(model, weights, weights_len, borrow, err);
+	r = read_narrow(model, root);
+	if (r < 0)
+		err_set(err, ERR_NO_MEMORY, "loading a model");
+	else
+		r = read_weights(model, weights, weights_len, borrow, err);
 	if (r < 0)
 		goto out;
 	*ret = model;
@@ -298,10 +340,37 @@ void model_set_test_accuracy(struct model *model, int rate_index, float accuracy
 	model->test_accuracy[rate_index] = accuracy;
 }
 
-void model_set_bf16_accuracy(struct model *model, int rate_index, float accuracy, float test_accuracy)
+void model_set_narrow_accuracy(struct model *model, enum precision precision, int rate_index, float accuracy,
+			       float test_accuracy)
 {
-	model->info.bf16_accuracy[rate_index] = accuracy;
-	model->bf16_test_accuracy[rate_index] = test_accuracy;
+	model->info.narrow_accuracy[precision][rate_index] = accuracy;
+	model->narrow_test_accuracy[precision][rate_index] = test_accuracy;
+}
+
+int model_set_ranges(struct model *model, int rate_index, const float *ranges)
+{
+	size_t size = (size_t)model->net->n_nodes * sizeof(*ranges);
+	float *copy = malloc(size);
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, ranges, size);
+	free(model->ranges[rate_index]);
+	model->ranges[rate_index] = copy;
+	return 0;
+}
+
+bool model_calibrated(const struct model *model, int rate_index)
+{
+	return model->ranges[rate_index] != NULL;
+}
+
+const float *model_ranges(const struct model *model, float rate)
+{
+	for (int i = 0; i < model->info.n_rates; i++)
+		if (model->info.rates[i] == rate)
+			return model->ranges[i];
+	return NULL;
 }
 
 int model_set_label(struct model *model, int class, const char *label)
@@ -358,6 +427,23 @@ int64_t model_flops(const struct model *model, float rate)
 	return model->net ? net_flops(model->net, rate) : 0;
 }
 
+/* What is known of a slice in another precision than f32. */
+static void add_narrow(cJSON *slice, const struct model *model, enum precision precision, int i)
+{
+	float accuracy = model->info.narrow_accuracy[precision][i];
+	const float *ranges = precision == PRECISION_INT8 ? model->ranges[i] : NULL;
+	cJSON *narrow;
+
+	if (accuracy <= 0 && !ranges)
+		return;
+	narrow = cJSON_AddObjectToObject(slice, precision_name(precision));
+	cJSON_AddNumberToObject(narrow, "accuracy", accuracy);
+	if (model->narrow_test_accuracy[precision][i] > 0)
+		cJSON_AddNumberToObject(narrow, "test_accuracy", model->narrow_test_accuracy[precision][i]);
+	if (ranges)
+		cJSON_AddItemToObject(narrow, "ranges", cJSON_CreateFloatArray(ranges, model->net->n_nodes));
+}
+
 static int write_json(const struct model *model, struct buf *ret)
 {
 	const struct model_info *info = &model->info;
@@ -381,13 +467,8 @@ static int write_json(const struct model *model, struct buf *ret)
 		cJSON_AddNumberToObject(slice, "accuracy", info->accuracy[i]);
 		if (model->test_accuracy[i] > 0)
 			cJSON_AddNumberToObject(slice, "test_accuracy", model->test_accuracy[i]);
-		if (info->bf16_accuracy[i] > 0) {
-			cJSON *bf16 = cJSON_AddObjectToObject(slice, "bf16");
-
-			cJSON_AddNumberToObject(bf16, "accuracy", info->bf16_accuracy[i]);
-			if (model->bf16_test_accuracy[i] > 0)
-				cJSON_AddNumberToObject(bf16, "test_accuracy", model->bf16_test_accuracy[i]);
-		}
+		for (int p = PRECISION_F32 + 1; p < N_PRECISIONS; p++)
+			add_narrow(slice, model, (enum precision)p, i);
 		cJSON_AddItemToArray(slices, slice);
 	}
 	json_print(ret, root);
@@ -430,12 +511,12 @@ static void write_slice(const struct model *model, struct buf *ret, int i, enum 
 	bool f32 = precision == PRECISION_F32;
 
 	buf_addf(ret, "%g,%s,%.2f,%lld,%lld", info->rates[i], precision_name(precision),
-		 100.0 * (f32 ? info->accuracy[i] : info->bf16_accuracy[i]),
+		 100.0 * (f32 ? info->accuracy[i] : info->narrow_accuracy[precision][i]),
 		 (long long)model_params(model, info->rates[i]),
 		 (long long)model_flops(model, info->rates[i]));
 	if (tested)
 		buf_addf(ret, ",%.2f",
-			 100.0 * (f32 ? model->test_accuracy[i] : model->bf16_test_accuracy[i]));
+			 100.0 * (f32 ? model->test_accuracy[i] : model->narrow_test_accuracy[precision][i]));
 	buf_adds(ret, "\n");
 }
 
@@ -449,8 +530,9 @@ void model_write_slices(const struct model *model, struct buf *ret_slices)
 	buf_addf(ret_slices, "slice,precision,accuracy,params,flops%s\n", tested ? ",test_accuracy" : "");
 	for (int i = 0; i < info->n_rates; i++) {
 		write_slice(model, ret_slices, i, PRECISION_F32, tested);
-		if (info->bf16_accuracy[i] > 0)
-			write_slice(model, ret_slices, i, PRECISION_BF16, tested);
+		for (int p = PRECISION_F32 + 1; p < N_PRECISIONS; p++)
+			if (info->narrow_accuracy[p][i] > 0)
+				write_slice(model, ret_slices, i, (enum precision)p, tested);
 	}
 }
 

@@ -39,9 +39,9 @@ struct model_info {
 	int channels, height, width, classes;
 	float mean[4], std[4]; /* per channel, of pixels scaled to 0…1 */
 	int n_rates;
-	float rates[MODEL_MAX_RATES];         /* ascending; the last is 1 */
-	float accuracy[MODEL_MAX_RATES];      /* top-1 on the validation split, 0…1; 0 when not measured */
-	float bf16_accuracy[MODEL_MAX_RATES]; /* the same in bf16 */
+	float rates[MODEL_MAX_RATES];    /* ascending; the last is 1 */
+	float accuracy[MODEL_MAX_RATES]; /* top-1 on the validation split, 0…1; 0 when not measured */
+	float narrow_accuracy[N_PRECISIONS][MODEL_MAX_RATES]; /* the same in the others; of f32 0 */
 };
 
 /*
@@ -68,7 +68,12 @@ const struct model_info *model_info(const struct model *model);
 bool model_explains(const struct model *model);
 void model_set_accuracy(struct model *model, int rate_index, float accuracy);
 void model_set_test_accuracy(struct model *model, int rate_index, float accuracy); /* on the test split */
-void model_set_bf16_accuracy(struct model *model, int rate_index, float accuracy, float test_accuracy);
+/* In another precision than f32. */
+void model_set_narrow_accuracy(struct model *model, enum precision precision, int rate_index, float accuracy,
+			       float test_accuracy);
+/* What int8 needs of a slice, of each node of the network: see session_observe in engine/session.h. Copied. -ENOMEM */
+int model_set_ranges(struct model *model, int rate_index, const float *ranges);
+bool model_calibrated(const struct model *model, int rate_index);       /* whether it has them */
 int model_set_label(struct model *model, int class, const char *label); /* copied */
 /* From labels.txt, a name a line; empty lines and those beyond the classes say nothing. -ENOMEM. */
 int model_set_labels(struct model *model, const char *text, size_t len);
@@ -76,7 +81,7 @@ const char *model_label(const struct model *model, int class); /* borrowed; the 
 
 /* What is written to models/NAME/V/: model.json, weights.safetensors, labels.txt, slices.csv
  * (slice,precision,accuracy,params,flops[,test_accuracy]; accuracies in percent, flops of one forward pass
- * of one instance; bf16 where its accuracy was measured). */
+ * of one instance; other precisions than f32 where their accuracy was measured). */
 int model_save(const struct model *model, struct buf *ret_json, struct buf *ret_weights,
 	       struct buf *ret_labels, struct buf *ret_slices, struct err *err);
 int64_t model_params(const struct model *model, float rate);
@@ -85,11 +90,12 @@ int64_t model_flops(const struct model *model, float rate); /* 2 × multiply-add
 struct session_options {
 	float rate;
 	int batch; /* the most instances of one call */
-	/* bf16: activations are stored and weights packed so; with gradcam what it needs is f32. Not with training */
+	/* Not f32: activations are stored and weights packed so; with gradcam what it needs is f32. Not with training */
 	enum precision precision;
-	bool training; /* gradients are kept: session_backward works */
-	bool gradcam;  /* the last feature map and its gradient can be asked for */
-	int threads;   /* 0: all */
+	const float *ranges; /* int8: of each node (engine/session.h); NULL: those that the model has */
+	bool training;       /* gradients are kept: session_backward works */
+	bool gradcam;        /* the last feature map and its gradient can be asked for */
+	int threads;         /* 0: all */
 };
 
 /* Whether a session of that precision is any faster here than one of f32; of f32 always. */

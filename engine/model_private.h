@@ -18,10 +18,14 @@ struct model {
 	struct onnx_image image;  /* of the graph */
 	int64_t graph_params;
 	float test_accuracy[MODEL_MAX_RATES]; /* as info.accuracy, on the test split */
-	float bf16_test_accuracy[MODEL_MAX_RATES];
-	char *net_json; /* the "net" object as text; owned */
-	char **labels;  /* (info.classes), entries may be NULL; owned */
+	float narrow_test_accuracy[N_PRECISIONS][MODEL_MAX_RATES];
+	float *ranges[MODEL_MAX_RATES]; /* (net->n_nodes) each, for int8; NULL: not known; owned */
+	char *net_json;                 /* the "net" object as text; owned */
+	char **labels;                  /* (info.classes), entries may be NULL; owned */
 };
+
+/* Of the slice of that rate; NULL: not known. */
+const float *model_ranges(const struct model *model, float rate);
 
 int model_check_info(const struct model_info *info, struct err *err);
 /* model.json's figures; rates and accuracies are added to what is there. */

@@ -18,24 +18,26 @@ VECTORISED static void scale_row(const uint8_t *restrict from, const float *rest
 		to[i] = (float)from[i] * a[i] + b[i];
 }
 
-static void some(const uint8_t *pixels, const float *a, const float *b, enum precision type, void *out,
-		 size_t begin, size_t end)
+static void some(const uint8_t *pixels, const float *a, const float *b, enum precision type, float step,
+		 char *out, size_t begin, size_t end)
 {
 	for (size_t i = begin; i < end; i += ROW) {
 		size_t n = end - i < ROW ? end - i : ROW;
 		float row[ROW];
 
+		char *to = out + i * precision_size(type);
+
 		if (type == PRECISION_F32) {
-			scale_row(pixels + i, a, b, (float *)out + i, n);
+			scale_row(pixels + i, a, b, (float *)(void *)to, n);
 		} else {
 			scale_row(pixels + i, a, b, row, n);
-			bf16_round(row, (uint16_t *)out + i, n);
+			numbers_round(row, to, type, step, n);
 		}
 	}
 }
 
 void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int channels, const float *mean,
-		      const float *std, enum precision type, void *out)
+		      const float *std, enum precision type, float step, void *out)
 {
 	size_t size = (size_t)n * (size_t)height * (size_t)width * (size_t)channels;
 	float a[ROW], b[ROW];
@@ -44,10 +46,7 @@ void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int c
 		size_t c = i % (size_t)channels;
 		float value = ((float)pixels[i] / 255 - mean[c]) / std[c];
 
-		if (type == PRECISION_F32)
-			((float *)out)[i] = value;
-		else
-			((uint16_t *)out)[i] = f32_to_bf16(value);
+		numbers_round(&value, (char *)out + i * precision_size(type), type, step, 1);
 	}
 	if (channels > FEW)
 		return;
@@ -57,5 +56,5 @@ void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int c
 	}
 #pragma omp parallel for schedule(static) if (size > ROW * ROWS)
 	for (size_t i = 0; i < size; i += ROW * ROWS)
-		some(pixels, a, b, type, out, i, size - i < ROW * ROWS ? size : i + ROW * ROWS);
+		some(pixels, a, b, type, step, out, i, size - i < ROW * ROWS ? size : i + ROW * ROWS);
 }

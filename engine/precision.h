@@ -11,14 +11,18 @@
 #include <string.h>
 
 enum precision {
-	PRECISION_F32, /* 0: what is not named */
-	PRECISION_BF16 /* the upper half of an f32: 8 bits of exponent, 7 of fraction */
+	PRECISION_F32,  /* 0: what is not named */
+	PRECISION_BF16, /* the upper half of an f32: 8 bits of exponent, 7 of fraction */
+	PRECISION_INT8, /* -128 … 127, of which 1 stands for a step that each value has for itself */
+	PRECISION_UINT8 /* 0 … 255: how int8 stores what is never negative; of values, not of networks */
 };
-enum { N_PRECISIONS = PRECISION_BF16 + 1 };
+enum { N_PRECISIONS = PRECISION_INT8 + 1 };
 
 static inline const char *precision_name(enum precision p)
 {
-	return p == PRECISION_BF16 ? "bf16" : "f32";
+	static const char *const names[] = {"f32", "bf16", "int8", "uint8"};
+
+	return names[p];
 }
 
 /* The precision of that name, or -1. */
@@ -30,9 +34,21 @@ static inline int precision_find(const char *name)
 	return -1;
 }
 
+/* Whether numbers of it are steps. */
+static inline bool precision_steps(enum precision p)
+{
+	return p == PRECISION_INT8 || p == PRECISION_UINT8;
+}
+
 static inline size_t precision_size(enum precision p)
 {
-	return p == PRECISION_BF16 ? sizeof(uint16_t) : sizeof(float);
+	return precision_steps(p) ? 1 : p == PRECISION_BF16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* The step that makes `largest` the largest number. */
+static inline float precision_step(enum precision p, float largest)
+{
+	return largest / (p == PRECISION_UINT8 ? 255 : 127);
 }
 
 static inline float bf16_to_f32(uint16_t b)
@@ -58,5 +74,11 @@ static inline uint16_t f32_to_bf16(float f)
  * instruction does that). */
 void bf16_widen(const uint16_t *restrict from, float *restrict to, size_t n);
 void bf16_round(const float *restrict from, uint16_t *restrict to, size_t n);
+
+/* n elements of any type, which do not overlap; step: of int8 and uint8. Rounding is to the nearest, ties to even, and what is beyond
+ * the largest or smallest number becomes that one; NaN becomes a number, too, in steps. */
+void numbers_widen(const void *restrict from, enum precision type, float step, float *restrict to, size_t n);
+float numbers_largest(const float *x, size_t n); /* magnitude; NaN if there is one */
+void numbers_round(const float *restrict from, void *restrict to, enum precision type, float step, size_t n);
 
 #endif

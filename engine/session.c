@@ -41,6 +41,7 @@ struct session {
 	int n_variants;
 	struct variant *variants;
 	size_t scratch_size;
+	float *ranges; /* where forwards note what they see, (net's nodes); NULL: they don't */
 	uint64_t seed;
 	uint64_t generation; /* workspace->generation after the last forward */
 	int last_n;          /* of that forward; 0: none, or its activations were used up by a backward */
@@ -138,6 +139,7 @@ int session_new_net(struct session **ret, struct net *net, const float *mean, co
 				      .training = options->training,
 				      .gradcam = options->gradcam,
 				      .precision = options->precision,
+				      .ranges = options->ranges,
 				      .backend = backend};
 	struct session *s;
 	int r;
@@ -147,6 +149,9 @@ int session_new_net(struct session **ret, struct net *net, const float *mean, co
 			       (double)options->rate);
 	if (options->precision != PRECISION_F32 && options->training)
 		return err_set(err, ERR_SPEC_VALUE, "training in %s", precision_name(options->precision));
+	if (options->precision == PRECISION_INT8 && !options->ranges)
+		return err_set(err, ERR_SPEC_VALUE, "slice %g was not calibrated for int8",
+			       (double)options->rate);
 	for (int i = 1; i < net->n_nodes; i++)
 		if (net->nodes[i].op == OP_batch_norm &&
 		    net_batch_norm_set(net, &net->nodes[i], options->rate) < 0)
@@ -221,6 +226,7 @@ int session_new(struct session **ret, struct model *model, const struct backend 
 		const struct session_options *options, struct err *err)
 {
 	const struct model_info *info = &model->info;
+	struct session_options how = *options;
 	const struct node *output;
 
 	if (!model->net)
@@ -231,7 +237,9 @@ int session_new(struct session **ret, struct model *model, const struct backend 
 		return err_set(err, ERR_BAD_MODEL,
 			       "%d channels in and %d classes out do not match the network", info->channels,
 			       info->classes);
-	return session_new_net(ret, model->net, info->mean, info->std, backend, options, err);
+	if (options->precision == PRECISION_INT8 && !options->ranges)
+		how.ranges = model_ranges(model, options->rate);
+	return session_new_net(ret, model->net, info->mean, info->std, backend, &how, err);
 }
 
 bool model_gains(const struct model *model, const struct backend *backend, enum precision precision)
@@ -306,8 +314,16 @@ struct input {
 	int n;
 };
 
+/* n instances of a value's f32 numbers, for session_observe. */
+static void observe(struct session *s, int value, const float *x, int n)
+{
+	float *range = &s->ranges[s->compiled.values[value].node];
+
+	*range = fmaxf(*range, numbers_largest(x, (size_t)n * row_size(s, value)));
+}
+
 /* Instances first … first+rows-1 to the input's place; those beyond n are 0. */
-static void fill(const struct session *s, const struct input *in, int first, int rows)
+static void fill(struct session *s, const struct input *in, int first, int rows)
 {
 	const struct value *value = &s->compiled.values[0];
 	const struct extent *e = &value->extent;
@@ -317,12 +333,13 @@ static void fill(const struct session *s, const struct input *in, int first, int
 
 	if (in->pixels)
 		pixels_normalise(in->pixels + (size_t)first * row, some, e->h, e->w, e->c, s->mean, s->std,
-				 value->type, x);
-	else if (value->type == PRECISION_F32)
-		memcpy(x, in->numbers + (size_t)first * row, (size_t)some * row * sizeof(float));
+				 value->type, value->step, x);
 	else
-		bf16_round(in->numbers + (size_t)first * row, (uint16_t *)(void *)x, (size_t)some * row);
+		numbers_round(in->numbers + (size_t)first * row, x, value->type, value->step,
+			      (size_t)some * row);
 	memset(x + (size_t)some * row * size, 0, (size_t)(rows - some) * row * size);
+	if (s->ranges)
+		observe(s, 0, data_of(s, 0), rows);
 }
 
 static int run_steps(struct session *s, const struct variant *v, int begin, int end, int first)
@@ -334,6 +351,8 @@ static int run_steps(struct session *s, const struct variant *v, int begin, int 
 		struct op_io io = io_of(s, step, i + 1 == s->compiled.split ? first : 0);
 
 		r = kernel_forward(v->kernels[i], &io);
+		if (r == 0 && s->ranges)
+			observe(s, step->y, io.y, v->kernels[i]->desc.n);
 	}
 	return r;
 }
@@ -385,6 +404,31 @@ int session_forward(struct session *s, const uint8_t *pixels, int n, float *logi
 			       : graph_session_forward(s->graph, pixels, n, logits, NULL);
 	}
 	return run_forward(s, &in, logits);
+}
+
+int session_observe(struct session *s, float *ranges)
+{
+	if (s->graph || s->options.precision != PRECISION_F32 || s->options.gradcam || s->options.training)
+		return -EINVAL;
+	s->ranges = ranges;
+	return 0;
+}
+
+int session_calibrate(struct session *s, struct model *model, int rate_index, const uint8_t *pixels, int n,
+		      float *logits)
+{
+	float **ranges = &model->ranges[rate_index];
+	int r;
+
+	if (!model->net)
+		return -EINVAL;
+	if (!*ranges && !(*ranges = calloc((size_t)model->net->n_nodes, sizeof(**ranges))))
+		return -ENOMEM;
+	r = session_observe(s, *ranges);
+	if (r == 0)
+		r = session_forward(s, pixels, n, logits);
+	session_observe(s, NULL);
+	return r;
 }
 
 int session_forward_float(struct session *s, const float *input, int n, float *logits)

@@ -34,10 +34,19 @@ int session_forward_float(struct session *s, const float *x, int n, float *logit
  * changes. Needs options.training and params_need_grad (session_new with training calls it). */
 int session_backward(struct session *s, const float *dlogits, int n);
 
-/* What session_forward does to pixels: out = (pixel/255 - mean) / std, in numbers of `type`. pixels and out (n, H,
- * W, C). */
+/* What session_forward does to pixels: out = (pixel/255 - mean) / std, in numbers of `type` (step: of int8 and uint8). pixels and
+ * out (n, H, W, C). */
 void pixels_normalise(const uint8_t *pixels, int n, int height, int width, int channels, const float *mean,
-		      const float *std, enum precision type, void *out);
+		      const float *std, enum precision type, float step, void *out);
+
+/*
+ * Forwards of this session, f32 without gradients, note in ranges (nodes of the net) the largest magnitude of each result that they
+ * see, those of padding included, until it is NULL: session_options.ranges of a later one. -EINVAL: it can't.
+ */
+int session_observe(struct session *s, float *ranges);
+/* A session_forward that is observed for the model, whose slice it is: what int8 sessions of that need. Each call adds to it. */
+int session_calibrate(struct session *s, struct model *model, int rate_index, const uint8_t *pixels, int n,
+		      float *logits);
 
 struct session_stats {
 	size_t activations, scratch; /* bytes of the net's workspace that this session needs */

@@ -144,7 +144,7 @@ int graph_session_forward(struct graph_session *s, const uint8_t *pixels, int n,
 	if (!x)
 		return err_set(err, ERR_NO_MEMORY, "an input of %d images", n);
 	pixels_normalise(pixels, n, info->height, info->width, info->channels, info->mean, info->std,
-			 PRECISION_F32, x);
+			 PRECISION_F32, 0, x);
 	r = run_parts(s->model->graph, &s->model->image, x, n, info->classes, logits, err);
 	free(x);
 	return r;

@@ -16,7 +16,6 @@
 #include <string.h>
 
 #define BUDGET_WARMUP 0.05 /* chosen: share of a budget for warm-up */
-#define EVAL_BATCH    250  /* chosen: activations of a training batch's order, and it divides 1000s */
 
 /* Mirroring makes other classes of letters and digits, which are what classes of one or two characters
  * mostly are. */
@@ -26,75 +25,6 @@ static bool flip_is_sensible(const struct dataset *ds)
 		if (strlen(dataset_class(ds, i)) > 2)
 			return true;
 	return false;
-}
-
-/* Accuracy and loss of one session over a split. hooks may be NULL. */
-static int evaluate(const struct train_hooks *hooks, void *hook_data, struct session *s,
-		    const struct dataset *ds, enum dataset_split split, int batch, double *ret_accuracy,
-		    double *ret_loss)
-{
-	struct dataset_shape shape = dataset_shape(ds);
-	size_t n = dataset_count(ds, split), size = (size_t)shape.channels * shape.height * shape.width;
-	uint8_t *pixels = malloc(size * batch);
-	float *logits = malloc((size_t)batch * shape.classes * sizeof(float));
-	int *labels = malloc(batch * sizeof(int)), r = pixels && logits && labels ? 0 : -ENOMEM;
-	size_t right = 0;
-	double loss = 0;
-
-	for (size_t at = 0; at < n && r == 0; at += batch) {
-		int m = n - at < (size_t)batch ? (int)(n - at) : batch;
-
-		for (int i = 0; i < m; i++) {
-			memcpy(pixels + i * size, dataset_image(ds, split, at + i), size);
-			labels[i] = dataset_label(ds, split, at + i);
-		}
-		r = session_forward(s, pixels, m, logits);
-		if (r < 0)
-			break;
-		for (int i = 0; i < m; i++) {
-			const float *row = logits + (size_t)i * shape.classes;
-			int best = 0;
-
-			for (int c = 1; c < shape.classes; c++)
-				if (row[c] > row[best])
-					best = c;
-			right += best == labels[i];
-		}
-		loss += m * loss_cross_entropy(logits, labels, m, shape.classes, 0, NULL);
-		if (hooks && hooks->evaluating && hooks->evaluating(hook_data))
-			r = -ECANCELED;
-	}
-	if (r == 0) {
-		*ret_accuracy = n ? (double)right / n : 0;
-		*ret_loss = n ? loss / n : 0;
-	}
-	free(pixels);
-	free(logits);
-	free(labels);
-	return r;
-}
-
-int train_evaluate(struct model *model, const struct dataset *ds, enum dataset_split split, float rate,
-		   int batch, double *ret_accuracy, struct err *err)
-{
-	struct dataset_shape shape = dataset_shape(ds);
-	struct session *s;
-	double loss;
-	int r;
-
-	if (shape.channels != model->info.channels || shape.height != model->info.height ||
-	    shape.width != model->info.width || shape.classes != model->info.classes)
-		return err_set(err, ERR_BAD_MODEL,
-			       "the model's input or classes are not those of the data set");
-	r = session_new(&s, model, backend_find("onednn"),
-			&(struct session_options){.rate = rate, .batch = batch}, err);
-	if (r < 0)
-		return r;
-	r = evaluate(NULL, NULL, s, ds, split, batch, ret_accuracy, &loss);
-	if (r < 0)
-		err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "evaluating a slice");
-	session_free(s);
-	return r;
 }
 
 /* What a checkpoint must have been made with: the knobs and the data's shape. */
@@ -370,8 +300,7 @@ static int evaluate_all(struct train *t, enum dataset_split split, struct train_
 {
 	for (int i = 0; i < t->spec->n_rates; i++) {
 		double accuracy = 0, loss = 0;
-		int r = evaluate(&t->hooks, t->hook_data, t->eval[i], t->ds, split, EVAL_BATCH, &accuracy,
-				 &loss);
+		int r = train_evaluate_session(t, t->eval[i], split, &accuracy, &loss);
 
 		if (r == -ECANCELED)
 			return r;
@@ -453,38 +382,6 @@ static int run_epoch(struct train *t, bool *done, struct err *err)
 	return r < 0 ? r : stop ? -ECANCELED : 0;
 }
 
-/* The slices in bf16, where this CPU makes them worth anything. */
-static int evaluate_bf16(struct train *t, struct err *err)
-{
-	const struct backend *backend = backend_find("onednn");
-	bool gains = model_gains(t->model, backend, PRECISION_BF16);
-	int r = 0;
-
-	for (int i = 0; i < t->spec->n_rates && gains && r == 0; i++) {
-		struct session_options options = {.rate = t->spec->rates[i],
-						  .batch = EVAL_BATCH,
-						  .precision = PRECISION_BF16,
-						  .threads = t->spec->threads};
-		double accuracy = 0, tested = 0, loss;
-		struct session *s;
-
-		r = session_new(&s, t->model, backend, &options, err);
-		if (r < 0)
-			return r;
-		r = evaluate(&t->hooks, t->hook_data, s, t->ds, DATASET_VAL, EVAL_BATCH, &accuracy, &loss);
-		if (r == 0 && dataset_count(t->ds, DATASET_TEST))
-			r = evaluate(&t->hooks, t->hook_data, s, t->ds, DATASET_TEST, EVAL_BATCH, &tested,
-				     &loss);
-		session_free(s);
-		if (r == 0)
-			model_set_bf16_accuracy(t->model, i, (float)accuracy, (float)tested);
-		else if (r != -ECANCELED)
-			err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "evaluating slice %g in bf16",
-				t->spec->rates[i]);
-	}
-	return r;
-}
-
 int train_run(struct train *t, struct err *err)
 {
 	bool budget = t->spec->budget > 0, done = budget ? t->elapsed >= t->spec->budget : false;
@@ -506,5 +403,5 @@ int train_run(struct train *t, struct err *err)
 		for (int i = 0; i < e.n_rates && r == 0; i++)
 			model_set_test_accuracy(t->model, i, e.val_accuracy[i]);
 	}
-	return r < 0 ? r : evaluate_bf16(t, err);
+	return r < 0 ? r : train_evaluate_narrow(t, err);
 }

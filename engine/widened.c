@@ -21,32 +21,47 @@ static void trim(struct kernel *k)
 	kernel_trim(((struct widened *)k)->inner);
 }
 
-static const float *widen(const float *value, char *scratch, size_t offset, size_t n)
+enum { STRETCH = 16384 }; /* elements that one thread converts at a time */
+
+static const float *widen(const float *value, enum precision type, float step, char *scratch, size_t offset,
+			  size_t n)
 {
 	float *to = (float *)(void *)(scratch + offset);
-	enum { STRETCH = 16384 };
+	const char *from = (const char *)value;
 
 	if (!n)
 		return value;
 #pragma omp parallel for schedule(static) if (n > STRETCH)
 	for (size_t i = 0; i < n; i += STRETCH)
-		bf16_widen(io_bf16(value) + i, to + i, n - i < STRETCH ? n - i : STRETCH);
+		numbers_widen(from + i * precision_size(type), type, step, to + i,
+			      n - i < STRETCH ? n - i : STRETCH);
 	return to;
+}
+
+static void round_result(const float *from, const struct op_desc *d, float *y, size_t n)
+{
+	char *to = (char *)y;
+
+#pragma omp parallel for schedule(static) if (n > STRETCH)
+	for (size_t i = 0; i < n; i += STRETCH)
+		numbers_round(from + i, to + i * precision_size(d->y_type), d->y_type, d->y_step,
+			      n - i < STRETCH ? n - i : STRETCH);
 }
 
 static int forward(struct kernel *k, const struct op_io *io)
 {
 	const struct widened *w = (const struct widened *)k;
+	const struct op_desc *d = &k->desc;
 	struct op_io inner = *io;
 	int r;
 
-	inner.x = widen(io->x, io->scratch, w->x_offset, w->n_x);
-	inner.x2 = widen(io->x2, io->scratch, w->x2_offset, w->n_x2);
+	inner.x = widen(io->x, d->x_type, d->x_step, io->scratch, w->x_offset, w->n_x);
+	inner.x2 = widen(io->x2, d->x2_type, d->x2_step, io->scratch, w->x2_offset, w->n_x2);
 	if (w->n_y)
 		inner.y = (float *)(void *)((char *)io->scratch + w->y_offset);
 	r = kernel_forward(w->inner, &inner);
 	if (r == 0 && w->n_y)
-		bf16_round(inner.y, io_bf16(io->y), w->n_y);
+		round_result(inner.y, d, io->y, w->n_y);
 	return r;
 }
 

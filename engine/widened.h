@@ -1,6 +1,6 @@
 /*
- * Private to engine/backend.c: an op that has no form for bf16 values runs on f32 copies of them, in scratch
- * memory. So every op of every backend runs in bf16, and `ref` does so as the oracle: f32 arithmetic on rounded
+ * Private to engine/backend.c: an op that has no form for values of some type runs on f32 copies of them, in scratch
+ * memory. So every op of every backend runs in bf16 and int8, and `ref` does so as the oracle: f32 arithmetic on rounded
  * inputs, with a rounded result.
  */
 #ifndef ENGINE_WIDENED_H

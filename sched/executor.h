@@ -12,13 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MAX_SUBMODELS 16
+#define MAX_SUBMODELS 24
 #define MAX_TOP       5
 
 /* A sub-model of an endpoint: slice × precision (DESIGN section 6). */
 struct submodel {
 	float slice;
-	char precision[8]; /* "f32", "bf16" */
+	char precision[8]; /* "f32", "bf16", "int8" */
 	bool idle; /* below the upper hull of times and accuracies: no plan uses it, it isn't kept loaded */
 	double accuracy;     /* p_i, 0…1, on validation data */
 	int64_t time_ns;     /* t_i of a full mini-batch, decode included, measured on this executor */

@@ -102,12 +102,13 @@ static int parse_precision(struct infer_spec *spec, const cJSON *value, struct e
 		int p = cJSON_IsString(item) ? precision_find(item->valuestring) : -1;
 
 		if (p < 0)
-			return err_set(err, ERR_SPEC_VALUE, "\"precision\" knows \"f32\" and \"bf16\"");
+			return err_set(err, ERR_SPEC_VALUE,
+				       "\"precision\" knows \"f32\", \"bf16\" and \"int8\"");
 		spec->precisions |= 1u << p;
 	}
 	if (!cJSON_IsArray(value) || !spec->precisions)
 		return err_set(err, ERR_SPEC_VALUE,
-			       "\"precision\" must be a list such as [\"f32\",\"bf16\"]");
+			       "\"precision\" must be a list such as [\"f32\",\"int8\"]");
 	return 0;
 }
 

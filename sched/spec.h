@@ -7,7 +7,7 @@
  *	batch		instances of a mini-batch, S: 1 to 1024; 32
  *	deadline	as user.deadline would be; none: best accuracy
  *	explain		[] or ["gradcam"]
- *	precision	["f32"], ["bf16"] or both: what sub-models may compute in; those that the model was measured in
+ *	precision	some of ["f32","bf16","int8"]: what sub-models may compute in; those that the model was measured in
  *	settle		loose files that arrive within it form one task: "50ms", 0 = each at once
  *	settle_batch	a batch directory that was quiet for it is submitted: "1s"
  */

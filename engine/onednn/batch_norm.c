@@ -52,7 +52,7 @@ static void instance_statistics(const struct norm *k, const struct op_io *io, in
 {
 	const struct op_desc *d = &k->base.desc;
 	size_t size = extent_size(&d->in), period = (size_t)k->period, c = (size_t)d->in.c;
-	struct plane x = plane_at(io->x, d->x_type, (size_t)n * size);
+	struct plane x = plane_at(io->x, d->x_type, d->x_step, (size_t)n * size);
 	float *sum = rows, *mean = rows + period, *space = mean + period, *of_n = sums + (size_t)n * 2 * c;
 	double count = (double)d->in.h * d->in.w;
 
@@ -119,10 +119,10 @@ static int forward(struct kernel *kernel, const struct op_io *io)
 	rows_repeat(b, k->period, d->in.c);
 #pragma omp parallel for schedule(static) num_threads(k->threads)
 	for (int n = 0; n < d->n; n++)
-		rows_apply(plane_at(io->x, d->x_type, (size_t)n * size),
-			   plane_at(io->x2, d->x2_type, (size_t)n * size),
-			   plane_at(io->y, d->y_type, (size_t)n * size), a, b, size, (size_t)k->period,
-			   d->relu ? 0 : -INFINITY, ceiling, thread_rows(k, io));
+		rows_apply(plane_at(io->x, d->x_type, d->x_step, (size_t)n * size),
+			   plane_at(io->x2, d->x2_type, d->x2_step, (size_t)n * size),
+			   plane_at(io->y, d->y_type, d->y_step, (size_t)n * size), a, b, size,
+			   (size_t)k->period, d->relu ? 0 : -INFINITY, ceiling, thread_rows(k, io));
 	return 0;
 }
 
@@ -198,5 +198,9 @@ static int backward(struct kernel *kernel, const struct op_io *io)
 	return 0;
 }
 
-const struct op_impl onednn_batch_norm = {
-	.create = create, .saved_size = saved_size, .forward = forward, .backward = backward, .bf16 = true};
+const struct op_impl onednn_batch_norm = {.create = create,
+					  .saved_size = saved_size,
+					  .forward = forward,
+					  .backward = backward,
+					  .bf16 = true,
+					  .int8 = true};

@@ -1,19 +1,23 @@
 #include "engine/onednn/conv3x3.h"
+#include "engine/onednn/int8.h"
 
 /* (groups, outputs, inputs, kernel, kernel) when grouped, else without the first; `view`: of the full-width
- * array. */
+ * array, or of the dense one that int8 weights are made in. */
 static int weight_format(dnnl_memory_desc_t *ret, const struct op_desc *d, bool view)
 {
 	dnnl_dim_t plane = (dnnl_dim_t)d->kernel * d->kernel_w;
 	dnnl_dims_t dims = {d->groups, d->out.c / d->groups, d->in.c / d->groups, d->kernel, d->kernel_w};
-	dnnl_dims_t strides = {d->out.c / d->groups * d->weight_ld, d->weight_ld, plane, d->kernel_w, 1};
+	bool int8 = precision_steps(d->x_type);
+	int64_t ld = int8 ? (int64_t)onednn_int8_row(d) : d->weight_ld;
+	dnnl_dims_t strides = {d->out.c / d->groups * ld, ld, plane, d->kernel_w, 1};
 	int skip = d->groups == 1, r = 0;
 
 	if (view)
-		DNNL_CHECK(dnnl_memory_desc_init_by_strides(ret, 5 - skip, dims + skip, dnnl_f32,
-							    strides + skip));
+		DNNL_CHECK(dnnl_memory_desc_init_by_strides(ret, 5 - skip, dims + skip,
+							    int8 ? dnnl_s8 : dnnl_f32, strides + skip));
 	else
-		DNNL_CHECK(dnnl_memory_desc_init_by_tag(ret, 5 - skip, dims + skip, onednn_type(d->x_type),
+		DNNL_CHECK(dnnl_memory_desc_init_by_tag(ret, 5 - skip, dims + skip,
+							int8 ? dnnl_s8 : onednn_type(d->x_type),
 							dnnl_format_tag_any));
 out:
 	return r;
@@ -42,6 +46,8 @@ static int create_direct(struct kernel **ret, const struct op_desc *d, struct ke
 	bool has_bias = d->bias || d->norm; /* a norm that is folded in gives one */
 	int r = 0;
 
+	if (!onednn_int8_suits(d))
+		goto out;
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, 4, x_dims, onednn_type(d->x_type), dnnl_nhwc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 4, y_dims, onednn_type(d->y_type), dnnl_nhwc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_x));
@@ -82,6 +88,7 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 
 const struct op_impl onednn_conv2d = {.create = create,
 				      .bf16 = true,
+				      .int8 = true,
 				      .destroy = weighted_destroy,
 				      .trim = weighted_trim,
 				      .forward = weighted_forward,

@@ -22,15 +22,16 @@ static void each_stretch(body_fn body, const float *a, const float *b, float *to
 struct operand {
 	const void *at; /* NULL: it has no use */
 	enum precision type;
+	float step; /* of int8 and uint8 */
 };
 
-enum { PIECE = 1024 }; /* elements of the f32 copies of a bf16 operand: all of them stay in the first cache */
+enum { PIECE = 1024 }; /* elements of the f32 copies of an operand: all of them stay in the first cache */
 
 static const float *widened(const struct operand *o, size_t i, size_t n, float *space)
 {
 	if (o->type == PRECISION_F32)
 		return o->at ? (const float *)o->at + i : NULL;
-	bf16_widen((const uint16_t *)o->at + i, space, n);
+	numbers_widen((const char *)o->at + i * precision_size(o->type), o->type, o->step, space, n);
 	return space;
 }
 
@@ -46,7 +47,8 @@ static void each_piece(body_fn body, const struct operand *a, const struct opera
 
 		body(widened(a, i, n, copy_a), widened(b, i, n, copy_b), result, n, k);
 		if (round)
-			bf16_round(result, (uint16_t *)(uintptr_t)to->at + i, n);
+			numbers_round(result, (char *)(uintptr_t)to->at + i * precision_size(to->type),
+				      to->type, to->step, n);
 	}
 }
 
@@ -126,20 +128,27 @@ static void copy(const float *x, const float *unused, float *y, size_t n, float 
 	memcpy(y, x, n * sizeof(*y));
 }
 
-void onednn_convert(const void *from, enum precision from_type, void *to, enum precision to_type, size_t n)
-{
-	each_typed(copy, (struct operand){from, from_type}, (struct operand){0},
-		   (struct operand){to, to_type}, n, 0);
-}
-
 static struct operand x_of(const struct kernel *k, const struct op_io *io)
 {
-	return (struct operand){io->x, k->desc.x_type};
+	return (struct operand){io->x, k->desc.x_type, k->desc.x_step};
+}
+
+static struct operand x2_of(const struct kernel *k, const struct op_io *io)
+{
+	return (struct operand){io->x2, k->desc.x2_type, k->desc.x2_step};
 }
 
 static struct operand y_of(const struct kernel *k, const struct op_io *io)
 {
-	return (struct operand){io->y, k->desc.y_type};
+	return (struct operand){io->y, k->desc.y_type, k->desc.y_step};
+}
+
+void onednn_residual(const struct kernel *k, const struct op_io *io)
+{
+	if (precision_steps(k->desc.y_type)) /* in x2's own steps: what adds to it knows them */
+		memcpy(io->y, io->x2, total(&k->desc));
+	else
+		each_typed(copy, x2_of(k, io), (struct operand){0}, y_of(k, io), total(&k->desc), 0);
 }
 
 static int relu_forward(struct kernel *k, const struct op_io *io)
@@ -159,7 +168,7 @@ static int relu_backward(struct kernel *k, const struct op_io *io)
 static int add_forward(struct kernel *k, const struct op_io *io)
 {
 	const struct op_desc *d = &k->desc;
-	struct operand x2 = {io->x2, d->x2_type};
+	struct operand x2 = x2_of(k, io);
 
 	if (d->relu && d->scale == 1) {
 		each_typed(sum_rectify, x_of(k, io), x2, y_of(k, io), total(d), op_ceiling(d));
@@ -200,7 +209,10 @@ static void move_part(const struct op_desc *d, void *joined, void *part, int cha
 static int concat_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling,
 			 struct err *err)
 {
-	if (d->x_type != d->y_type || d->x2_type != d->y_type)
+	bool steps = precision_steps(d->y_type);
+
+	if (d->x_type != d->y_type || d->x2_type != d->y_type ||
+	    (steps && (d->x_step != d->y_step || d->x2_step != d->y_step)))
 		return err_set(err, ERR_UNSUPPORTED_OP, "concat of several types");
 	return plain_create(ret, d, sibling, err);
 }
@@ -250,13 +262,22 @@ static int dropout_backward(struct kernel *k, const struct op_io *io)
 	return 0;
 }
 
-const struct op_impl onednn_relu6 = {
-	.create = plain_create, .forward = relu_forward, .backward = relu_backward, .bf16 = true};
-const struct op_impl onednn_concat = {
-	.create = concat_create, .forward = concat_forward, .backward = concat_backward, .bf16 = true};
+const struct op_impl onednn_relu6 = {.create = plain_create,
+				     .forward = relu_forward,
+				     .backward = relu_backward,
+				     .bf16 = true,
+				     .int8 = true};
+const struct op_impl onednn_concat = {.create = concat_create,
+				      .forward = concat_forward,
+				      .backward = concat_backward,
+				      .bf16 = true,
+				      .int8 = true};
 const struct op_impl onednn_dropout = {
 	.create = plain_create, .forward = dropout_forward, .backward = dropout_backward};
-const struct op_impl onednn_relu = {
-	.create = plain_create, .forward = relu_forward, .backward = relu_backward, .bf16 = true};
+const struct op_impl onednn_relu = {.create = plain_create,
+				    .forward = relu_forward,
+				    .backward = relu_backward,
+				    .bf16 = true,
+				    .int8 = true};
 const struct op_impl onednn_add = {
-	.create = plain_create, .forward = add_forward, .backward = add_backward, .bf16 = true};
+	.create = plain_create, .forward = add_forward, .backward = add_backward, .bf16 = true, .int8 = true};

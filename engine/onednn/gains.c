@@ -1,9 +1,9 @@
 /*
  * Whether a precision is any faster here. Instructions for it say nothing: vdpbf16ps has twice the rate of f32 on some CPUs, half of
  * it on others (measured on a Xeon of family 6, model 207: 168 GFLOPS against 340, `bench-peak`), and without them oneDNN
- * emulates it or refuses. So one product of matrices is timed in both, once a process, some milliseconds.
+ * emulates it or refuses. So one product of matrices is timed in each, once a process, some milliseconds.
  */
-#include "engine/onednn/onednn.h"
+#include "engine/onednn/int8.h"
 
 #include "engine/base/clock.h"
 
@@ -34,6 +34,7 @@ static void product_release(struct product *p)
 
 static int product_init(struct product *p, enum precision precision)
 {
+	dnnl_data_type_t type = onednn_type(precision), x_type = precision_steps(precision) ? dnnl_u8 : type;
 	static const dnnl_query_t of[3] = {dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md};
 	dnnl_dims_t x = {ROWS, DEPTH}, w = {DEPTH, COLUMNS}, y = {ROWS, COLUMNS};
 	dnnl_memory_desc_t descs[3];
@@ -41,10 +42,9 @@ static int product_init(struct product *p, enum precision precision)
 	dnnl_matmul_desc_t what;
 	int r = 0;
 
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&descs[0], 2, x, onednn_type(precision), dnnl_ab));
-	DNNL_CHECK(
-		dnnl_memory_desc_init_by_tag(&descs[1], 2, w, onednn_type(precision), dnnl_format_tag_any));
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&descs[2], 2, y, onednn_type(precision), dnnl_ab));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&descs[0], 2, x, x_type, dnnl_ab));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&descs[1], 2, w, type, dnnl_format_tag_any));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&descs[2], 2, y, x_type, dnnl_ab));
 	DNNL_CHECK(dnnl_matmul_desc_init(&what, &descs[0], &descs[1], NULL, &descs[2]));
 	DNNL_CHECK(dnnl_primitive_desc_create(&pd, &what, NULL, onednn_engine(), NULL));
 	DNNL_CHECK(dnnl_primitive_create(&p->primitive, pd));
@@ -85,18 +85,23 @@ out:
 	return r < 0 ? 0 : best;
 }
 
-static bool bf16_gains;
+static bool gain[N_PRECISIONS];
 
 static void measure(void)
 {
 	int threads = omp_get_max_threads();
-	double f32, bf16;
+	double f32;
 
 	omp_set_num_threads(1);
-	bf16 = fastest(PRECISION_BF16);
-	f32 = bf16 > 0 ? fastest(PRECISION_F32) : 0;
+	f32 = fastest(PRECISION_F32);
+	for (int p = 0; p < N_PRECISIONS; p++) {
+		bool can = p != PRECISION_INT8 || onednn_multiplies_bytes();
+		double seconds = can ? fastest((enum precision)p) : 0;
+
+		gain[p] = seconds > 0 && f32 > LEAST_GAIN * seconds;
+	}
 	omp_set_num_threads(threads);
-	bf16_gains = bf16 > 0 && f32 > LEAST_GAIN * bf16;
+	gain[PRECISION_F32] = true;
 }
 
 bool onednn_gains(enum precision precision)
@@ -106,5 +111,5 @@ bool onednn_gains(enum precision precision)
 	if (precision == PRECISION_F32)
 		return true;
 	pthread_once(&once, measure);
-	return bf16_gains;
+	return gain[precision];
 }

@@ -45,7 +45,7 @@ static void forward_one(const struct norm *k, const struct op_io *io, int n, flo
 	int channels = d->in.c, group = channels / d->groups;
 	double count = (double)group * d->in.h * d->in.w;
 	float *sum = rows, *a = rows + period, *b = a + period, *space = b + period;
-	struct plane x = plane_at(io->x, d->x_type, at);
+	struct plane x = plane_at(io->x, d->x_type, d->x_step, at);
 	float *saved = (float *)io->saved + (size_t)n * (size_t)d->groups * 2;
 
 	memset(sum, 0, period * sizeof(float));
@@ -71,8 +71,8 @@ static void forward_one(const struct norm *k, const struct op_io *io, int n, flo
 	}
 	rows_repeat(a, k->period, channels);
 	rows_repeat(b, k->period, channels);
-	rows_apply(x, plane_at(io->x2, d->x2_type, at), plane_at(io->y, d->y_type, at), a, b, size, period,
-		   d->relu ? 0 : -INFINITY, d->relu ? op_ceiling(d) : INFINITY, space);
+	rows_apply(x, plane_at(io->x2, d->x2_type, d->x2_step, at), plane_at(io->y, d->y_type, d->y_step, at),
+		   a, b, size, period, d->relu ? 0 : -INFINITY, d->relu ? op_ceiling(d) : INFINITY, space);
 }
 
 static int forward(struct kernel *kernel, const struct op_io *io)
@@ -165,5 +165,9 @@ static int backward(struct kernel *kernel, const struct op_io *io)
 	return 0;
 }
 
-const struct op_impl onednn_group_norm = {
-	.create = create, .saved_size = saved_size, .forward = forward, .backward = backward, .bf16 = true};
+const struct op_impl onednn_group_norm = {.create = create,
+					  .saved_size = saved_size,
+					  .forward = forward,
+					  .backward = backward,
+					  .bf16 = true,
+					  .int8 = true};

@@ -1,6 +1,6 @@
 /* An inner product over the whole map: its weight counts c, h, w (PyTorch's flatten) while the map lies as h,
  * w, c. */
-#include "engine/onednn/onednn.h"
+#include "engine/onednn/int8.h"
 
 static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
 {
@@ -10,17 +10,21 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 	dnnl_memory_desc_t x, y, weight, bias;
 	dnnl_dims_t x_dims = {d->n, d->in.c, d->in.h, d->in.w}, y_dims = {d->n, d->out.c};
 	dnnl_dims_t weight_dims = {d->out.c, d->in.c, d->in.h, d->in.w}, bias_dims = {d->out.c};
-	dnnl_dims_t strides = {d->weight_ld, d->in.h * d->in.w, d->in.w, 1};
+	bool int8 = precision_steps(d->x_type);
+	dnnl_dims_t strides = {int8 ? (int64_t)onednn_int8_row(d) : d->weight_ld, d->in.h * d->in.w, d->in.w,
+			       1};
 	dnnl_inner_product_desc_t what;
 
+	if (!onednn_int8_suits(d))
+		goto out;
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, rank, x_dims, onednn_type(d->x_type),
 						plane ? dnnl_nhwc : dnnl_nc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&y, 2, y_dims, onednn_type(d->y_type), dnnl_nc));
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_x));
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&weight, rank, weight_dims, onednn_type(d->x_type),
-						dnnl_format_tag_any));
-	DNNL_CHECK(
-		dnnl_memory_desc_init_by_strides(&descs.weight_view, rank, weight_dims, dnnl_f32, strides));
+	DNNL_CHECK(dnnl_memory_desc_init_by_tag(
+		&weight, rank, weight_dims, int8 ? dnnl_s8 : onednn_type(d->x_type), dnnl_format_tag_any));
+	DNNL_CHECK(dnnl_memory_desc_init_by_strides(&descs.weight_view, rank, weight_dims,
+						    int8 ? dnnl_s8 : dnnl_f32, strides));
 	DNNL_CHECK(dnnl_inner_product_forward_desc_init(&what, dnnl_forward_inference, &x, &weight,
 							d->bias ? &bias : NULL, &y));
 	r = onednn_describe(&descs.forward, &what, d, NULL, NULL);
@@ -46,6 +50,7 @@ out:
 
 const struct op_impl onednn_linear = {.create = create,
 				      .bf16 = true,
+				      .int8 = true,
 				      .destroy = weighted_destroy,
 				      .trim = weighted_trim,
 				      .forward = weighted_forward,

@@ -28,7 +28,9 @@
 
 static inline dnnl_data_type_t onednn_type(enum precision type)
 {
-	return type == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
+	static const dnnl_data_type_t types[] = {dnnl_f32, dnnl_bf16, dnnl_s8, dnnl_u8};
+
+	return types[type];
 }
 
 /* Whether products of matrices are faster in it here than in f32, as measured. */
@@ -68,8 +70,8 @@ static inline float onednn_norm_shift(const struct op_desc *d, const struct op_i
 /* dy = 0 < y < ceiling ? dy : 0 */
 void onednn_relu_before(const struct op_desc *d, const float *y, float *dy);
 void onednn_add_to(float *y, const float *x, size_t n);
-/* n elements of one type to those of another, by all threads. */
-void onednn_convert(const void *from, enum precision from_type, void *to, enum precision to_type, size_t n);
+/* y = x2, for a kernel that adds to it: in y's type, by all threads; steps stay those of x2. */
+void onednn_residual(const struct kernel *k, const struct op_io *io);
 
 /*
  * Ops with a weight (conv2d, linear) differ only in their primitive descriptors. weight_view describes the

@@ -71,6 +71,36 @@ VECTORISED static void max_pixel_bf16(const uint16_t *restrict x, const struct o
 		}
 }
 
+VECTORISED static void max_pixel_int8(const int8_t *restrict x, const struct op_desc *d, struct window win,
+				      int8_t *restrict y)
+{
+	int c = d->in.c;
+
+	memcpy(y, x + (size_t)(win.h0 * d->in.w + win.w0) * (size_t)c, (size_t)c * sizeof(*y));
+	for (int h = win.h0; h < win.h1; h++)
+		for (int w = win.w0; w < win.w1; w++) {
+			const int8_t *restrict p = x + (size_t)(h * d->in.w + w) * (size_t)c;
+
+			for (int j = 0; j < c; j++)
+				y[j] = p[j] > y[j] ? p[j] : y[j];
+		}
+}
+
+VECTORISED static void max_pixel_uint8(const uint8_t *restrict x, const struct op_desc *d, struct window win,
+				       uint8_t *restrict y)
+{
+	int c = d->in.c;
+
+	memcpy(y, x + (size_t)(win.h0 * d->in.w + win.w0) * (size_t)c, (size_t)c * sizeof(*y));
+	for (int h = win.h0; h < win.h1; h++)
+		for (int w = win.w0; w < win.w1; w++) {
+			const uint8_t *restrict p = x + (size_t)(h * d->in.w + w) * (size_t)c;
+
+			for (int j = 0; j < c; j++)
+				y[j] = p[j] > y[j] ? p[j] : y[j];
+		}
+}
+
 enum { SOME = 256 }; /* channels that are summed at a time, chosen */
 
 /* c channels, SOME at the most, of bf16 pixels. */
@@ -89,19 +119,43 @@ VECTORISED static void sum_some_bf16(const uint16_t *restrict x, const struct op
 		sum[j] *= scale;
 }
 
-/* y: one output pixel, in numbers of y_type. */
-static void sum_pixel_bf16(const uint16_t *x, const struct op_desc *d, struct window win, void *y,
-			   float scale)
+/* The same of int8 or uint8 pixels: exact until they are scaled. */
+VECTORISED static void sum_some_steps(const uint8_t *restrict x, const struct op_desc *d, struct window win,
+				      float *restrict sum, int c, float scale)
+{
+	uint8_t sign = d->x_type == PRECISION_INT8 ? 0x80 : 0; /* added to an int8 it makes it 0 … 255 */
+	uint32_t whole[SOME] = {0};                            /* up to 4096² pixels of 255 */
+	int64_t pixels = (int64_t)(win.h1 - win.h0) * (win.w1 - win.w0);
+
+	for (int h = win.h0; h < win.h1; h++)
+		for (int w = win.w0; w < win.w1; w++) {
+			const uint8_t *restrict p = x + (size_t)(h * d->in.w + w) * (size_t)d->in.c;
+
+			for (int j = 0; j < c; j++)
+				whole[j] += (uint8_t)(p[j] ^ sign);
+		}
+	for (int j = 0; j < c; j++)
+		sum[j] = (float)((int64_t)whole[j] - pixels * sign) * scale;
+}
+
+/* x: the instance's plane; y: one output pixel; in numbers of their types, x not f32. */
+static void sum_pixel_typed(const char *x, const struct op_desc *d, struct window win, char *y, float scale)
 {
 	float sum[SOME];
 
 	for (int c = 0; c < d->in.c; c += SOME) {
 		int n = d->in.c - c < SOME ? d->in.c - c : SOME;
 		bool round = d->y_type != PRECISION_F32;
+		const void *from = x + (size_t)c * precision_size(d->x_type);
+		char *to = y + (size_t)c * precision_size(d->y_type);
+		float *result = round ? sum : (float *)(void *)to;
 
-		sum_some_bf16(x + c, d, win, round ? sum : (float *)y + c, n, scale);
+		if (d->x_type == PRECISION_BF16)
+			sum_some_bf16(from, d, win, result, n, scale);
+		else
+			sum_some_steps(from, d, win, result, n, scale * d->x_step);
 		if (round)
-			bf16_round(sum, (uint16_t *)y + c, (size_t)n);
+			numbers_round(sum, to, d->y_type, d->y_step, (size_t)n);
 	}
 }
 
@@ -141,6 +195,24 @@ static size_t max_saved_size(const struct op_desc *d)
 	return d->training ? (size_t)d->n * extent_size(&d->out) * sizeof(int32_t) : 0;
 }
 
+/* x, y: where the instance and the output pixel begin, in elements. */
+static void max_typed(const struct op_desc *d, const struct op_io *io, size_t x, size_t y, struct window win)
+{
+	switch (d->x_type) {
+	case PRECISION_F32:
+		max_pixel(io->x + x, d, win, io->y + y, io->saved ? (int32_t *)io->saved + y : NULL);
+		break;
+	case PRECISION_BF16:
+		max_pixel_bf16(io_bf16(io->x) + x, d, win, io_bf16(io->y) + y);
+		break;
+	case PRECISION_INT8:
+		max_pixel_int8((int8_t *)io_bytes(io->x) + x, d, win, (int8_t *)io_bytes(io->y) + y);
+		break;
+	case PRECISION_UINT8:
+		max_pixel_uint8(io_bytes(io->x) + x, d, win, io_bytes(io->y) + y);
+	}
+}
+
 static int max_forward(struct kernel *k, const struct op_io *io)
 {
 	const struct op_desc *d = &k->desc;
@@ -154,12 +226,7 @@ static int max_forward(struct kernel *k, const struct op_io *io)
 
 				size_t x = (size_t)n * extent_size(&d->in);
 
-				if (d->x_type == PRECISION_F32)
-					max_pixel(io->x + x, d, window_at(d, oh, ow), io->y + y,
-						  io->saved ? (int32_t *)io->saved + y : NULL);
-				else
-					max_pixel_bf16(io_bf16(io->x) + x, d, window_at(d, oh, ow),
-						       io_bf16(io->y) + y);
+				max_typed(d, io, x, y, window_at(d, oh, ow));
 			}
 	return 0;
 }
@@ -200,9 +267,9 @@ static int avg_forward(struct kernel *k, const struct op_io *io)
 				if (d->x_type == PRECISION_F32)
 					sum_pixel(io->x + x, d, win, io->y + y, factor(d, win));
 				else
-					sum_pixel_bf16(io_bf16(io->x) + x, d, win,
-						       (char *)io->y + y * precision_size(d->y_type),
-						       factor(d, win));
+					sum_pixel_typed((const char *)io->x + x * precision_size(d->x_type),
+							d, win, (char *)io->y + y * precision_size(d->y_type),
+							factor(d, win));
 			}
 	return 0;
 }
@@ -231,7 +298,7 @@ static int avg_backward(struct kernel *k, const struct op_io *io)
 
 static int max_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
 {
-	if (d->x_type != d->y_type)
+	if (d->x_type != d->y_type || (precision_steps(d->y_type) && d->x_step != d->y_step))
 		return err_set(err, ERR_UNSUPPORTED_OP, "max_pool to another type");
 	return plain_create(ret, d, sibling, err);
 }
@@ -244,11 +311,12 @@ static int avg_create(struct kernel **ret, const struct op_desc *d, struct kerne
 }
 
 const struct op_impl onednn_max_pool = {.bf16 = true,
+					.int8 = true,
 					.create = max_create,
 					.saved_size = max_saved_size,
 					.forward = max_forward,
 					.backward = max_backward};
 const struct op_impl onednn_avg_pool = {
-	.create = avg_create, .forward = avg_forward, .backward = avg_backward, .bf16 = true};
+	.create = avg_create, .forward = avg_forward, .backward = avg_backward, .bf16 = true, .int8 = true};
 const struct op_impl onednn_global_avg_pool = {
-	.create = avg_create, .forward = avg_forward, .backward = avg_backward, .bf16 = true};
+	.create = avg_create, .forward = avg_forward, .backward = avg_backward, .bf16 = true, .int8 = true};

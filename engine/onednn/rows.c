@@ -21,8 +21,11 @@ static inline const float *row_of(const struct plane *p, size_t i, size_t n, flo
 
 	if (p->type == PRECISION_F32)
 		return (const float *)p->at + i;
-	for (size_t j = 0; j < n; j++)
-		space[j] = bf16_to_f32(from[i + j]);
+	if (p->type == PRECISION_BF16)
+		for (size_t j = 0; j < n; j++)
+			space[j] = bf16_to_f32(from[i + j]);
+	else
+		numbers_widen((const char *)p->at + i, p->type, p->step, space, n);
 	return space;
 }
 
@@ -80,7 +83,8 @@ VECTORISED void rows_apply(struct plane x, struct plane x2, struct plane y, cons
 			}
 		}
 		if (round)
-			bf16_round(to, (uint16_t *)(uintptr_t)y.at + i, n);
+			numbers_round(to, (char *)(uintptr_t)y.at + i * precision_size(y.type), y.type,
+				      y.step, n);
 	}
 }
 

@@ -17,15 +17,16 @@ int rows_period(int channels);
 struct plane {
 	const void *at;
 	enum precision type;
+	float step; /* of int8 and uint8 */
 };
 
 /* The plane from element `from` of a value on; NULL stays NULL. */
-static inline struct plane plane_at(const float *value, enum precision type, size_t from)
+static inline struct plane plane_at(const float *value, enum precision type, float step, size_t from)
 {
-	return (struct plane){value ? (const char *)value + from * precision_size(type) : NULL, type};
+	return (struct plane){value ? (const char *)value + from * precision_size(type) : NULL, type, step};
 }
 
-/* Forward. space: ROWS_SPACE rows, for bf16 planes, which are widened row by row.
+/* Forward. space: ROWS_SPACE rows, for planes that are not f32, which are widened row by row.
  * sum += x; sum += (x - mean)² */
 enum { ROWS_SPACE = 3 };
 void rows_sum(struct plane x, float *restrict sum, size_t size, size_t period, float *space);

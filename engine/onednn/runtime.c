@@ -1,4 +1,4 @@
-#include "engine/onednn/onednn.h"
+#include "engine/onednn/int8.h"
 
 #include "engine/base/log.h"
 
@@ -72,6 +72,34 @@ void onednn_large_free(void *p, size_t size)
 		munmap(p, size);
 }
 
+/* What a forward primitive does after its sums, in steps of y where that has any. */
+static int append_post_ops(dnnl_post_ops_t *ret, const struct op_desc *d)
+{
+	bool steps = precision_steps(d->y_type);
+	float one = steps ? 1 / d->y_step : 1;
+	dnnl_memory_desc_t factor;
+	int r = 0;
+
+	DNNL_CHECK(dnnl_post_ops_create(ret));
+	if (precision_steps(d->x_type)) {
+		r = onednn_int8_factor_format(&factor, d);
+		if (r < 0)
+			goto out;
+		DNNL_CHECK(dnnl_post_ops_append_binary(*ret, dnnl_binary_mul, &factor));
+	}
+	if (d->residual && steps)
+		DNNL_CHECK(dnnl_post_ops_append_sum_v2(*ret, one * d->x2_step, onednn_type(d->x2_type)));
+	else if (d->residual)
+		DNNL_CHECK(dnnl_post_ops_append_sum(*ret, 1.0f));
+	if (d->relu && d->ceiling > 0)
+		DNNL_CHECK(
+			dnnl_post_ops_append_eltwise(*ret, 1.0f, dnnl_eltwise_clip, 0.0f, one * d->ceiling));
+	else if (d->relu)
+		DNNL_CHECK(dnnl_post_ops_append_eltwise(*ret, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f));
+out:
+	return r;
+}
+
 int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, const struct op_desc *d,
 		    dnnl_primitive_desc_t hint, const char *avoid)
 {
@@ -84,19 +112,14 @@ int onednn_describe(dnnl_primitive_desc_t *ret, const_dnnl_op_desc_t what, const
 
 	DNNL_CHECK(dnnl_primitive_attr_create(&attr));
 	DNNL_CHECK(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user));
-	if (d && (d->residual || d->relu))
-		DNNL_CHECK(dnnl_post_ops_create(&after));
-	if (d && d->residual)
-		DNNL_CHECK(dnnl_post_ops_append_sum(after, 1.0f));
-	if (d && d->relu) {
-		if (d->ceiling > 0)
-			DNNL_CHECK(dnnl_post_ops_append_eltwise(after, 1.0f, dnnl_eltwise_clip, 0.0f,
-								d->ceiling));
-		else
-			DNNL_CHECK(dnnl_post_ops_append_eltwise(after, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f));
-	}
-	if (after)
+	if (d) {
+		r = append_post_ops(&after, d);
+		if (r < 0)
+			goto out;
 		DNNL_CHECK(dnnl_primitive_attr_set_post_ops(attr, after));
+	}
+	if (d && precision_steps(d->x_type))
+		avoid = "ref"; /* it is no faster than f32 */
 	DNNL_CHECK(dnnl_primitive_desc_iterator_create(&it, what, attr, onednn_engine(), hint));
 	for (;;) {
 		pd = dnnl_primitive_desc_iterator_fetch(it);

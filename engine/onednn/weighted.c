@@ -6,7 +6,7 @@
  * the view. A norm that follows a convolution by running statistics is a factor and a shift of each output:
  * its weights are packed times the one, the other becomes the bias.
  */
-#include "engine/onednn/onednn.h"
+#include "engine/onednn/int8.h"
 
 #include <errno.h>
 #include <omp.h>
@@ -19,6 +19,7 @@ struct pack {
 	dnnl_primitive_t reorder;
 	void *data;
 	uint64_t version; /* of the parameters it was made from; 0: none */
+	float *steps;     /* (out), of int8 weights; NULL: they are of another type */
 };
 
 struct weighted {
@@ -30,7 +31,9 @@ struct weighted {
 	dnnl_memory_t scratch[4];         /* of the four primitives */
 	dnnl_memory_desc_t dw_format;
 	size_t dw_offset, dbias_offset; /* in scratch memory */
-	float *folded;                  /* bias with the norm folded in; NULL: there is no norm */
+	float *folded; /* bias with the norm folded in, and in the sums' steps; NULL: it needs neither */
+	dnnl_memory_t factor;
+	float *factors; /* of the sums of int8 products; NULL: there are none */
 	uint64_t folded_version;
 };
 
@@ -45,6 +48,7 @@ static void pack_release(struct pack *p)
 	if (p->packed)
 		dnnl_memory_destroy(p->packed);
 	onednn_large_free(p->data, dnnl_memory_desc_get_size(&p->format));
+	free(p->steps);
 	free(p);
 }
 
@@ -109,8 +113,8 @@ out:
 	return r;
 }
 
-static int pack_get(struct pack **ret, const dnnl_memory_desc_t *view, const dnnl_memory_desc_t *format,
-		    struct pack *const *candidates, int n)
+static int pack_get(struct pack **ret, const struct op_desc *d, const dnnl_memory_desc_t *view,
+		    const dnnl_memory_desc_t *format, struct pack *const *candidates, int n)
 {
 	struct pack *p;
 	int r = 0;
@@ -126,7 +130,10 @@ static int pack_get(struct pack **ret, const dnnl_memory_desc_t *view, const dnn
 		return -ENOMEM;
 	p->users = 1;
 	p->format = *format;
-	r = make_memory(&p->view, view);
+	if (precision_steps(d->x_type) && !(p->steps = calloc((size_t)d->out.c, sizeof(*p->steps))))
+		r = -ENOMEM;
+	if (r == 0)
+		r = make_memory(&p->view, view);
 	if (r == 0)
 		r = make_memory(&p->packed, format);
 	if (r == 0)
@@ -138,15 +145,23 @@ static int pack_get(struct pack **ret, const dnnl_memory_desc_t *view, const dnn
 	return r;
 }
 
-static size_t folded_size(const struct op_desc *d)
+static size_t folded_size(const struct op_desc *d, bool steps)
 {
-	return (size_t)(d->out.c * d->weight_ld) * sizeof(float);
+	return steps ? (size_t)d->out.c * onednn_int8_row(d)
+		     : (size_t)(d->out.c * d->weight_ld) * sizeof(float);
 }
 
-/* The rows of the slice, each times its norm's factor, at the same strides; large_free it. */
-static float *fold_weight(const struct op_desc *d, const struct op_io *io)
+/* Weights as they are packed where they aren't the parameters themselves: steps, or the rows of the slice, each times its norm's
+ * factor, at the same strides; large_free it. */
+static void *fold_weight(const struct pack *p, const struct op_desc *d, const struct op_io *io)
 {
-	float *folded = onednn_large_new(folded_size(d));
+	float *folded = onednn_large_new(folded_size(d, p->steps));
+
+	if (p->steps) {
+		if (folded)
+			onednn_int8_weights(d, io, (int8_t *)(void *)folded, p->steps);
+		return folded;
+	}
 
 	for (int o = 0; folded && o < d->out.c; o++) {
 		float factor = onednn_norm_factor(d, io, o);
@@ -161,9 +176,11 @@ static void fold_bias(struct weighted *w, const struct op_io *io)
 {
 	const struct op_desc *d = &w->base.desc;
 
-	if (!w->folded || w->folded_version == io->version)
+	if ((!w->folded && !w->factors) || w->folded_version == io->version)
 		return;
-	for (int o = 0; o < d->out.c; o++)
+	if (w->factors)
+		onednn_int8_factors(d, io, w->pack->steps, w->factors, w->folded);
+	for (int o = 0; o < d->out.c && !w->factors; o++)
 		w->folded[o] = onednn_norm_shift(d, io, o);
 	w->folded_version = io->version;
 }
@@ -171,14 +188,14 @@ static void fold_bias(struct weighted *w, const struct op_io *io)
 static int pack_renew(struct pack *p, const struct op_desc *d, const struct op_io *io)
 {
 	dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, p->view}, {DNNL_ARG_TO, p->packed}};
-	const float *weight = io->weight;
-	float *folded = NULL;
+	const void *weight = io->weight;
+	void *folded = NULL;
 	int threads, r = 0;
 
 	if (p->version == io->version)
 		return 0;
-	if (d->norm) {
-		weight = folded = fold_weight(d, io);
+	if (d->norm || p->steps) {
+		weight = folded = fold_weight(p, d, io);
 		if (!folded)
 			return -ENOMEM;
 	}
@@ -198,7 +215,7 @@ static int pack_renew(struct pack *p, const struct op_desc *d, const struct op_i
 	if (r == 0)
 		p->version = io->version;
 out:
-	onednn_large_free(folded, folded ? folded_size(d) : 0);
+	onednn_large_free(folded, folded ? folded_size(d, p->steps) : 0);
 	return r;
 }
 
@@ -229,6 +246,21 @@ out:
 	return r;
 }
 
+/* What only int8 products need. */
+static int make_steps(struct weighted *w, const struct op_desc *d)
+{
+	dnnl_memory_desc_t format;
+	int r;
+
+	if (!precision_steps(d->x_type))
+		return 0;
+	w->factors = calloc((size_t)d->out.c, sizeof(*w->factors));
+	if (!w->factors)
+		return -ENOMEM;
+	r = onednn_int8_factor_format(&format, d);
+	return r < 0 ? r : make_memory(&w->factor, &format);
+}
+
 static int make_all(struct weighted *w, const struct op_desc *d, struct weighted *sibling,
 		    const struct weighted_descs *descs)
 {
@@ -243,10 +275,12 @@ static int make_all(struct weighted *w, const struct op_desc *d, struct weighted
 	    ((d->bias || d->norm) &&
 	     (r = make_memory(&w->bias, dnnl_primitive_desc_query_md(forward, dnnl_query_weights_md, 1))) <
 		     0) ||
-	    (r = pack_get(&w->pack, &descs->weight_view, query(forward, dnnl_query_weights_md), candidates,
+	    (r = pack_get(&w->pack, d, &descs->weight_view, query(forward, dnnl_query_weights_md), candidates,
 			  2)) < 0)
 		return r;
-	if (d->norm && !(w->folded = malloc((size_t)d->out.c * sizeof(float))))
+	if ((r = make_steps(w, d)) < 0)
+		return r;
+	if ((d->norm || (w->factors && d->bias)) && !(w->folded = malloc((size_t)d->out.c * sizeof(float))))
 		return -ENOMEM;
 	if (!d->training)
 		return 0;
@@ -256,7 +290,7 @@ static int make_all(struct weighted *w, const struct op_desc *d, struct weighted
 		if ((r = make_primitive(w, &w->backward_data, &w->scratch[1], descs->backward_data)) < 0 ||
 		    (r = make_memory(&w->dx, query(descs->backward_data, dnnl_query_diff_src_md))) < 0)
 			return r;
-		r = pack_get(&w->back_pack, &descs->weight_view,
+		r = pack_get(&w->back_pack, d, &descs->weight_view,
 			     query(descs->backward_data, dnnl_query_weights_md), candidates, 3);
 	}
 	if (r < 0 || !weights)
@@ -302,8 +336,9 @@ int weighted_create(struct kernel **ret, const struct op_desc *desc, struct kern
 void weighted_destroy(struct kernel *k)
 {
 	struct weighted *w = (struct weighted *)k;
-	dnnl_memory_t memories[] = {w->x,       w->y,     w->bias,       w->dx,         w->dy,        w->dw,
-				    w->dw_view, w->dbias, w->scratch[0], w->scratch[1], w->scratch[2]};
+	dnnl_memory_t memories[] = {w->x,          w->y,          w->bias,       w->dx,
+				    w->dy,         w->dw,         w->dw_view,    w->dbias,
+				    w->scratch[0], w->scratch[1], w->scratch[2], w->factor};
 	dnnl_primitive_t primitives[] = {w->forward, w->backward_data, w->backward_weights, w->add_weights};
 
 	for (size_t i = 0; i < sizeof(memories) / sizeof(memories[0]); i++)
@@ -315,6 +350,7 @@ void weighted_destroy(struct kernel *k)
 	pack_release(w->pack);
 	pack_release(w->back_pack);
 	free(w->folded);
+	free(w->factors);
 	free(w);
 }
 
@@ -333,6 +369,8 @@ void weighted_trim(struct kernel *k)
 	pack_trim(((struct weighted *)k)->back_pack);
 }
 
+enum { MOST_ARGUMENTS = 6 };
+
 struct argument {
 	int what;
 	dnnl_memory_t memory;
@@ -342,7 +380,7 @@ struct argument {
 /* Runs a primitive with the arguments that have a memory. */
 static int execute(dnnl_primitive_t primitive, const struct argument *arguments, int n)
 {
-	dnnl_exec_arg_t args[6];
+	dnnl_exec_arg_t args[MOST_ARGUMENTS];
 	int n_args = 0, r = 0;
 
 	for (int i = 0; i < n; i++) {
@@ -361,18 +399,20 @@ out:
 int weighted_forward(struct kernel *k, const struct op_io *io)
 {
 	struct weighted *w = (struct weighted *)k;
-	const struct argument arguments[] = {{DNNL_ARG_SRC, w->x, io->x},
-					     {DNNL_ARG_WEIGHTS, w->pack->packed, NULL},
-					     {DNNL_ARG_BIAS, w->bias, w->folded ? w->folded : io->bias},
-					     {DNNL_ARG_DST, w->y, io->y},
-					     {DNNL_ARG_SCRATCHPAD, w->scratch[0], io->scratch}};
+	const struct argument arguments[] = {
+		{DNNL_ARG_SRC, w->x, io->x},
+		{DNNL_ARG_WEIGHTS, w->pack->packed, NULL},
+		{DNNL_ARG_BIAS, w->bias, w->folded ? w->folded : io->bias},
+		{DNNL_ARG_DST, w->y, io->y},
+		{DNNL_ARG_SCRATCHPAD, w->scratch[0], io->scratch},
+		{DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, w->factor, w->factors}};
 	int r = pack_renew(w->pack, &k->desc, io);
 
-	fold_bias(w, io);
+	if (r == 0)
+		fold_bias(w, io);
 	if (k->desc.residual && io->x2 != io->y)
-		onednn_convert(io->x2, k->desc.x2_type, io->y, k->desc.y_type,
-			       (size_t)k->desc.n * extent_size(&k->desc.out));
-	return r < 0 ? r : execute(w->forward, arguments, 5);
+		onednn_residual(k, io);
+	return r < 0 ? r : execute(w->forward, arguments, MOST_ARGUMENTS);
 }
 
 int weighted_backward(struct kernel *k, const struct op_io *io)

@@ -21,21 +21,37 @@
  * three times as much. So f32 is not kept for what bf16 gives as well. */
 #define SAME_ACCURACY 0.001
 
-/* In bf16: where it was measured and is faster, or as the spec says. */
-static bool has_bf16(const struct infer_endpoint *e, int rate, unsigned precisions)
-{
-	const unsigned bf16 = 1u << PRECISION_BF16;
+/* What int8 may lose against f32 of the same slice. */
+#define MOST_LOST 0.003f
 
-	if (precisions == bf16)
+/* Whether what was measured speaks for it. */
+static bool is_good(const struct model_info *info, int rate, enum precision precision)
+{
+	float accuracy = info->narrow_accuracy[precision][rate];
+
+	return precision != PRECISION_INT8 || accuracy >= info->accuracy[rate] - MOST_LOST;
+}
+
+/* Not f32: where it was measured, is faster and good enough, or as the spec says. */
+static bool has_narrow(const struct infer_endpoint *e, int rate, enum precision precision,
+		       unsigned precisions)
+{
+	const struct model_info *info = model_info(e->model);
+	const unsigned this = 1u << precision;
+
+	if (precisions == this)
 		return true;
-	return model_gains(e->model, backend_find(INFER_BACKEND), PRECISION_BF16) &&
-	       (precisions ? (precisions & bf16) != 0 : model_info(e->model)->bf16_accuracy[rate] > 0);
+	if (!model_gains(e->model, backend_find(INFER_BACKEND), precision) || !is_good(info, rate, precision))
+		return false;
+	if (precision == PRECISION_INT8 && !model_calibrated(e->model, rate))
+		return false;
+	return precisions ? (precisions & this) != 0 : info->narrow_accuracy[precision][rate] > 0;
 }
 
 static void add(struct infer_endpoint *e, int rate, enum precision precision)
 {
 	const struct model_info *info = model_info(e->model);
-	float accuracy = precision == PRECISION_BF16 ? info->bf16_accuracy[rate] : 0;
+	float accuracy = info->narrow_accuracy[precision][rate];
 
 	e->submodels[e->n_submodels++] = (struct infer_submodel){
 		.rate = info->rates[rate],
@@ -52,8 +68,9 @@ int infer_submodels_list(struct infer_endpoint *e, unsigned precisions, struct e
 	for (int i = 0; i < model_info(e->model)->n_rates; i++) {
 		if (!precisions || (precisions & 1u << PRECISION_F32))
 			add(e, i, PRECISION_F32);
-		if (has_bf16(e, i, precisions))
-			add(e, i, PRECISION_BF16);
+		for (int p = PRECISION_F32 + 1; p < N_PRECISIONS; p++)
+			if (has_narrow(e, i, (enum precision)p, precisions))
+				add(e, i, (enum precision)p);
 	}
 	return e->n_submodels ? 0 : err_set(err, ERR_SPEC_VALUE, "\"precision\" leaves nothing to run");
 }

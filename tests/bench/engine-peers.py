@@ -6,7 +6,8 @@ ResNet-50, inference, against ONNX Runtime and PyTorch, in turns within one run:
     BUILD=build/release tests/bench/engine-peers.py [--batch 32,1] [--threads N] [--rounds 5] [--compile]
 
 All have BatchNorm, f32 (PyTorch also bfloat16), random weights and images of 3×224×224; ours decodes nothing either, but normalises
-bytes. --compile: torch.compile too (minutes).
+bytes. --compile: torch.compile too (minutes). int8: ours, and ONNX Runtime's static quantisation (QDQ, weights by channel), both
+calibrated by random images.
 """
 import argparse, csv, os, statistics, subprocess, sys, tempfile, time, warnings
 
@@ -19,6 +20,7 @@ args = parser.parse_args()
 os.environ["OMP_NUM_THREADS"] = str(args.threads)
 warnings.simplefilter("ignore")
 import onnxruntime, torch, torchvision
+from onnxruntime import quantization
 
 INFERFS = os.environ.get("BUILD", "build/release") + "/inferfs"
 torch.set_num_threads(args.threads)
@@ -33,9 +35,10 @@ def exported(model):
 
 def ours(batch, repeat):
     command = [INFERFS, "bench", "resnet50", "--norm", "batch", "--slices", "0.25,0.5,1",
-               "--batch", str(batch), "--repeat", str(repeat), "--threads", str(args.threads)]
+               "--precision", "f32,int8", "--batch", str(batch), "--repeat", str(repeat), "--threads", str(args.threads)]
     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return {"inferfs, rate " + row["slice"]: batch / float(row["ms_median"]) * 1e3 for row in csv.DictReader(out.splitlines())}
+    return {f"inferfs, rate {row['slice']}, {row['precision']}": batch / float(row["ms_median"]) * 1e3
+            for row in csv.DictReader(out.splitlines())}
 
 
 def rate(run, batch, repeat):
@@ -49,11 +52,33 @@ def rate(run, batch, repeat):
     return batch / statistics.median(times)
 
 
+class Images(quantization.CalibrationDataReader):
+    def __init__(self, n):
+        self.rest = n
+
+    def get_next(self):
+        self.rest -= 1
+        return {"x": torch.randn(1, 3, 224, 224).numpy()} if self.rest >= 0 else None
+
+
+def in_int8(file):
+    """U8S8, as ONNX Runtime's documentation advises for CPUs with VNNI."""
+    folded, file_int8 = tempfile.NamedTemporaryFile(suffix=".onnx"), tempfile.NamedTemporaryFile(suffix=".onnx")
+    quantization.shape_inference.quant_pre_process(file.name, folded.name, skip_symbolic_shape=True)
+    quantization.quantize_static(folded.name, file_int8.name, Images(8), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                                 activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8)
+    return file_int8
+
+
+def started(file):
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = args.threads
+    return onnxruntime.InferenceSession(file.name, options, providers=["CPUExecutionProvider"])
+
+
 model = torchvision.models.resnet50().eval()
 onnx = exported(model)
-options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = args.threads
-session = onnxruntime.InferenceSession(onnx.name, options, providers=["CPUExecutionProvider"])
+session, session_int8 = started(onnx), started(in_int8(onnx))
 last = torchvision.models.resnet50().eval().to(memory_format=torch.channels_last)
 compiled = torch.compile(model) if args.compile else None
 
@@ -69,6 +94,7 @@ for batch in map(int, args.batch.split(",")):
     x_last, x_numpy = x.to(memory_format=torch.channels_last), x.numpy()
     peers = {
         "onnxruntime": lambda: session.run(None, {"x": x_numpy}),
+        "onnxruntime, int8": lambda: session_int8.run(None, {"x": x_numpy}),
         "torch": lambda: model(x),
         "torch, channels_last": lambda: last(x_last),
         "torch, bfloat16": lambda: bf16(x_last),
@@ -82,4 +108,4 @@ for batch in map(int, args.batch.split(",")):
         for name, r in ours(batch, repeat).items():
             found.setdefault(name, []).append(r)
     for name, rates in found.items():
-        print(f"batch {batch:3} {name:22} {statistics.median(rates):8.1f} images/s   ({min(rates):.1f} to {max(rates):.1f})", flush=True)
+        print(f"batch {batch:3} {name:24} {statistics.median(rates):8.1f} images/s   ({min(rates):.1f} to {max(rates):.1f})", flush=True)

@@ -2,7 +2,7 @@
  * What all sub-models of a network take together, and what it costs to change from one to another:
  *
  *	bench-submodels [NET [CHANNELSxSIDE [BATCH [PRECISIONS [ROUNDS]]]]]
- *	bench-submodels '{"arch":"resnet","depth":50,"norm":"batch"}' 3x224 32 f32,bf16 5
+ *	bench-submodels '{"arch":"resnet","depth":50,"norm":"batch"}' 3x224 32 f32,bf16,int8 5
  *
  * Four slices at each precision, all ready, of one model: resident memory after each (packed weights, kernels; the activation
  * arena is counted apart), as a multiple of the full f32 weights. Then each pair in turn: the first mini-batch after a
@@ -89,6 +89,21 @@ static double run_ms(int i)
 	return (clock_seconds() - start) * 1e3;
 }
 
+/* What int8 needs to know of a slice; the session that finds out is freed. */
+static int calibrate(struct model *model, int rate)
+{
+	struct session_options options = {.rate = model_info(model)->rates[rate], .batch = batch};
+	struct session *s;
+	int r = session_new(&s, model, backend_find("onednn"), &options, NULL);
+
+	if (r < 0)
+		return r;
+	r = session_calibrate(s, model, rate, pixels, batch, logits);
+	session_free(s);
+	malloc_trim(0);
+	return r;
+}
+
 static void switches(int rounds)
 {
 	double worst = 0;
@@ -160,6 +175,8 @@ int main(int argc, char **argv)
 				.rate = info.rates[i], .precision = (enum precision)p, .batch = batch};
 			struct session_stats stats;
 
+			if (p == PRECISION_INT8 && calibrate(model, i) < 0)
+				return 1;
 			if (session_new(&sessions[n_sessions], model, backend_find("onednn"), &options,
 					&err) < 0) {
 				fprintf(stderr, "%s\n", err_format(&err, text, sizeof(text)));

@@ -266,8 +266,8 @@ static void test_pixels(void **state)
 	for (int channels = 1; channels <= 5; channels++) {
 		int size = 3000 * channels;
 
-		pixels_normalise(pixels, 2, 50, 30, channels, mean, std, PRECISION_F32, out);
-		pixels_normalise(pixels, 2, 50, 30, channels, mean, std, PRECISION_BF16, out16);
+		pixels_normalise(pixels, 2, 50, 30, channels, mean, std, PRECISION_F32, 0, out);
+		pixels_normalise(pixels, 2, 50, 30, channels, mean, std, PRECISION_BF16, 0, out16);
 		for (int i = 0; i < size; i++) {
 			int c = i % channels;
 

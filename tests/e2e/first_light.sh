@@ -47,6 +47,16 @@ mkdir infer/app
 echo '{"model":"small","explain":["gradcam"]}' >infer/app/spec.json
 "$INFERFS" wait infer/app/slices.csv --timeout 30s
 eventually 5 grep -q running infer/app/state
+python3 - infer/app/slices.csv models/small/latest/slices.csv <<'P'
+import csv, sys
+served, measured = ({(r["slice"], r["precision"]): float(r["accuracy"]) for r in csv.DictReader(open(name))} for name in sys.argv[1:])
+for of, accuracy in served.items():
+    assert abs(accuracy - measured[of]) < 0.01, (of, accuracy, measured)
+for (rate, precision), accuracy in measured.items():  # int8 is offered where it loses 0.3 points at most
+    lost = measured[rate, "f32"] - accuracy
+    assert (rate, precision) in served or (precision == "int8" and lost > 0.29), (rate, precision, served, measured)
+    assert precision != "int8" or (rate, precision) not in served or lost < 0.31, (rate, served, measured)
+P
 
 echo "a batch with an ample deadline"
 mkdir -p infer/app/in/b1/sub

@@ -14,9 +14,9 @@
 static void test_defaults(void **state)
 {
 	static const char minimal[] = "{\"model\":\"m\"}\n";
-	static const char all[] =
-		"{\"model\":\"m\",\"version\":\"3\",\"batch\":7,\"deadline\":\"800ms\","
-		"\"explain\":[\"gradcam\"],\"precision\":[\"bf16\"],\"settle\":\"0\",\"settle_batch\":0.25}";
+	static const char all[] = "{\"model\":\"m\",\"version\":\"3\",\"batch\":7,\"deadline\":\"800ms\","
+				  "\"explain\":[\"gradcam\"],\"precision\":[\"bf16\",\"int8\"],\"settle\":"
+				  "\"0\",\"settle_batch\":0.25}";
 	struct infer_spec spec;
 
 	(void)state;
@@ -34,7 +34,7 @@ static void test_defaults(void **state)
 	assert_int_equal(spec.batch, 7);
 	assert_true(spec.deadline.set && spec.deadline.ns == 800 * NS_PER_MS);
 	assert_true(spec.gradcam);
-	assert_int_equal(spec.precisions, 1 << PRECISION_BF16);
+	assert_int_equal(spec.precisions, 1 << PRECISION_BF16 | 1 << PRECISION_INT8);
 	assert_int_equal(spec.settle_ns, 0);
 	assert_int_equal(spec.settle_batch_ns, 250 * NS_PER_MS);
 }

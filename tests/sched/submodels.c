@@ -1,6 +1,7 @@
 /* Which sub-models an inference worker keeps: those that some plan could use (sched/worker/infer_submodels.c). */
 #include "sched/worker/infer_private.h"
 
+#include "engine/backend.h"
 #include "sched/plan/plan.h"
 
 #include <setjmp.h>
@@ -71,6 +72,54 @@ static void test_either_time(void **state)
 	check("kk", unknown);
 }
 
+/* The precisions that are listed of the full width, a bit each. */
+static unsigned listed(struct model *model, unsigned precisions)
+{
+	struct infer_endpoint e = {.model = model};
+	struct err err = ERR_INIT;
+	unsigned list = 0;
+
+	infer_submodels_list(&e, precisions, &err);
+	for (int i = 0; i < e.n_submodels; i++)
+		list |= e.submodels[i].rate == 1 ? 1u << e.submodels[i].precision : 0;
+	return list;
+}
+
+/* int8 is offered where it was measured, is faster, and loses no more than 0.3 points; alone it runs anyway. */
+static void test_int8_list(void **state)
+{
+	const unsigned f32 = 1u << PRECISION_F32, int8 = 1u << PRECISION_INT8;
+	const struct model_info info = {.channels = 1,
+					.height = 4,
+					.width = 4,
+					.classes = 3,
+					.std = {1},
+					.n_rates = 2,
+					.rates = {0.5f, 1}};
+	float ranges[32] = {1};
+	struct model *model;
+	bool gains;
+
+	(void)state;
+	assert_int_equal(model_new(&model, "{\"arch\":\"mlp\",\"hidden\":[16]}", &info, 1, NULL), 0);
+	gains = model_gains(model, backend_find(INFER_BACKEND), PRECISION_INT8);
+	model_set_accuracy(model, 1, 0.9f);
+	assert_int_equal(listed(model, 0), f32);
+	assert_int_equal(listed(model, f32 | int8), f32); /* it isn't calibrated */
+	assert_int_equal(listed(model, int8), int8);      /* and will say so */
+	assert_int_equal(model_set_ranges(model, 1, ranges), 0);
+	for (int lost = 0; lost <= 5; lost++) { /* tenths of a point */
+		unsigned both = gains && lost <= 3 ? f32 | int8 : f32;
+
+		model_set_narrow_accuracy(model, PRECISION_INT8, 1, 0.9f - 0.00099f * (float)lost, 0);
+		assert_int_equal(listed(model, 0), both);
+		assert_int_equal(listed(model, f32 | int8), both);
+		assert_int_equal(listed(model, f32), f32);
+		assert_int_equal(listed(model, int8), int8);
+	}
+	model_free(model);
+}
+
 static double best_plan(struct planner *pl, const struct infer_submodel *list, int n, bool all,
 			int64_t deadline)
 {
@@ -120,9 +169,8 @@ static void test_plans(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hull),
-		cmocka_unit_test(test_precisions),
-		cmocka_unit_test(test_either_time),
+		cmocka_unit_test(test_hull),        cmocka_unit_test(test_precisions),
+		cmocka_unit_test(test_either_time), cmocka_unit_test(test_int8_list),
 		cmocka_unit_test(test_plans),
 	};
 

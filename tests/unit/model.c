@@ -9,6 +9,7 @@
 #include "engine/backend.h"
 #include "engine/model_private.h"
 #include "engine/safetensors.h"
+#include "engine/session.h"
 
 #include <errno.h>
 #include <math.h>
@@ -46,18 +47,29 @@ static const char *const nets[] = {
 	"}",
 };
 
-static void logits_of(struct model *model, float rate, float out[6])
+/* ranges: what f32 sees goes there; NULL: it does not. */
+static int run_in(struct model *model, float rate, enum precision precision, float *ranges, float out[6])
 {
 	uint8_t pixels[2 * 12 * 10];
 	struct session *s;
+	int r;
 
 	for (size_t i = 0; i < sizeof(pixels); i++)
 		pixels[i] = (uint8_t)(i * 37 % 251);
-	assert_int_equal(session_new(&s, model, backend_find("ref"),
-				     &(struct session_options){.rate = rate, .batch = 2}, NULL),
-			 0);
+	r = session_new(&s, model, backend_find("ref"),
+			&(struct session_options){.rate = rate, .batch = 2, .precision = precision}, NULL);
+	if (r < 0)
+		return r;
+	if (ranges)
+		assert_int_equal(session_observe(s, ranges), 0);
 	assert_int_equal(session_forward(s, pixels, 2, out), 0);
 	session_free(s);
+	return 0;
+}
+
+static void logits_of(struct model *model, float rate, float out[6])
+{
+	assert_int_equal(run_in(model, rate, PRECISION_F32, NULL, out), 0);
 }
 
 static void save_and_load(void **state)
@@ -77,7 +89,7 @@ static void save_and_load(void **state)
 		assert_int_equal(model_set_label(model, 3, "x"), -EINVAL);
 		model_set_accuracy(model, 0, 0.5f);
 		model_set_accuracy(model, 1, 0.875f);
-		model_set_bf16_accuracy(model, 1, 0.75f, 0.625f);
+		model_set_narrow_accuracy(model, PRECISION_BF16, 1, 0.75f, 0.625f);
 		assert_int_equal(model_save(model, &b[0], &b[1], &b[2], &b[3], &err), 0);
 		assert_string_equal(b[2].data, "0\nSchuh ?\n2\n");
 		assert_int_equal(
@@ -117,6 +129,66 @@ static void save_and_load(void **state)
 		for (int i = 0; i < 4; i++)
 			buf_release(&b[i]);
 	}
+}
+
+/* Loads what was saved with `find` in model.json being `put`. */
+static struct model *changed(const struct buf b[4], const char *find, const char *put)
+{
+	struct model *back;
+	struct buf json = BUF_INIT;
+	const char *at = strstr(b[0].data, find);
+
+	assert_non_null(at);
+	buf_add(&json, b[0].data, (size_t)(at - b[0].data));
+	buf_adds(&json, put);
+	buf_adds(&json, at + strlen(find));
+	assert_int_equal(model_load(&back, json.data, json.len, b[1].data, b[1].len, NULL), 0);
+	buf_release(&json);
+	return back;
+}
+
+/* What int8 needs to know is a model's, slice by slice; without it, or where a file says it wrong, there is no int8. */
+static void ranges_saved(void **state)
+{
+	struct buf b[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
+	static const char *const wrong[] = {"\"ranges\":\t[\"x\", ", "\"ranges\":\t[-1, ",
+					    "\"ranges\":\t[1e30, ",  "\"ranges\":\t[1, 1, ",
+					    "\"ranges\":\t[[1], ",   "\"old\":\t[1, "};
+	struct model *model, *back;
+	float ranges[32] = {0}, f32[6], a[6], z[6];
+
+	(void)state;
+	assert_int_equal(model_new(&model, nets[9], &info, 5, NULL), 0);
+	assert_in_range(model->net->n_nodes, 2, 32);
+	assert_int_equal(run_in(model, 1, PRECISION_INT8, NULL, a), -EINVAL);
+	assert_int_equal(run_in(model, 1, PRECISION_F32, ranges, f32), 0);
+	ranges[0] = 2; /* a whole number in the file */
+	assert_int_equal(model_set_ranges(model, 1, ranges), 0);
+	model_set_narrow_accuracy(model, PRECISION_INT8, 1, 0.5f, 0.25f);
+	assert_true(model_calibrated(model, 1) && !model_calibrated(model, 0));
+	assert_int_equal(run_in(model, 0.5f, PRECISION_INT8, NULL, a), -EINVAL);
+	assert_int_equal(run_in(model, 1, PRECISION_INT8, NULL, a), 0);
+	for (int i = 0; i < 6; i++)
+		assert_float_equal(a[i], f32[i], 0.1 * fabs((double)f32[0]) + 0.05);
+	assert_memory_not_equal(a, f32, sizeof(a));
+	assert_int_equal(model_save(model, &b[0], &b[1], &b[2], &b[3], NULL), 0);
+	assert_non_null(strstr(b[3].data, "\n1,int8,50.00,"));
+	assert_null(strstr(b[3].data, "\n0.5,int8"));
+	back = changed(b, "\"ranges\":\t[2, ", "\"ranges\":\t[2, ");
+	assert_true(model_calibrated(back, 1) && !model_calibrated(back, 0));
+	assert_int_equal(run_in(back, 1, PRECISION_INT8, NULL, z), 0);
+	assert_memory_equal(a, z, sizeof(a));
+	assert_true(back->narrow_test_accuracy[PRECISION_INT8][1] == 0.25f);
+	model_free(back);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		back = changed(b, "\"ranges\":\t[2, ", wrong[i]);
+		if (model_calibrated(back, 1))
+			fail_msg("calibrated by %s", wrong[i]);
+		model_free(back);
+	}
+	model_free(model);
+	for (int i = 0; i < 4; i++)
+		buf_release(&b[i]);
 }
 
 /* Large weights are used where they lie, unless no float can be read there. */
@@ -421,11 +493,11 @@ static void hostile_variance(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(save_and_load),     cmocka_unit_test(weights_in_place),
-		cmocka_unit_test(resnet_size),       cmocka_unit_test(published_sizes),
-		cmocka_unit_test(torchvision_names), cmocka_unit_test(old_format),
-		cmocka_unit_test(wrong_specs),       cmocka_unit_test(hostile_files),
-		cmocka_unit_test(hostile_variance),
+		cmocka_unit_test(save_and_load),    cmocka_unit_test(ranges_saved),
+		cmocka_unit_test(weights_in_place), cmocka_unit_test(resnet_size),
+		cmocka_unit_test(published_sizes),  cmocka_unit_test(torchvision_names),
+		cmocka_unit_test(old_format),       cmocka_unit_test(wrong_specs),
+		cmocka_unit_test(hostile_files),    cmocka_unit_test(hostile_variance),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,16 +102,21 @@ static int on_epoch(void *data, const struct train_epoch *e)
 	return run->stop_after == e->epoch;
 }
 
-/* Where this CPU is faster in bf16, each slice was measured in it, and is about as good. */
-static void check_bf16(const struct model *model)
+/* Where this CPU is faster in another precision than f32, each slice was measured in it, and is about as good. */
+static void check_narrow(const struct model *model)
 {
 	const struct model_info *info = model_info(model);
-	bool gains = backend_gains(backend_find("onednn"), PRECISION_BF16);
 
-	for (int i = 0; i < info->n_rates; i++) {
-		assert_int_equal(info->bf16_accuracy[i] > 0, gains && info->accuracy[i] > 0);
-		if (gains)
-			assert_float_equal(info->bf16_accuracy[i], info->accuracy[i], 0.1);
+	for (int p = PRECISION_F32 + 1; p < N_PRECISIONS; p++) {
+		bool gains = backend_gains(backend_find("onednn"), (enum precision)p);
+
+		for (int i = 0; i < info->n_rates; i++) {
+			assert_int_equal(info->narrow_accuracy[p][i] > 0, gains && info->accuracy[i] > 0);
+			if (gains)
+				assert_float_equal(info->narrow_accuracy[p][i], info->accuracy[i], 0.1);
+			if (p == PRECISION_INT8)
+				assert_int_equal(model_calibrated(model, i), gains);
+		}
 	}
 }
 
@@ -159,7 +164,7 @@ static int train(const struct dataset *ds, const char *json, struct run *run, co
 		if (r == 0)
 			assert_non_null(strstr(b[2].data, ",test_accuracy\n"));
 		if (r == 0)
-			check_bf16(train_model(t));
+			check_narrow(train_model(t));
 		train_free(t);
 	}
 	train_spec_free(spec);
