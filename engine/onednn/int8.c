@@ -10,20 +10,12 @@
 
 #include <string.h>
 
-/* The bits that VNNI adds to AVX-512's and to AVX2's. */
-enum {
-	AVX512_VNNI = dnnl_cpu_isa_avx512_core_vnni & ~dnnl_cpu_isa_avx512_core,
-	AVX2_VNNI = dnnl_cpu_isa_avx2_vnni & ~dnnl_cpu_isa_avx2
-};
-
-static bool has(int bits)
-{
-	return (dnnl_get_effective_cpu_isa() & bits) != 0;
-}
+/* The bit that VNNI adds to AVX-512's. */
+enum { AVX512_VNNI = dnnl_cpu_isa_avx512_core_vnni & ~dnnl_cpu_isa_avx512_core };
 
 bool onednn_multiplies_bytes(void)
 {
-	return has(AVX512_VNNI | AVX2_VNNI);
+	return (dnnl_get_effective_cpu_isa() & AVX512_VNNI) != 0;
 }
 
 bool onednn_int8_suits(const struct op_desc *d)
@@ -32,8 +24,7 @@ bool onednn_int8_suits(const struct op_desc *d)
 		return false;
 	if (!precision_steps(d->x_type))
 		return !precision_steps(d->y_type);
-	/* oneDNN 2.6.3's depthwise form for AVX2 gives zeros where channels don't fill a vector (seen with 6 and 18) */
-	return has(AVX512_VNNI) || (has(AVX2_VNNI) && d->groups <= 1);
+	return onednn_multiplies_bytes();
 }
 
 int onednn_int8_factor_format(dnnl_memory_desc_t *ret, const struct op_desc *d)
