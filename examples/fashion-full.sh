@@ -81,7 +81,7 @@ means() { # NAME
 	cat "$dir/$1"-*/slices.csv | awk -F, -v of="$1" '
 		$1 == "slice" { for (i = 1; i <= NF; i++) column[$i] = i; next }
 		$column["precision"] == "f32" { sum[$1] += $column["test_accuracy"]; n[$1]++ }
-		END { for (s in sum) printf "%s: rate %s: %.2f %% (mean of %d)\n", of, s, 100 * sum[s] / n[s], n[s] }' | sort
+		END { for (s in sum) printf "%s: rate %s: %.2f %% (mean of %d)\n", of, s, sum[s] / n[s], n[s] }' | sort
 }
 
 echo "On the test images:"

@@ -28,7 +28,7 @@ for seed in ${SEEDS:-1}; do
 				awk -F, -v start="| $norm | $([ $random = 1 ] && echo sampled || echo sandwich) | $distill | $seed |" \
 					-v speed="$speed" '
 					NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
-					$column["precision"] == "f32" { a[$column["slice"] + 0] = 100 * $column["test_accuracy"] }
+					$column["precision"] == "f32" { a[$column["slice"] + 0] = $column["test_accuracy"] }
 					END { printf "%s %.2f | %.2f | %.2f | %.2f | %s |\n", start, a[1], a[0.75], a[0.5], a[0.25], speed }' \
 					"$work/slices.csv"
 			done
