@@ -396,7 +396,7 @@ static int launch(struct import *imp)
 
 	*in = (struct importer){.import = imp, .weights_fd = -1};
 	if (imp->beside_ino)
-		snprintf(beside, sizeof(beside), "%s%cdata", imp->file, imp->beside_short ? '_' : '.');
+		snprintf(beside, sizeof(beside), "%s%s", imp->file, imp->beside_end);
 	m.import.beside = beside;
 	r = prepare(imp, &m, own);
 	if (r == 0)

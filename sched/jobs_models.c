@@ -294,7 +294,7 @@ static int look_at(const struct model_walk *walk, const struct host_entry *e)
 	beside = find_beside(walk, e->path, &end);
 	imp->beside_ino = beside ? beside->ino : 0;
 	imp->beside_size = beside ? beside->size : 0;
-	imp->beside_short = end;
+	imp->beside_end = beside_ends[end];
 	imp->seen = (struct inputs){print_of(e), print_of(&walk->json), print_of(&walk->labels),
 				    beside ? print_of(beside) : 0};
 	decide(imp);

@@ -180,7 +180,7 @@ struct import {
 	uint64_t ino, size;
 	uint64_t json_ino, labels_ino, beside_ino; /* 0: not there */
 	uint64_t beside_size;
-	bool beside_short;        /* its name ends in _data instead of .data */
+	const char *beside_end;   /* what its name has more than `file`; static */
 	struct inputs seen, used; /* by the last walk; by this import, or the one that is recorded */
 	enum import_state state;
 	bool failed;     /* of PUBLISHING: it becomes FAILED */

@@ -71,24 +71,16 @@ VECTORISED static void max_pixel_bf16(const uint16_t *restrict x, const struct o
 		}
 }
 
-VECTORISED static void max_pixel_int8(const int8_t *restrict x, const struct op_desc *d, struct window win,
-				      int8_t *restrict y)
+/* Added to an int8 it makes it 0 … 255, in the same order. */
+static uint8_t sign_of(const struct op_desc *d)
 {
-	int c = d->in.c;
-
-	memcpy(y, x + (size_t)(win.h0 * d->in.w + win.w0) * (size_t)c, (size_t)c * sizeof(*y));
-	for (int h = win.h0; h < win.h1; h++)
-		for (int w = win.w0; w < win.w1; w++) {
-			const int8_t *restrict p = x + (size_t)(h * d->in.w + w) * (size_t)c;
-
-			for (int j = 0; j < c; j++)
-				y[j] = p[j] > y[j] ? p[j] : y[j];
-		}
+	return d->x_type == PRECISION_INT8 ? 0x80 : 0;
 }
 
-VECTORISED static void max_pixel_uint8(const uint8_t *restrict x, const struct op_desc *d, struct window win,
+VECTORISED static void max_pixel_steps(const uint8_t *restrict x, const struct op_desc *d, struct window win,
 				       uint8_t *restrict y)
 {
+	uint8_t sign = sign_of(d);
 	int c = d->in.c;
 
 	memcpy(y, x + (size_t)(win.h0 * d->in.w + win.w0) * (size_t)c, (size_t)c * sizeof(*y));
@@ -97,7 +89,7 @@ VECTORISED static void max_pixel_uint8(const uint8_t *restrict x, const struct o
 			const uint8_t *restrict p = x + (size_t)(h * d->in.w + w) * (size_t)c;
 
 			for (int j = 0; j < c; j++)
-				y[j] = p[j] > y[j] ? p[j] : y[j];
+				y[j] = (uint8_t)(p[j] ^ sign) > (uint8_t)(y[j] ^ sign) ? p[j] : y[j];
 		}
 }
 
@@ -123,8 +115,8 @@ VECTORISED static void sum_some_bf16(const uint16_t *restrict x, const struct op
 VECTORISED static void sum_some_steps(const uint8_t *restrict x, const struct op_desc *d, struct window win,
 				      float *restrict sum, int c, float scale)
 {
-	uint8_t sign = d->x_type == PRECISION_INT8 ? 0x80 : 0; /* added to an int8 it makes it 0 … 255 */
-	uint32_t whole[SOME] = {0};                            /* up to 4096² pixels of 255 */
+	uint8_t sign = sign_of(d);
+	uint32_t whole[SOME] = {0}; /* up to 4096² pixels of 255 */
 	int64_t pixels = (int64_t)(win.h1 - win.h0) * (win.w1 - win.w0);
 
 	for (int h = win.h0; h < win.h1; h++)
@@ -206,10 +198,8 @@ static void max_typed(const struct op_desc *d, const struct op_io *io, size_t x,
 		max_pixel_bf16(io_bf16(io->x) + x, d, win, io_bf16(io->y) + y);
 		break;
 	case PRECISION_INT8:
-		max_pixel_int8((int8_t *)io_bytes(io->x) + x, d, win, (int8_t *)io_bytes(io->y) + y);
-		break;
 	case PRECISION_UINT8:
-		max_pixel_uint8(io_bytes(io->x) + x, d, win, io_bytes(io->y) + y);
+		max_pixel_steps(io_bytes(io->x) + x, d, win, io_bytes(io->y) + y);
 	}
 }
 

@@ -162,7 +162,6 @@ static void *fold_weight(const struct pack *p, const struct op_desc *d, const st
 			onednn_int8_weights(d, io, (int8_t *)(void *)folded, p->steps);
 		return folded;
 	}
-
 	for (int o = 0; folded && o < d->out.c; o++) {
 		float factor = onednn_norm_factor(d, io, o);
 

@@ -368,13 +368,70 @@ static void test_concat(void **state)
 		}
 }
 
+/*
+ * A kernel for another batch size shares the packed weights of its sibling, and so has its form, though a convolution of few tiles is
+ * otherwise run another way than one of many.
+ */
+static void test_sibling(void **state)
+{
+	static const int sizes[][2] = {{12, 1}, {1, 12}, {12, 5}};
+	struct shape shape = {.op = OP_conv2d,
+			      .c = 32,
+			      .h = 7,
+			      .w = 7,
+			      .out_c = 64,
+			      .kernel = 3,
+			      .stride = 1,
+			      .pad = 1,
+			      .conv_groups = 1,
+			      .more = {.eval = true}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+		for (size_t b = 0; backend_at(b); b++) {
+			struct run first, other;
+			struct guarded y;
+			struct kernel *k;
+			struct err err = ERR_INIT;
+			struct op_desc d;
+			struct op_io io;
+			void *scratch;
+
+			shape.n = sizes[i][0];
+			d = desc_of(&shape, 1);
+			run_init(&first, &shape, &d, backend_at(b), conform_state(i));
+			d.n = shape.n = sizes[i][1];
+			run_init(&other, &shape, &d, backend_find("ref"), conform_state(i + 8));
+			assert_int_equal(kernel_create(&k, backend_at(b), &d, first.kernel, &err), 0);
+			assert_ptr_equal(k->impl, first.kernel->impl);
+			y = guarded_new(other.y.n);
+			scratch = aligned_alloc(64, (k->scratch_size + 64) / 64 * 64);
+			io = io_of(&other);
+			assert_int_equal(kernel_forward(other.kernel, &io), 0);
+			io.y = y.data;
+			io.scratch = scratch;
+			assert_int_equal(kernel_forward(k, &io), 0);
+			compare("a sibling", y.data, other.y.data, y.n, op_info(OP_conv2d)->tolerance,
+				op_info(OP_conv2d)->mean_tolerance);
+			free(scratch);
+			guarded_free(&y, "y");
+			kernel_destroy(k);
+			run_release(&first);
+			run_release(&other);
+		}
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_against_ref),       cmocka_unit_test(test_thread_counts),
-		cmocka_unit_test(test_in_place),          cmocka_unit_test(test_residual_in_place),
-		cmocka_unit_test(test_numeric_gradients), cmocka_unit_test(test_fused_relu),
-		cmocka_unit_test(test_dropout),           cmocka_unit_test(test_concat)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_against_ref),
+					   cmocka_unit_test(test_thread_counts),
+					   cmocka_unit_test(test_in_place),
+					   cmocka_unit_test(test_residual_in_place),
+					   cmocka_unit_test(test_numeric_gradients),
+					   cmocka_unit_test(test_fused_relu),
+					   cmocka_unit_test(test_dropout),
+					   cmocka_unit_test(test_concat),
+					   cmocka_unit_test(test_sibling)};
 
 	conform_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);
