@@ -119,7 +119,7 @@ static int load_planes(uint8_t *out, tjhandle tj, const struct header *h, int he
 {
 	int shrink = shrink_for(h, height, width), in_height = (h->height + shrink - 1) / shrink,
 	    in_width = (h->width + shrink - 1) / shrink, strides[3], r = 0;
-	struct resizer *resizers[3] = {0};
+	struct resizer *resizers[2] = {0}; /* of brightness, of both colours */
 	unsigned char *planes[3];
 	size_t sizes[3], total = 0;
 	int16_t *rows = malloc((size_t)width * 3 * sizeof(*rows));
@@ -141,10 +141,9 @@ static int load_planes(uint8_t *out, tjhandle tj, const struct header *h, int he
 		r = jpeg_error(err, tj);
 		goto out;
 	}
-	for (int i = 0; i < 3 && r == 0; i++) {
+	for (int i = 0; i < 2 && r == 0; i++) {
 		int across = tjMCUWidth[h->subsampling] / 8, down = tjMCUHeight[h->subsampling] / 8;
 		struct resizer_plane plane = {
-			.pixels = planes[i],
 			.stride = (size_t)strides[i],
 			.height = (int)(sizes[i] / (size_t)strides[i]),
 			.width = strides[i],
@@ -161,11 +160,11 @@ static int load_planes(uint8_t *out, tjhandle tj, const struct header *h, int he
 	}
 	for (int y = 0; y < height; y++) {
 		for (int i = 0; i < 3; i++)
-			resizer_row(resizers[i], y, rows + i * width);
+			resizer_row(resizers[i > 0], planes[i], y, rows + i * width);
 		to_rgb(out + (size_t)y * (size_t)width * 3, rows, rows + width, rows + 2 * width, width);
 	}
 out:
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 2; i++)
 		resizer_free(resizers[i]);
 	free(rows);
 	free(pixels);

@@ -27,15 +27,14 @@ int image_load_jpeg(uint8_t *out, int height, int width, int channels, const uin
  * extent_x pixels are the picture (a subsampled plane may reach beyond it by a part of a pixel).
  */
 struct resizer_plane {
-	const uint8_t *pixels;
 	size_t stride;
 	int height, width, channels;
 	double extent_y, extent_x;
 };
 struct resizer;
 int resizer_new(struct resizer **ret, const struct resizer_plane *from, int height, int width); /* -ENOMEM */
-/* Row y of the result, (channels, width) in 1/64: 0 … 255·64. */
-void resizer_row(struct resizer *r, int y, int16_t *out);
+/* Row y of what becomes of such a plane, (channels, width) in 1/64: 0 … 255·64. */
+void resizer_row(struct resizer *r, const uint8_t *pixels, int y, int16_t *out);
 void resizer_free(struct resizer *r);
 
 /* ITU-R BT.601 luma, as libjpeg has it. */

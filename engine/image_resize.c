@@ -33,6 +33,13 @@ static void taps_release(struct taps *t)
 	free(t->weight);
 }
 
+static double triangle(double away, double radius)
+{
+	double height = radius - fabs(away);
+
+	return height > 0 ? height : 0;
+}
+
 /* `extent` is how much of the `in` pixels the output covers: the last of a subsampled plane may reach beyond
  * the picture. */
 static int taps_init(struct taps *t, int in, double extent, int out)
@@ -47,19 +54,20 @@ static int taps_init(struct taps *t, int in, double extent, int out)
 	t->count = t->first + out;
 	for (int i = 0; i < out; i++) {
 		int16_t *w = t->weight + (size_t)i * (size_t)t->most;
-		double centre = (i + 0.5) * scale, sum = 0, so_far = 0;
+		double centre = (i + 0.5) * scale, sum = 0, so_far = 0, share;
 		int first = (int)fmax(0, floor(centre - radius + 0.5)),
 		    last = (int)fmin(in, floor(centre + radius + 0.5)), given = 0;
 
 		if (first >= last) /* a plane that ends before its picture does */
 			first = in - 1, last = in;
 		for (int j = first; j < last; j++)
-			sum += fmax(0, 1 - fabs(j + 0.5 - centre) / radius);
+			sum += triangle(j + 0.5 - centre, radius);
+		share = sum > 0 ? WEIGHT_ONE / sum : 0;
 		for (int j = first; j < last; j++) {
 			int upto;
 
-			so_far += fmax(0, 1 - fabs(j + 0.5 - centre) / radius);
-			upto = sum > 0 ? (int)(so_far / sum * WEIGHT_ONE + 0.5) : WEIGHT_ONE;
+			so_far += triangle(j + 0.5 - centre, radius);
+			upto = sum > 0 ? (int)(so_far * share + 0.5) : WEIGHT_ONE;
 			w[j - first] = (int16_t)(upto - given);
 			given = upto;
 		}
@@ -71,7 +79,6 @@ static int taps_init(struct taps *t, int in, double extent, int out)
 
 struct resizer {
 	struct taps across, down;
-	const uint8_t *pixels;
 	size_t stride;
 	int in_width, channels, width;
 	float *sum;   /* (in_width · channels) */
@@ -96,7 +103,6 @@ int resizer_new(struct resizer **ret, const struct resizer_plane *from, int heig
 
 	if (!r)
 		return -ENOMEM;
-	r->pixels = from->pixels;
 	r->stride = from->stride;
 	r->in_width = from->width;
 	r->channels = from->channels;
@@ -189,13 +195,13 @@ VECTORISED static void weigh_across_far(int16_t *restrict out, const int16_t *re
 	}
 }
 
-void resizer_row(struct resizer *r, int y, int16_t *out)
+void resizer_row(struct resizer *r, const uint8_t *pixels, int y, int16_t *out)
 {
 	const int16_t *w = r->down.weight + (size_t)y * (size_t)r->down.most;
 	size_t n = (size_t)r->in_width;
 
 	for (int j = 0; j < r->down.count[y]; j++)
-		weigh_row(r->sum, r->pixels + (size_t)(r->down.first[y] + j) * r->stride, (float)w[j],
+		weigh_row(r->sum, pixels + (size_t)(r->down.first[y] + j) * r->stride, (float)w[j],
 			  n * (size_t)r->channels, j > 0);
 	to_fixed(r->row, r->sum, n, r->channels, r->row_size);
 	for (int c = 0; c < r->channels; c++) {
@@ -211,8 +217,7 @@ void resizer_row(struct resizer *r, int y, int16_t *out)
 
 int image_resize(struct image *ret, const struct image *from, int height, int width)
 {
-	struct resizer_plane plane = {.pixels = from->pixels,
-				      .stride = (size_t)from->width * (size_t)from->channels,
+	struct resizer_plane plane = {.stride = (size_t)from->width * (size_t)from->channels,
 				      .height = from->height,
 				      .width = from->width,
 				      .channels = from->channels,
@@ -239,7 +244,7 @@ int image_resize(struct image *ret, const struct image *from, int height, int wi
 	for (int y = 0; y < height; y++) {
 		uint8_t *out = image.pixels + (size_t)y * (size_t)width * (size_t)from->channels;
 
-		resizer_row(resizer, y, row);
+		resizer_row(resizer, from->pixels, y, row);
 		for (int c = 0; c < from->channels; c++)
 			for (int x = 0; x < width; x++)
 				out[x * from->channels + c] = (uint8_t)((row[c * width + x] + 32) >> 6);
