@@ -7,6 +7,7 @@
 #define SCHED_EXECUTOR_H
 
 #include "engine/base/err.h"
+#include "engine/cascade.h"
 #include "engine/precision.h"
 
 #include <stdbool.h>
@@ -23,6 +24,10 @@ struct submodel {
 	double accuracy;     /* p_i, 0…1, on validation data */
 	int64_t time_ns;     /* t_i of a full mini-batch, decode included, measured on this executor */
 	int64_t time_one_ns; /* of a mini-batch of one instance */
+	/* Cascades that begin with it (engine/cascade.h), where they were measured: then[j] with sub-model j of the endpoint as the other
+	 * one. 0: not measured. */
+	struct cascade_first first;
+	float then[MAX_SUBMODELS][CASCADE_POINTS];
 };
 
 struct endpoint_load {
