@@ -251,7 +251,7 @@ void instance_answer(struct instance *inst, const struct instance_verdict *v)
 		goto out;
 	*a = (struct answer){.task = task, .status = status, .no = inst->no, .ino = inst->ino};
 	if (status == RESULT_OK)
-		a->gain = ep->submodels[v->submodel].accuracy;
+		a->gain = v->accuracy;
 	p->path = result_path(ep, inst->path, ".json");
 	if (!p->path)
 		goto out;

@@ -20,6 +20,8 @@
 #include "sched/internal.h"
 #include "sched/minibatch.h"
 
+#include <string.h>
+
 int64_t executor_free_at(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
@@ -62,7 +64,7 @@ static int64_t fastest(const struct endpoint *ep)
 static double work_of(const struct task *task)
 {
 	/* A fraction, since small tasks share mini-batches. */
-	return (double)task->n_queued / task->ep->spec.batch * (double)slowest(task->ep);
+	return (double)(task->n_queued + task->n_held) / task->ep->spec.batch * (double)slowest(task->ep);
 }
 
 struct group group_of(struct list *list, struct task *first, int64_t now)
@@ -77,8 +79,10 @@ struct group group_of(struct list *list, struct task *first, int64_t now)
 
 		if (task->due > group.until)
 			break;
-		if (task->ep == first->ep)
-			group.n += task->n_queued;
+		if (task->ep != first->ep)
+			continue;
+		group.n += task->n_queued;
+		group.held += task->n_held;
 	}
 	return group;
 }
@@ -148,8 +152,9 @@ static int64_t time_left(struct sched *s, const struct group *group, int64_t sta
 {
 	const struct endpoint *ep = group->first->ep;
 	const struct outbox *box = &s->outbox;
-	uint64_t last = group->n < (uint64_t)ep->spec.batch ? group->n : (uint64_t)ep->spec.batch;
-	size_t on_the_way = box->outstanding;
+	uint64_t all = group->n + group->held,
+		 last = all < (uint64_t)ep->spec.batch ? all : (uint64_t)ep->spec.batch;
+	size_t on_the_way = box->outstanding + group->held;
 	int64_t margin = outbox_margin(box, view), device, publisher;
 
 	for (int i = 0; i < s->dispatch.n_out; i++)
@@ -165,38 +170,36 @@ static int64_t time_left(struct sched *s, const struct group *group, int64_t sta
  * be slow and can be made fast; were the fast ones left, instances would have to be dropped. When they go better, what is
  * left becomes slower still.
  */
-static bool first_of_plan(const struct plan *plan, const struct plan_submodel *m, int n,
-			  const struct group *group, int batch, struct choice *ret)
+static bool first_of_plan(const struct plan *plan, const struct plan_family *f, uint64_t instances, int batch,
+			  struct choice *ret)
 {
-	int best = -1;
+	int best = -1, k = instances < (uint64_t)batch ? (int)instances : batch;
 
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < f->n; i++) {
 		int64_t full = plan->n[i] - (plan->partial == i);
 
-		if (full > 0 && (best < 0 || m[i].time_ns < m[best].time_ns))
+		if (full > 0 && (best < 0 || f->m[i].time_ns < f->m[best].time_ns))
 			best = i;
 	}
-	if (best >= 0) {
-		*ret = (struct choice){.submodel = best,
-				       .k = group->n < (uint64_t)batch ? (int)group->n : batch};
-		return true;
+	if (best < 0 && plan->partial >= 0 && plan->n[plan->partial] > 0) {
+		best = plan->partial;
+		k = instances % (uint64_t)batch ? (int)(instances % (uint64_t)batch) : batch;
 	}
-	if (plan->partial >= 0 && plan->n[plan->partial] > 0) {
-		int rest = (int)(group->n % batch);
-
-		*ret = (struct choice){.submodel = plan->partial, .k = rest ? rest : batch};
-		return true;
-	}
-	return false;
+	if (best < 0)
+		return false;
+	*ret = (struct choice){.submodel = f->of[best].first, .k = k, .of = f->of[best]};
+	return true;
 }
 
 /* No mini-batch of the plan's fits: as many instances as do, where that brings most. */
-static bool squeeze(const struct plan_submodel *m, int n, const struct group *group, int batch, int64_t left,
+static bool squeeze(const struct endpoint *ep, const struct plan_family *f, uint64_t instances, int64_t left,
 		    struct choice *ret)
 {
+	const struct plan_submodel *m = f->m;
+	int batch = ep->spec.batch;
 	double best = 0;
 
-	for (int i = 0; i < n; i++) {
+	for (int i = 0; i < ep->n_submodels; i++) {
 		int64_t k = batch;
 
 		if (left < m[i].time_one_ns)
@@ -204,22 +207,39 @@ static bool squeeze(const struct plan_submodel *m, int n, const struct group *gr
 		if (left < m[i].time_ns && m[i].time_ns > m[i].time_one_ns)
 			k = 1 + (int64_t)((double)(left - m[i].time_one_ns) * (batch - 1) /
 					  (double)(m[i].time_ns - m[i].time_one_ns));
-		if (k > (int64_t)group->n)
-			k = (int64_t)group->n;
+		if (k > (int64_t)instances)
+			k = (int64_t)instances;
 		if (k > batch)
 			k = batch;
 		if ((double)k * m[i].accuracy > best) {
 			best = (double)k * m[i].accuracy;
-			*ret = (struct choice){.submodel = i, .k = (int)k};
+			*ret = (struct choice){.submodel = i, .k = (int)k, .of = f->of[i]};
 		}
 	}
 	return best > 0;
 }
 
-/* The first plan of a task, for schedule.csv; what already ran (a moved deadline) counts as it did. */
-static void note_plan(struct list *list, const struct group *group, const struct plan *plan)
+/* Mini-batches of each sub-model. */
+static void count_plan(const struct plan *plan, const struct plan_family *f, double ret[MAX_SUBMODELS])
 {
+	static const float shares[CASCADE_POINTS] = CASCADE_SHARES;
+
+	memset(ret, 0, MAX_SUBMODELS * sizeof(*ret));
+	for (int i = 0; i < f->n; i++) {
+		ret[f->of[i].first] += (double)plan->n[i];
+		if (f->of[i].then >= 0)
+			ret[f->of[i].then] += (double)plan->n[i] * (double)shares[f->of[i].point];
+	}
+}
+
+/* The first plan of a task, for schedule.csv; what already ran (a moved deadline) counts as it did. */
+static void note_plan(struct list *list, const struct group *group, const struct plan *plan,
+		      const struct plan_family *f)
+{
+	double n[MAX_SUBMODELS];
 	int seen = 0;
+
+	count_plan(plan, f, n);
 
 	for (struct list *at = &group->first->link; at != list && seen < LOOK_AHEAD; at = at->next, seen++) {
 		struct task *task = list_entry(at, struct task, link);
@@ -234,7 +254,7 @@ static void note_plan(struct list *list, const struct group *group, const struct
 		task->solve_ns = plan->solve_ns;
 		task->planned_p_eff = (task->expected + plan->p_eff * task->n_queued) / task->total;
 		for (int i = 0; i < MAX_SUBMODELS; i++)
-			task->n_planned[i] = task->n_real[i] + (int64_t)((double)plan->n[i] * part + 0.5);
+			task->n_planned[i] = task->n_real[i] + (int64_t)(n[i] * part + 0.5);
 	}
 }
 
@@ -279,61 +299,133 @@ static int64_t time_used(struct sched *s, const struct group *group, const struc
 	return share < left ? share : left;
 }
 
-static void promise(struct sched *s, const struct group *group, int64_t start)
+/* What a plan may use, of times with everything that view counts, and the time there is for it. */
+static int64_t prepare(struct sched *s, const struct group *group, int64_t start, enum outbox_view view,
+		       int64_t deadline, struct plan_family *f)
 {
 	struct endpoint *ep = group->first->ep;
-	struct plan_submodel m[MAX_SUBMODELS];
-	int n = plan_times(s, ep, OUTBOX_CAREFUL, m);
-	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL);
-	struct plan plan = {.partial = -1};
-	struct plan_request request = {
-		.n_submodels = n, .submodels = m, .instances = (int64_t)group->n, .batch = ep->spec.batch};
+	struct plan_request request = {.n_submodels = plan_times(s, ep, view, f->m),
+				       .submodels = f->m,
+				       .instances = (int64_t)(group->n + group->held),
+				       .batch = ep->spec.batch,
+				       .deadline_ns = deadline};
 
-	if (left > 0) {
-		request.deadline_ns = left;
-		narrow(group, &request, m);
-		request.deadline_ns = time_used(s, group, m, start, left);
-		if (ep->spec.policy->plan(s->planner, &request, &plan) < 0)
-			plan = (struct plan){.partial = -1};
+	narrow(group, &request, f->m);
+	f->n = ep->n_submodels;
+	for (int i = 0; i < f->n; i++)
+		f->of[i] = (struct cascade){i, -1, 0};
+	deadline = time_used(s, group, f->m, start, deadline);
+	if (ep->spec.policy->cascades && group->due != INT64_MAX)
+		cascade_family(ep, f, outbox_cost(&s->outbox, view, (size_t)ep->spec.batch),
+			       outbox_cost(&s->outbox, view, 1));
+	return deadline;
+}
+
+/* Of `deadline` what is left to those that did not run yet, when those that are held run again as it was planned; but
+ * never less than they need. */
+static int64_t keep_for_held(const struct group *group, const struct plan_family *f, int64_t deadline)
+{
+	const struct endpoint *ep = group->first->ep;
+	int64_t least = INT64_MAX, again = 0;
+
+	if (!group->held)
+		return deadline;
+	for (int i = 0; i < ep->n_submodels; i++)
+		least = f->m[i].time_ns < least ? f->m[i].time_ns : least;
+	for (struct list *at = &group->first->link; at != &ep->s->dispatch.due; at = at->next) {
+		const struct instance *inst = cascade_least(list_entry(at, struct task, link));
+
+		if (!inst || inst->task->ep != ep)
+			continue;
+		again = (int64_t)((double)group->held / ep->spec.batch *
+				  (double)f->m[inst->held->of.then].time_ns);
+		break;
 	}
-	note_plan(&s->dispatch.due, group, &plan);
+	least *= (int64_t)((group->n + (uint64_t)ep->spec.batch - 1) / (uint64_t)ep->spec.batch);
+	if (deadline - again >= least)
+		return deadline - again;
+	return deadline < least ? deadline : least;
+}
+
+static int plan_with(struct sched *s, const struct endpoint *ep, const struct plan_family *f,
+		     uint64_t instances, int64_t deadline, struct plan *ret)
+{
+	return ep->spec.policy->plan(s->planner,
+				     &(struct plan_request){.n_submodels = f->n,
+							    .submodels = f->m,
+							    .instances = (int64_t)instances,
+							    .batch = ep->spec.batch,
+							    .deadline_ns = deadline},
+				     ret);
+}
+
+static void promise(struct sched *s, const struct group *group, int64_t start)
+{
+	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL), deadline;
+	struct plan plan = {.partial = -1};
+	struct plan_family f;
+
+	deadline = prepare(s, group, start, OUTBOX_CAREFUL, left > 0 ? left : 0, &f);
+	if (left > 0 &&
+	    plan_with(s, group->first->ep, &f, group->n, keep_for_held(group, &f, deadline), &plan) < 0)
+		plan = (struct plan){.partial = -1};
+	note_plan(&s->dispatch.due, group, &plan, &f);
 }
 
 bool choose_due(struct sched *s, const struct group *group, int64_t start, struct choice *ret)
 {
-	struct endpoint *ep = group->first->ep;
-	struct plan_submodel m[MAX_SUBMODELS];
-	int n = plan_times(s, ep, OUTBOX_OF_LATE, m), batch = ep->spec.batch;
-	int64_t left = time_left(s, group, start, OUTBOX_OF_LATE);
+	const struct endpoint *ep = group->first->ep;
+	int64_t left = time_left(s, group, start, OUTBOX_OF_LATE), deadline;
 	/* A wider slice gains a percent, an answer that is late loses all: only the last mini-batches, when no
 	 * plan fits any more, use the time that is kept free for a stall. */
 	int64_t safe =
 		left - outbox_margin(&s->outbox, OUTBOX_CAREFUL) + outbox_margin(&s->outbox, OUTBOX_OF_LATE);
-	struct plan plan = {.partial = -1};
-	struct plan_request request = {
-		.n_submodels = n, .submodels = m, .instances = (int64_t)group->n, .batch = batch};
+	struct plan plan;
+	struct plan_family f;
 
 	if (!is_noted(&s->dispatch.due, group))
 		promise(s, group, start);
 	if (left <= 0)
 		return false;
-	request.deadline_ns = safe > 0 ? safe : left;
-	narrow(group, &request, m);
-	if (safe <= 0)
-		return squeeze(m, n, group, batch, left, ret);
-	request.deadline_ns = time_used(s, group, m, start, safe);
-	if (ep->spec.policy->plan(s->planner, &request, &plan) < 0)
-		return squeeze(m, n, group, batch, left, ret);
-	if (first_of_plan(&plan, m, n, group, batch, ret)) {
-		/* Room for later tasks: where they would not run on a better sub-model anyway. */
-		if (ret->k < batch && m[ret->submodel].time_ns <= left &&
-		    (request.deadline_ns < safe || ret->submodel == most_accurate(m, n))) {
-			ret->k = batch;
-			ret->shared = true;
-		}
-		return true;
+	deadline = prepare(s, group, start, OUTBOX_OF_LATE, safe > 0 ? safe : left, &f);
+	if (safe <= 0 || plan_with(s, ep, &f, group->n, keep_for_held(group, &f, deadline), &plan) < 0 ||
+	    !first_of_plan(&plan, &f, group->n, ep->spec.batch, ret))
+		return squeeze(ep, &f, group->n, left, ret);
+	/* Room for later tasks: where they would not run on a better sub-model anyway. */
+	if (ret->k < ep->spec.batch && f.m[ret->submodel].time_ns <= left &&
+	    (deadline < safe || ret->submodel == most_accurate(f.m, ep->n_submodels))) {
+		ret->k = ep->spec.batch;
+		ret->shared = true;
 	}
-	return squeeze(m, n, group, batch, left, ret);
+	return true;
+}
+
+bool choose_again(struct sched *s, const struct group *group, int64_t start, struct choice *ret)
+{
+	const struct endpoint *ep = group->first->ep;
+	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL), deadline;
+	const struct instance *least = NULL;
+	struct plan_family f;
+	struct plan plan;
+
+	for (struct list *at = &group->first->link; at != &s->dispatch.due && !least; at = at->next)
+		if (list_entry(at, struct task, link)->ep == ep)
+			least = cascade_least(list_entry(at, struct task, link));
+	if (left <= 0 || !least)
+		return false;
+	/* What counts is what is gained. */
+	deadline = prepare(s, group, start, OUTBOX_OF_LATE, left, &f);
+	f.n = ep->n_submodels;
+	for (int i = 0; i < f.n; i++) {
+		double gain = cascade_again(ep, &least->held->of, i) - cascade_unsure(ep, &least->held->of);
+
+		f.m[i].accuracy = gain > 0 && f.m[i].accuracy > 0 ? gain : 0;
+	}
+	if (plan_with(s, ep, &f, group->held, deadline, &plan) < 0 ||
+	    !first_of_plan(&plan, &f, group->held, ep->spec.batch, ret))
+		return squeeze(ep, &f, group->held, left, ret) && (ret->again = true);
+	ret->again = true;
+	return f.m[ret->submodel].accuracy > 0;
 }
 
 /* What the profile says of those that may run. */
@@ -368,15 +460,18 @@ bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t star
 void choose_free(struct sched *s, const struct group *group, struct choice *ret)
 {
 	const struct endpoint *ep = group->first->ep;
-	struct plan_submodel m[MAX_SUBMODELS];
 	struct plan plan = {.partial = -1, .method = PLAN_HULL};
+	struct plan_family f = {.n = ep->n_submodels};
 	int best;
 
-	allowed(group, INT64_MAX, m);
-	best = most_accurate(m, ep->n_submodels);
+	allowed(group, INT64_MAX, f.m);
+	best = most_accurate(f.m, f.n);
+	for (int i = 0; i < f.n; i++)
+		f.of[i] = (struct cascade){i, -1, 0};
 	*ret = (struct choice){.submodel = best,
-			       .k = group->n < (uint64_t)ep->spec.batch ? (int)group->n : ep->spec.batch};
-	plan.p_eff = m[best].accuracy;
+			       .k = group->n < (uint64_t)ep->spec.batch ? (int)group->n : ep->spec.batch,
+			       .of = f.of[best]};
+	plan.p_eff = f.m[best].accuracy;
 	plan.n[best] = (int64_t)((group->n + ep->spec.batch - 1) / ep->spec.batch);
-	note_plan(&s->dispatch.free, group, &plan);
+	note_plan(&s->dispatch.free, group, &plan, &f);
 }

@@ -4,6 +4,7 @@
 #ifndef SCHED_CHOOSE_H
 #define SCHED_CHOOSE_H
 
+#include "sched/cascade.h"
 #include "sched/list.h"
 
 #include <stdbool.h>
@@ -19,12 +20,15 @@ struct task;
 struct group {
 	struct task *first;
 	uint64_t n;         /* instances */
+	uint64_t held;      /* and those that have an answer, and may run again */
 	int64_t due, until; /* of the first, of the last that belongs to it */
 };
 
 struct choice {
 	int submodel, k;
-	bool shared; /* tasks after the group may fill the mini-batch */
+	bool shared;       /* tasks after the group may fill the mini-batch */
+	bool again;        /* what is held */
+	struct cascade of; /* that it is the first one of; then < 0: none */
 };
 
 /* When the executor is free for another mini-batch, as far as is known. */
@@ -33,6 +37,8 @@ int64_t executor_free_at(struct sched *s);
 struct group group_of(struct list *list, struct task *first, int64_t now);
 /* False: nothing that could be in time. `start` is executor_free_at. */
 bool choose_due(struct sched *s, const struct group *group, int64_t start, struct choice *ret);
+/* The same for what is held, when nothing else of the group is left. False: there is no time, or nothing to gain. */
+bool choose_again(struct sched *s, const struct group *group, int64_t start, struct choice *ret);
 /* Not one more instance could be in time, margins left aside. Until then estimates may still turn out too high: what
  * seems not to fit is looked at again rather than dropped. */
 bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t start);

@@ -56,6 +56,12 @@ void dispatch_task_gone(struct task *task)
 	list_remove(&task->link);
 }
 
+void dispatch_task_less(struct task *task)
+{
+	if (!task->n_queued && !task->n_held)
+		dispatch_task_gone(task);
+}
+
 static bool comes_after(const struct task *a, const struct task *b)
 {
 	return a->due != b->due ? a->due > b->due : a->due == INT64_MAX && a->submitted > b->submitted;
@@ -76,9 +82,11 @@ void dispatch_task(struct sched *s, struct task *task)
 	struct dispatch *d = &s->dispatch;
 
 	list_remove(&task->link);
-	if (task->n_queued && task->due == INT64_MAX)
+	if (!task->n_queued && !task->n_held)
+		;
+	else if (task->due == INT64_MAX)
 		insert(task->ep->ready ? &d->free : &d->free_asleep, task);
-	else if (task->n_queued)
+	else
 		insert(task->ep->ready ? &d->due : &d->due_asleep, task);
 	dispatch_kick(s);
 }
@@ -103,6 +111,8 @@ void dispatch_set_ready(struct endpoint *ep, bool ready)
 	if (ready == ep->ready)
 		return;
 	ep->ready = ready;
+	if (!ready)
+		cascade_release_all(ep); /* while its sub-models are those that answered */
 	move_tasks(ep, ready ? &d->due_asleep : &d->due, ready ? &d->due : &d->due_asleep);
 	move_tasks(ep, ready ? &d->free_asleep : &d->free, ready ? &d->free : &d->free_asleep);
 	if (ready)
@@ -122,11 +132,16 @@ static int run(struct sched *s, struct list *list, const struct group *group, co
 
 	if (!mb || !in)
 		goto out;
-	minibatch_fill(s, list, group, choice, mb, in);
+	if (choice->again)
+		minibatch_fill_again(s, list, group, choice, mb, in);
+	else
+		minibatch_fill(s, list, group, choice, mb, in);
 	r = 1;
 	if (!mb->n)
 		goto out; /* none could be read: they are answered */
 	mb->submodel = choice->submodel;
+	mb->again = choice->again;
+	mb->of = choice->of;
 	mb->handed = loop_now(s->loop);
 	mb->expected = profile_expect_ns(&ep->profile, mb->submodel, mb->n);
 	r = s->ex->ops->run(s->ex, mb->id, ep->number, mb->submodel, in, mb->n);
@@ -136,7 +151,7 @@ static int run(struct sched *s, struct list *list, const struct group *group, co
 	}
 	minibatch_count(mb);
 	d->out[d->n_out++] = mb;
-	for (int i = 0; i < mb->n; i++)
+	for (int i = 0; i < mb->n && !mb->again; i++)
 		s->ops->mark(s->host, mb->inst[i]->ino, "running");
 	inputs_free(in, mb->n);
 	return 1;
@@ -193,12 +208,31 @@ static bool drop_overdue(struct sched *s)
 	for (size_t i = 0; i < 2; i++)
 		while (!list_empty(lists[i]) &&
 		       list_entry(lists[i]->next, struct task, link)->due <= loop_now(s->loop)) {
-			struct list *link = lists[i]->next;
+			struct task *task = list_entry(lists[i]->next, struct task, link);
 
-			list_remove(link);
-			list_append(&d->overdue, link);
+			cascade_release(task);
+			list_remove(&task->link);
+			if (task->n_queued)
+				list_append(&d->overdue, &task->link);
 		}
 	return !list_empty(&d->overdue) && drop_some(s, list_entry(d->overdue.next, struct task, link));
+}
+
+/* Nothing that is held has the time to run again. */
+static void release(struct list *list, const struct group *group)
+{
+	struct list *at = &group->first->link;
+	int seen = 0;
+
+	while (at != list && seen++ < LOOK_AHEAD) {
+		struct task *task = list_entry(at, struct task, link);
+
+		at = at->next; /* the task leaves the list */
+		if (task->due > group->until)
+			break;
+		if (task->ep == group->first->ep)
+			cascade_release(task);
+	}
 }
 
 /* Hands one mini-batch over. 1: look again; 0: nothing to be done until something happens. */
@@ -218,13 +252,18 @@ static int next_due(struct sched *s)
 		int r;
 
 		group = group_of(&d->due, task, now);
-		if (choose_due(s, &group, start, &choice)) {
+		if (!group.n && !choose_again(s, &group, start, &choice)) {
+			release(&d->due, &group);
+			return 1;
+		}
+		if (!group.n || choose_due(s, &group, start, &choice)) {
 			r = run(s, &d->due, &group, &choice);
 			if (r < 0 && r != -EAGAIN)
 				dispatch_look_again(s, now + RUN_AGAIN_NS);
 			return r > 0 || r == -EAGAIN;
 		}
-		if (!task->n_running && choose_is_hopeless(s, &group, start) && drop_some(s, task))
+		if (task->n_running == task->n_held && choose_is_hopeless(s, &group, start) &&
+		    drop_some(s, task))
 			return 1;
 		if (!d->timer)
 			dispatch_look_again(s, now + LOOK_AGAIN_NS < task->due ? now + LOOK_AGAIN_NS
@@ -244,6 +283,10 @@ static int next_free(struct sched *s)
 	if (d->n_out >= PIPELINE || list_empty(&d->free))
 		return 0;
 	group = group_of(&d->free, list_entry(d->free.next, struct task, link), 0);
+	if (!group.n) { /* its deadline was taken away meanwhile */
+		release(&d->free, &group);
+		return 1;
+	}
 	choose_free(s, &group, &choice);
 	r = run(s, &d->free, &group, &choice);
 	if (r < 0 && r != -EAGAIN)
@@ -305,18 +348,21 @@ static int64_t first_due(const struct dispatch *d)
 static void pump(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
-	int64_t due;
+	int64_t due, release_at;
 
 	loop_timer_cancel(s->loop, d->timer);
 	d->timer = NULL;
 	if (s->stopping)
 		return;
 	drop_removed(s);
+	cascade_release_due(s);
 	while (s->outbox.outstanding < MAX_UNPUBLISHED && (next_due(s) || next_free(s)))
 		;
 	if (!d->n_out && !s->outbox.outstanding && s->ex && list_empty(&d->due))
 		pictures_next(s);
+	release_at = cascade_release_due(s); /* of what was just handed over, too */
 	due = first_due(d);
+	due = release_at < due ? release_at : due;
 	if (!d->timer && due != INT64_MAX && due > loop_now(s->loop))
 		dispatch_look_again(s, due);
 }
@@ -348,7 +394,7 @@ bool dispatch_runs(const struct sched *s, const char *path)
 	const struct minibatch *mb = s->dispatch.n_out ? s->dispatch.out[0] : NULL;
 
 	for (int i = 0; mb && !mb->explains && i < mb->n; i++)
-		if (strcmp(mb->inst[i]->path, path) == 0)
+		if (mb->inst[i] && strcmp(mb->inst[i]->path, path) == 0)
 			return true;
 	return false;
 }

@@ -43,7 +43,7 @@ struct dispatch {
 	int64_t last_done;
 	bool dying; /* a mini-batch was answered with -EIO, and `died` or another answer did not come yet */
 	struct loop_timer *timer, *kick;
-	uint64_t n_queued; /* instances, over all tasks */
+	uint64_t n_queued, n_held; /* instances, over all tasks */
 };
 
 void dispatch_init(struct dispatch *d);
@@ -51,6 +51,7 @@ void dispatch_release(struct sched *s); /* frees mini-batches and pictures; the 
 /* The task has queued instances, or its due changed. */
 void dispatch_task(struct sched *s, struct task *task);
 void dispatch_task_gone(struct task *task); /* out of the lists */
+void dispatch_task_less(struct task *task); /* the same, when nothing of it waits any more */
 /* Looks again at that time (loop_now) at the latest. */
 void dispatch_look_again(struct sched *s, int64_t at);
 /* Sets ep->ready: its tasks may run from now on, or not. */

@@ -111,9 +111,10 @@ void executor_worker_set_limit(struct executor *ex, int64_t ns);
 /*
  * The null executor: endpoint_load's model_fd holds
  *	{"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2,"told_ms":45.12,"idle":false}…],"classes":N}
- * (the last three may be left out: as ms, false; told_ms is what `loaded` says of it, ms what it takes); a mini-batch takes its programmed time on the loop's clock (× the factor
+ * (the last three may be left out: as ms, false; told_ms is what `loaded` says of it, ms what it takes), and of each sub-model
+ * "threshold", "sure" and "then" (a list for each sub-model) as of struct submodel; a mini-batch takes its programmed time on the loop's clock (× the factor
  * set below; part-filled ones as sched/plan/plan.h says), an explanation the same; label = first byte of
- * the data % classes; an instance that is empty or whose data begin with "bad" fails. Labels are "0", "1",
+ * the data % classes, score what follows after a blank ("7 0.35"), or 0.9; an instance that is empty or whose data begin with "bad" fails. Labels are "0", "1",
  * … The picture of a label is a grey pixel.
  */
 int executor_null_new(struct executor **ret, struct loop *loop, const struct executor_events *events,

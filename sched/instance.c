@@ -98,6 +98,7 @@ void instance_free(struct instance *inst)
 	cancel_synced(inst);
 	list_remove(&inst->link);
 	instance_unname(inst);
+	free(inst->held);
 	free(inst);
 }
 

@@ -4,6 +4,7 @@
 #ifndef SCHED_INTERNAL_H
 #define SCHED_INTERNAL_H
 
+#include "sched/cascade.h"
 #include "sched/dispatch.h"
 #include "sched/endpoint.h"
 #include "sched/host.h"

@@ -48,11 +48,14 @@ void minibatch_free(struct minibatch *mb)
 void minibatch_abandon(struct minibatch *mb)
 {
 	for (int i = 0; i < mb->n; i++) {
+		if (!mb->explains && !mb->inst[i])
+			continue;
 		if (mb->explains)
 			free(mb->picture[i]);
-		else if (mb->ep->gone)
+		else if (mb->ep->gone) {
+			free(mb->inst[i]->held);
 			free(mb->inst[i]);
-		else
+		} else
 			instance_free(mb->inst[i]);
 	}
 }
@@ -66,8 +69,7 @@ static void take(struct instance *inst)
 	task->ep->s->dispatch.n_queued--;
 	task->n_running++;
 	inst->state = INSTANCE_IS_RUNNING;
-	if (!task->n_queued)
-		dispatch_task_gone(task);
+	dispatch_task_less(task);
 }
 
 static void put_back(struct instance *inst)
@@ -85,7 +87,8 @@ static void put_back(struct instance *inst)
 
 void minibatch_put_back(struct minibatch *mb)
 {
-	for (int i = mb->n; i-- > 0;)
+	minibatch_release(mb);
+	for (int i = mb->n; i-- > 0 && !mb->again;)
 		put_back(mb->inst[i]);
 }
 
@@ -119,12 +122,11 @@ void minibatch_fill(struct sched *s, struct list *list, const struct group *grou
 		    const struct choice *choice, struct minibatch *mb, struct instance_input *in)
 {
 	struct list *at = &group->first->link;
-	uint16_t limit = list_entry(group->first->queue.next, struct instance, link)->limit;
+	uint16_t limit = 0;
 	size_t bytes = 0;
 	int seen = 0, k = choice->k;
+	bool any = false;
 
-	if (limit && k > limit)
-		k = limit;
 	while (mb->n < k && at != list && seen++ < LOOK_AHEAD && bytes < MAX_BYTES) {
 		struct task *task = list_entry(at, struct task, link);
 
@@ -139,6 +141,11 @@ void minibatch_fill(struct sched *s, struct list *list, const struct group *grou
 			size_t len = 0;
 			int r;
 
+			if (!any)
+				limit = inst->limit;
+			any = true;
+			if (limit && k > limit)
+				k = limit;
 			if (inst->limit != limit)
 				return; /* suspects run among themselves */
 			take(inst);
@@ -151,6 +158,45 @@ void minibatch_fill(struct sched *s, struct list *list, const struct group *grou
 			in[mb->n] = (struct instance_input){.id = (uint64_t)mb->n, .data = data, .len = len};
 			mb->inst[mb->n++] = inst;
 		}
+	}
+}
+
+void minibatch_fill_again(struct sched *s, struct list *list, const struct group *group,
+			  const struct choice *choice, struct minibatch *mb, struct instance_input *in)
+{
+	struct list *at = &group->first->link;
+	size_t bytes = 0;
+	int seen = 0;
+
+	while (mb->n < choice->k && at != list && seen++ < LOOK_AHEAD && bytes < MAX_BYTES) {
+		struct task *task = list_entry(at, struct task, link);
+		struct instance *inst;
+
+		if (task->due > group->until)
+			break;
+		at = at->next; /* the task leaves the list with its last instance */
+		while (task->ep == mb->ep && mb->n < choice->k && bytes < MAX_BYTES &&
+		       (inst = cascade_take(task))) {
+			void *data = NULL;
+			size_t len = 0;
+
+			if (s->ops->read(s->host, inst->ino, MAX_INSTANCE, &data, &len) < 0) {
+				cascade_answer(inst); /* its file went since */
+				continue;
+			}
+			bytes += len;
+			in[mb->n] = (struct instance_input){.id = (uint64_t)mb->n, .data = data, .len = len};
+			mb->inst[mb->n++] = inst;
+		}
+	}
+}
+
+void minibatch_release(struct minibatch *mb)
+{
+	for (int i = 0; i < mb->n && mb->again; i++) {
+		if (mb->inst[i])
+			cascade_answer(mb->inst[i]);
+		mb->inst[i] = NULL;
 	}
 }
 
@@ -171,6 +217,10 @@ void minibatch_count(struct minibatch *mb)
 
 void minibatch_blame(struct minibatch *mb, bool suspected)
 {
+	if (mb->again) { /* there is an answer to each */
+		minibatch_release(mb);
+		return;
+	}
 	for (int i = mb->n; i-- > 0;) {
 		struct instance *inst = mb->inst[i];
 
@@ -188,6 +238,46 @@ void minibatch_blame(struct minibatch *mb, bool suspected)
 	}
 }
 
+/* Whether the answer is kept to be given anew. */
+static bool hold(struct minibatch *mb, struct instance *inst, const struct instance_answer *answer,
+		 int64_t compute_ns)
+{
+	return mb->of.then >= 0 && !mb->again && answer && !answer->failed && inst->task->due != INT64_MAX &&
+	       answer->score < cascade_threshold(mb->ep, &mb->of) &&
+	       cascade_hold(inst, &mb->of, answer, compute_ns);
+}
+
+/* p of the answer. */
+static double accuracy_of(const struct minibatch *mb, const struct instance *inst,
+			  const struct instance_answer *answer)
+{
+	if (mb->again)
+		return cascade_again(mb->ep, &inst->held->of, mb->submodel);
+	if (mb->of.then < 0)
+		return mb->ep->submodels[mb->submodel].accuracy;
+	return answer->score < cascade_threshold(mb->ep, &mb->of) ? cascade_unsure(mb->ep, &mb->of)
+								  : cascade_sure(mb->ep, &mb->of);
+}
+
+static void answer_one(struct minibatch *mb, struct instance *inst, const struct instance_answer *answer,
+		       int64_t compute_ns)
+{
+	struct instance_verdict v = {.answer = answer, .submodel = mb->submodel, .compute_ns = compute_ns};
+
+	if (!inst || hold(mb, inst, answer, compute_ns))
+		return;
+	if (mb->again && (!answer || answer->failed)) {
+		cascade_answer(inst);
+		return;
+	}
+	if (!answer)
+		err_set(&v.err, ERR_PROTOCOL, "the worker gave no answer for it");
+	else if (!answer->failed)
+		inst->task->expected += v.accuracy = accuracy_of(mb, inst, answer);
+	inst->task->n_running--;
+	instance_answer(inst, &v);
+}
+
 void minibatch_answer(struct minibatch *mb, const struct batch_done *done)
 {
 	const struct instance_answer **answers = calloc(mb->n, sizeof(*answers));
@@ -195,18 +285,7 @@ void minibatch_answer(struct minibatch *mb, const struct batch_done *done)
 	for (int i = 0; answers && i < done->n; i++)
 		if (done->answers[i].id < (uint64_t)mb->n)
 			answers[done->answers[i].id] = &done->answers[i];
-	for (int i = 0; i < mb->n; i++) {
-		struct instance *inst = mb->inst[i];
-		struct instance_verdict v = {.answer = answers ? answers[i] : NULL,
-					     .submodel = mb->submodel,
-					     .compute_ns = done->compute_ns};
-
-		if (!v.answer)
-			err_set(&v.err, ERR_PROTOCOL, "the worker gave no answer for it");
-		else if (!v.answer->failed)
-			inst->task->expected += mb->ep->submodels[mb->submodel].accuracy;
-		inst->task->n_running--;
-		instance_answer(inst, &v);
-	}
+	for (int i = 0; i < mb->n; i++)
+		answer_one(mb, mb->inst[i], answers ? answers[i] : NULL, done->compute_ns);
 	free(answers);
 }

@@ -4,6 +4,7 @@
 #ifndef SCHED_MINIBATCH_H
 #define SCHED_MINIBATCH_H
 
+#include "sched/cascade.h"
 #include "sched/executor.h"
 
 #include <stdbool.h>
@@ -25,6 +26,8 @@ struct minibatch {
 	struct endpoint *ep; /* counted in its refs */
 	int submodel, n;
 	bool explains;
+	struct cascade of;        /* whose first sub-model it runs on, or whose other one ('again') */
+	bool again;               /* what it holds has an answer already */
 	int64_t handed, expected; /* loop_now; ns */
 	struct instance **inst;   /* (n) */
 	struct picture **picture; /* (n), when it explains */
@@ -38,9 +41,14 @@ void minibatch_abandon(struct minibatch *mb);
 /* Takes up to choice->k instances of the group into mb, with their contents into in (k). What can't be read is answered. */
 void minibatch_fill(struct sched *s, struct list *list, const struct group *group,
 		    const struct choice *choice, struct minibatch *mb, struct instance_input *in);
+/* The same of those that are held, the least certain first. */
+void minibatch_fill_again(struct sched *s, struct list *list, const struct group *group,
+			  const struct choice *choice, struct minibatch *mb, struct instance_input *in);
 void inputs_free(struct instance_input *in, int n);
 void minibatch_put_back(struct minibatch *mb); /* its instances are queued as before */
 void minibatch_count(struct minibatch *mb);    /* it is handed over: in its tasks' figures */
+void minibatch_release(
+	struct minibatch *mb); /* `again`: answers as they were held; what it computes is not used */
 void minibatch_answer(struct minibatch *mb, const struct batch_done *done);
 /* The worker died: its instances run again. suspected: it ran, so one of them may be the cause. */
 void minibatch_blame(struct minibatch *mb, bool suspected);

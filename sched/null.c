@@ -99,6 +99,42 @@ static int number(const cJSON *object, const char *key, double min, double max, 
 	return 0;
 }
 
+/* Where the key is there. */
+static int shares(const cJSON *list, const char *what, float ret[CASCADE_POINTS], struct err *err)
+{
+	const cJSON *item;
+	int i = 0;
+
+	if (!list)
+		return 0;
+	if (cJSON_GetArraySize(list) != CASCADE_POINTS)
+		return err_set(err, ERR_SPEC_VALUE, "%s is not a list of %d", what, CASCADE_POINTS);
+	cJSON_ArrayForEach(item, list)
+	{
+		if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= 1))
+			return err_set(err, ERR_SPEC_VALUE, "%s holds what is no number from 0 to 1", what);
+		ret[i++] = (float)item->valuedouble;
+	}
+	return 0;
+}
+
+static int parse_cascades(struct submodel *ret, const cJSON *json, struct err *err)
+{
+	const cJSON *then = cJSON_GetObjectItemCaseSensitive(json, "then"), *item;
+	int i = 0, r = shares(cJSON_GetObjectItemCaseSensitive(json, "threshold"), "threshold",
+			      ret->first.threshold, err);
+
+	if (r == 0)
+		r = shares(cJSON_GetObjectItemCaseSensitive(json, "sure"), "sure", ret->first.sure, err);
+	cJSON_ArrayForEach(item, then)
+	{
+		if (r < 0 || i == MAX_SUBMODELS)
+			break;
+		r = shares(item, "then", ret->then[i++], err);
+	}
+	return r;
+}
+
 static int parse_submodel(struct submodel *ret, struct submodel *told, const cJSON *json, struct err *err)
 {
 	double slice = 0, accuracy = 0, ms = 0, one_ms = 0, told_ms = 0;
@@ -117,9 +153,10 @@ static int parse_submodel(struct submodel *ret, struct submodel *told, const cJS
 				 .accuracy = accuracy,
 				 .time_ns = llround(ms * 1e6),
 				 .time_one_ns = llround(one_ms * 1e6)};
+	r = parse_cascades(ret, json, err);
 	*told = *ret;
-	if (!cJSON_HasObjectItem(json, "told_ms"))
-		return 0;
+	if (r < 0 || !cJSON_HasObjectItem(json, "told_ms"))
+		return r;
 	r = number(json, "told_ms", 1e-6, MAX_MS, &told_ms, err);
 	told->time_ns = llround(told_ms * 1e6);
 	told->time_one_ns = llround(one_ms * 1e6 * (told_ms / ms));
@@ -339,6 +376,7 @@ static void first_ends(void *data)
 static void fill_answer(struct instance_answer *a, const struct instance_input *in, int classes)
 {
 	const uint8_t *bytes = in->data;
+	char text[32];
 
 	*a = (struct instance_answer){.id = in->id};
 	if (!in->len || (in->len >= 3 && memcmp(bytes, "bad", 3) == 0)) {
@@ -352,6 +390,12 @@ static void fill_answer(struct instance_answer *a, const struct instance_input *
 	for (int i = 0; i < a->n_top; i++) {
 		a->top[i] = (a->label + i) % classes;
 		a->top_score[i] = classes == 1 ? 1 : i == 0 ? 0.9f : 0.1f / (float)(classes - 1);
+	}
+	/* "7 0.35" */
+	if (in->len > 2 && bytes[1] == ' ' && in->len < sizeof(text)) {
+		memcpy(text, bytes + 2, in->len - 2);
+		text[in->len - 2] = '\0';
+		a->top_score[0] = strtof(text, NULL);
 	}
 	a->score = a->top_score[0];
 }

@@ -47,6 +47,7 @@ void task_free(struct task *task)
 	dispatch_task_gone(task);
 	list_remove(&task->removing);
 	list_remove(&task->batch_link);
+	cascade_forget(task);
 	buf_release(&task->rows);
 	free(task->row);
 	free(task->noted);
@@ -135,6 +136,10 @@ void task_move_instance(struct instance *inst, const struct deadline *deadline, 
 
 	if (from->total == 1) {
 		task_move_deadline(from, deadline, source);
+		return;
+	}
+	if (running && inst->held && !list_empty(&inst->link)) { /* it has an answer */
+		cascade_release_one(inst);
 		return;
 	}
 	/* Those that move to the same deadline one after the other share a task. */
@@ -302,8 +307,7 @@ void task_drop_instance(struct instance *inst, enum err_code code)
 	task->n_queued--;
 	task->ep->s->dispatch.n_queued--;
 	instance_answer(inst, &verdict);
-	if (!task->n_queued)
-		dispatch_task_gone(task);
+	dispatch_task_less(task);
 }
 
 void task_remove_instance(struct instance *inst)
@@ -319,8 +323,7 @@ void task_remove_instance(struct instance *inst)
 	instance_unname(inst);
 	task->n_queued--;
 	d->n_queued--;
-	if (!task->n_queued)
-		dispatch_task_gone(task);
+	dispatch_task_less(task);
 	dispatch_kick(task->ep->s);
 }
 

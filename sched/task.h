@@ -12,7 +12,8 @@
  *
  * 1. An instance is in endpoint->instances under its path until it is answered, removed or (while it runs)
  *    its file is written anew.
- * 2. Its link is in batch->writing, batch->ready, task->queue or (RUNNING, UNPACKING) no list.
+ * 2. Its link is in batch->writing, batch->ready, task->queue or (RUNNING, UNPACKING) no list, or, RUNNING but at no executor, in
+ *    task->held.
  * 3. A task counts in `open` every instance of it whose answer is not visible yet, and ends when that is 0.
  *
  * A batch is a directory below in/; the one called "" is in/ itself and has the loose files. Instances of one
@@ -61,6 +62,7 @@ struct instance {
 	uint16_t limit;              /* of the next mini-batch it is in: bisecting; 0: none */
 	struct deadline own;         /* user.deadline of the file */
 	struct archive_job *archive; /* UNPACKING */
+	struct held *held;           /* RUNNING: its first answer (cascade.h); owned */
 	struct loop_timer *synced;   /* WRITING, and complete when it fires */
 	int64_t started;             /* loop_now */
 	char path[];                 /* relative to in/ */
@@ -112,6 +114,8 @@ struct task {
 	struct list removed;  /* instances that were removed before they ran, not answered yet */
 	struct list removing; /* of the dispatcher, while there are any */
 	uint32_t n_queued, n_running, open, next_no;
+	struct held_set *held; /* NULL: none was yet; owned */
+	uint32_t n_held;       /* of n_running */
 
 	uint32_t total, ok, late, dropped, failed;
 	double gained;   /* Σ p_i of instances that were in time */
@@ -136,7 +140,8 @@ struct instance_verdict {
 	const struct instance_answer *answer; /* NULL: dropped, or failed before it ran */
 	struct err err;                       /* of these */
 	bool dropped;
-	int submodel; /* with answer */
+	int submodel;    /* with answer */
+	double accuracy; /* p of this answer, 0…1: the sub-model's, or of a part of a cascade's */
 	int64_t compute_ns;
 };
 

@@ -2,8 +2,9 @@
 
 #include <string.h>
 
-static const struct policy *const policies[] = {&policy_optimal,   &policy_algorithm2, &policy_best_single,
-						&policy_full_drop, &policy_smallest,   &policy_oracle};
+static const struct policy *const policies[] = {&policy_cascade,     &policy_optimal,   &policy_algorithm2,
+						&policy_best_single, &policy_full_drop, &policy_smallest,
+						&policy_oracle};
 enum { N_POLICIES = sizeof(policies) / sizeof(policies[0]) };
 
 const struct policy *policy_at(int i)

@@ -18,6 +18,7 @@
 struct policy {
 	const char *name;
 	const char *help; /* half a line */
+	bool cascades;    /* sub-models may run one after the other (sched/cascade.h) */
 	bool simulated;   /* it knows what nobody knows: for `inferfs simulate` only */
 	/*
 	 * Which sub-models may run, a bit each; of accuracy 0 (idle ones, profile.h) none is asked for. begun: the one that the task's
@@ -28,8 +29,8 @@ struct policy {
 	int (*plan)(struct planner *planner, const struct plan_request *request, struct plan *ret);
 };
 
-extern const struct policy policy_optimal, policy_algorithm2, policy_best_single, policy_full_drop,
-	policy_smallest, policy_oracle;
+extern const struct policy policy_cascade, policy_optimal, policy_algorithm2, policy_best_single,
+	policy_full_drop, policy_smallest, policy_oracle;
 
 const struct policy *policy_find(const char *name); /* NULL: there is none */
 const struct policy *policy_at(int i);              /* from 0; NULL beyond the last */

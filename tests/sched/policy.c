@@ -32,12 +32,12 @@ static struct plan_request request_of(int64_t instances)
 
 static void test_table(void **state)
 {
-	static const char *const names[] = {"optimal",   "algorithm2", "best-single",
-					    "full-drop", "smallest",   "oracle"};
+	static const char *const names[] = {"cascade",   "optimal",  "algorithm2", "best-single",
+					    "full-drop", "smallest", "oracle"};
 	char json[128];
 
 	(void)state;
-	for (int i = 0; i < 6; i++) {
+	for (int i = 0; i < 7; i++) {
 		struct infer_spec spec;
 		struct err err = ERR_INIT;
 		int r;
@@ -48,15 +48,15 @@ static void test_table(void **state)
 		r = infer_spec_parse(&spec, json, strlen(json), &err);
 		if (strcmp(names[i], "oracle") == 0) { /* nobody knows real times but a simulation */
 			assert_int_equal(r, -EINVAL);
-			assert_non_null(
-				strstr(err.detail, "optimal algorithm2 best-single full-drop smallest"));
+			assert_non_null(strstr(err.detail,
+					       "cascade optimal algorithm2 best-single full-drop smallest"));
 			assert_null(strstr(err.detail, "oracle"));
 		} else {
 			assert_int_equal(r, 0);
 			assert_ptr_equal(spec.policy, policy_at(i));
 		}
 	}
-	assert_null(policy_at(6));
+	assert_null(policy_at(7));
 	assert_null(policy_find("fastest"));
 	snprintf(json, sizeof(json), "{\"model\":\"m\",\"policy\":3}");
 	assert_int_equal(infer_spec_parse(&(struct infer_spec){0}, json, strlen(json), NULL), -EINVAL);
