@@ -41,6 +41,8 @@ void minibatch_fill(struct sched *s, struct list *list, const struct group *grou
 void inputs_free(struct instance_input *in, int n);
 void minibatch_put_back(struct minibatch *mb); /* its instances are queued as before */
 void minibatch_count(struct minibatch *mb);    /* it is handed over: in its tasks' figures */
+/* It ran from `started` until now: for those who look. Before it is answered or blamed. */
+void minibatch_note(const struct minibatch *mb, int64_t started, const struct batch_done *done);
 void minibatch_answer(struct minibatch *mb, const struct batch_done *done);
 /* The worker died: its instances run again. suspected: it ran, so one of them may be the cause. */
 void minibatch_blame(struct minibatch *mb, bool suspected);

@@ -66,7 +66,9 @@ static void test_status_files(void **state)
 	assert_true(world_stat(&w, "effective_accuracy") == 90);
 	assert_non_null(strstr(fake_content(&w.host, "infer/app/schedule.csv"),
 			       "task,N,D_ms,n_0.25_f32,n_1_f32,planned_p_eff,real_p_eff,method,solve_us,late,"
-			       "dropped\napp-000001,1,300,0,1,90.0000,90.0000,"));
+			       "dropped,failed,finished_ms,planned_0.25_f32,planned_1_f32\n"
+			       "app-000001,1,300,0,1,90.0000,90.0000,"));
+	assert_non_null(strstr(fake_content(&w.host, "infer/app/schedule.csv"), ",0,0,0,100.000,0,1\n"));
 	world_crash(&w);
 	world_restart(&w);
 	world_run(&w, 500);
