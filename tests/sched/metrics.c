@@ -235,6 +235,12 @@ static void test_figures(void **state)
 		strstr(fake_content(&w.host, "infer/app/stats.json"),
 		       "\"slice\":\t0.25,\n\t\t\t\"precision\":\t\"f32\",\n\t\t\t\"minibatches\":\t5,\n"
 		       "\t\t\t\"instances\":\t20,\n\t\t\t\"share\":\t0.8696\n"));
+	executor_null_set_factor(w.s->ex, 100); /* 10 s: beyond the last bucket */
+	world_put(&w, "slower.png", "1");
+	world_run(&w, 15000);
+	parse(&m, fake_content(&w.host, "metrics"));
+	assert_value(&m, "inferfs_minibatch_compute_seconds_bucket{endpoint=\"app\",le=\"5\"}", 7);
+	assert_value(&m, "inferfs_minibatch_compute_seconds_bucket{endpoint=\"app\",le=\"+Inf\"}", 8);
 }
 
 /* A worker's death is counted; what it did not finish is no mini-batch. */

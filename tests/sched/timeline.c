@@ -112,6 +112,7 @@ static void test_worker_dies(void **state)
 	executor_null_kill(w.s->ex); /* one ran, one waited */
 	world_run(&w, 3000);
 	assert_int_equal(count_of(picture(), "4 instances: planned 100 ms, the worker died after 40 ms"), 2);
+	assert_int_equal(count_of(picture(), "the worker died after"), 2);
 	assert_drawn("8 ok</tspan>");
 }
 
