@@ -252,7 +252,7 @@ static void draw_worker(struct drawing *d)
 	for (int kind = 0; kind <= d->n_kinds; kind++) { /* the last: what kinds had no room for */
 		buf_adds(d->b, "<g");
 		add_fill(d->b, kind);
-		buf_adds(d->b, " stroke=\"white\" stroke-width=\"0.4\">\n");
+		buf_adds(d->b, " stroke=\"white\" stroke-width=\"0.3\">\n");
 		for (unsigned i = 0; i < t->n_batches && i < TIMELINE_BATCHES; i++) {
 			const struct timeline_run *run = &t->batches[i];
 			double h = 8 + (WORKER_H - 12) * (run->slice < 10000 ? run->slice / 1e4 : 1);
