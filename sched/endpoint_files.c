@@ -97,7 +97,8 @@ static void add_shares(cJSON *json, const struct stats *st)
 		cJSON_AddNumberToObject(item, "instances", (double)share->instances);
 		cJSON_AddNumberToObject(item, "share",
 					all ? digits((double)share->instances / (double)all, 1e4) : 0);
-		cJSON_AddItemToArray(list, item);
+		if (!cJSON_AddItemToArray(list, item)) /* no memory */
+			cJSON_Delete(item);
 	}
 }
 

@@ -2,6 +2,7 @@
 
 #include "engine/base/utf8.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -63,4 +64,19 @@ void svg_text(struct buf *b, const char *text, size_t most)
 		else
 			buf_add(b, text, n);
 	}
+}
+
+void svg_time(struct buf *b, double ns)
+{
+	static const struct {
+		double below, unit;
+		const char *name;
+	} units[] = {{1e3, 1, "ns"},          {1e6, 1e3, "µs"},      {1e9, 1e6, "ms"},
+		     {120e9, 1e9, "s"},       {7200e9, 60e9, "min"}, {172800e9, 3600e9, "h"},
+		     {INFINITY, 86400e9, "d"}};
+	size_t i = 0;
+
+	while (ns >= units[i].below)
+		i++;
+	buf_addf(b, "%.3g %s", ns / units[i].unit, units[i].name);
 }

@@ -12,5 +12,7 @@ void svg_begin(struct buf *b, int width, int height, const char *title);
 /* Text as XML has it; of any bytes. What is no character there becomes U+FFFD, and what is more than `most` characters
  * is cut and ends in an ellipsis. */
 void svg_text(struct buf *b, const char *text, size_t most);
+/* "22.7 ms" */
+void svg_time(struct buf *b, double ns);
 
 #endif

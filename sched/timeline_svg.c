@@ -1,7 +1,6 @@
 /*
  * timeline.svg. Above, a row for the worker: each mini-batch, as high as its slice is wide. Below, a row for each task: what
- * it ran, its deadline, and what became of its instances. Time runs to the right. Where no task was there for long it is
- * cut out: what is left are stretches, all of one scale, each with a time of its own that begins at 0.
+ * it ran, its deadline, and what became of its instances. Time runs to the right (timeline_axis.h).
  *
  * A task that waited, or whose deadline is off, for more than FAR times what it ran, is shown from or to there: an arrow
  * points to the deadline.
@@ -9,13 +8,13 @@
 #include "sched/internal.h"
 #include "sched/svg.h"
 #include "sched/timeline.h"
+#include "sched/timeline_axis.h"
 
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define WIDTH          1100
 #define LEFT           190
@@ -27,10 +26,7 @@
 #define AXIS_H         40
 #define LEGEND_H       18
 #define PER_LINE       7 /* sub-models in a line of the legend */
-#define CUT_W          16
 #define FAR            4
-#define LABEL_W        46 /* that a time needs, pixels */
-#define CLOCK_W        96
 #define BAR_W          60
 #define NAME_MAX_SHOWN 18 /* characters … */
 #define NAME_MAX_TOLD  80 /* … of a title */
@@ -43,39 +39,15 @@ struct kind { /* a sub-model, by which a colour goes */
 	char precision[8];
 };
 
-struct stretch {
-	int64_t from, to; /* loop_now */
-	double x;
-};
-
 struct drawing {
 	struct buf *b;
 	const struct timeline *t;
 	struct timeline_task rows[TIMELINE_TASKS]; /* (n_rows) by submission */
 	int n_rows;
-	struct stretch stretches[TIMELINE_TASKS];
-	int n_stretches;
-	double scale; /* pixels a ns */
+	struct axis axis;
 	struct kind kinds[MAX_KINDS];
 	int n_kinds;
 };
-
-/* --- times --- */
-
-static void add_time(struct buf *b, double ns)
-{
-	static const struct {
-		double below, unit;
-		const char *name;
-	} units[] = {{1e3, 1, "ns"},          {1e6, 1e3, "µs"},      {1e9, 1e6, "ms"},
-		     {120e9, 1e9, "s"},       {7200e9, 60e9, "min"}, {172800e9, 3600e9, "h"},
-		     {INFINITY, 86400e9, "d"}};
-	size_t i = 0;
-
-	while (ns >= units[i].below)
-		i++;
-	buf_addf(b, "%.3g %s", ns / units[i].unit, units[i].name);
-}
 
 /* What a task's row shows. */
 static struct stretch shown_of(const struct timeline_task *task)
@@ -83,7 +55,9 @@ static struct stretch shown_of(const struct timeline_task *task)
 	int64_t end = task->finished > task->ended ? task->finished : task->ended, run;
 	struct stretch ret = {.from = task->submitted, .to = end};
 
-	run = task->begun ? task->ended - task->begun : end - task->submitted;
+	if (ret.from > end) /* the clock was set back between two starts of the daemon */
+		ret.from = task->begun ? task->begun : end;
+	run = task->begun ? task->ended - task->begun : end - ret.from;
 	run = run > NS_PER_MS ? run : NS_PER_MS;
 	if (task->begun && ret.from < task->begun - FAR * run)
 		ret.from = task->begun - FAR * run;
@@ -92,72 +66,6 @@ static struct stretch shown_of(const struct timeline_task *task)
 	if (task->due > ret.to && task->due <= ret.to + FAR * run)
 		ret.to = task->due;
 	return ret;
-}
-
-static int by_start(const void *a, const void *b)
-{
-	const struct stretch *x = a, *y = b;
-
-	return x->from < y->from ? -1 : x->from > y->from;
-}
-
-/* Joins those that overlap or are at most `pause` apart. */
-static void join(struct drawing *d, int64_t pause)
-{
-	int n = 0;
-
-	for (int i = 1; i < d->n_stretches; i++) {
-		struct stretch *last = &d->stretches[n], *next = &d->stretches[i];
-
-		if (next->from - last->to <= pause)
-			last->to = next->to > last->to ? next->to : last->to;
-		else
-			d->stretches[++n] = *next;
-	}
-	d->n_stretches = n + 1;
-}
-
-static int64_t length(const struct drawing *d)
-{
-	int64_t sum = 0;
-
-	for (int i = 0; i < d->n_stretches; i++)
-		sum += d->stretches[i].to - d->stretches[i].from;
-	return sum > 1 ? sum : 1;
-}
-
-static void lay_out(struct drawing *d)
-{
-	double x = LEFT;
-
-	for (int i = 0; i < d->n_rows; i++)
-		d->stretches[i] = shown_of(&d->rows[i]);
-	d->n_stretches = d->n_rows;
-	qsort(d->stretches, (size_t)d->n_stretches, sizeof(struct stretch), by_start);
-	join(d, 0);
-	join(d, length(d) / 8);
-	d->scale = (PLOT_W - (d->n_stretches - 1) * CUT_W) / (double)length(d);
-	for (int i = 0; i < d->n_stretches; i++) {
-		struct stretch *s = &d->stretches[i];
-
-		s->x = x;
-		x += (double)(s->to - s->from) * d->scale + CUT_W;
-	}
-}
-
-static double x_in(const struct drawing *d, const struct stretch *s, int64_t t)
-{
-	t = t < s->from ? s->from : t > s->to ? s->to : t;
-	return s->x + (double)(t - s->from) * d->scale;
-}
-
-/* The stretch that some of it is in; NULL: none. */
-static const struct stretch *stretch_of(const struct drawing *d, int64_t from, int64_t to)
-{
-	for (int i = 0; i < d->n_stretches; i++)
-		if (from <= d->stretches[i].to && to >= d->stretches[i].from)
-			return &d->stretches[i];
-	return NULL;
 }
 
 /* --- sub-models --- */
@@ -217,12 +125,12 @@ static void add_run_title(struct buf *b, const struct timeline_run *run)
 		buf_addf(b, "%d mini-batches, ", run->minibatches);
 	add_kind_name(b, run->slice, run->precision);
 	buf_addf(b, ", %d instance%s: planned ", run->instances, run->instances == 1 ? "" : "s");
-	add_time(b, (double)run->expected);
+	svg_time(b, (double)run->expected);
 	buf_adds(b, run->died ? ", the worker died after " : ", took ");
-	add_time(b, (double)(run->ended - run->started));
+	svg_time(b, (double)(run->ended - run->started));
 	if (!run->died) {
 		buf_adds(b, " (computing ");
-		add_time(b, (double)run->compute);
+		svg_time(b, (double)run->compute);
 		buf_adds(b, ")");
 	}
 	buf_adds(b, "</title>");
@@ -231,13 +139,13 @@ static void add_run_title(struct buf *b, const struct timeline_run *run)
 /* `more`: attributes. */
 static void add_run(struct drawing *d, const struct timeline_run *run, double y, double h, const char *more)
 {
-	const struct stretch *s = stretch_of(d, run->started, run->ended);
+	const struct stretch *s = axis_stretch(&d->axis, run->started, run->ended);
 	double x, w;
 
 	if (!s)
 		return;
-	x = x_in(d, s, run->started);
-	w = x_in(d, s, run->ended) - x;
+	x = axis_x(&d->axis, s, run->started);
+	w = axis_x(&d->axis, s, run->ended) - x;
 	buf_addf(d->b, "<path d=\"M%.1f %.1fh%.1fv%.1fH%.1fz\"%s>", x, y, w > 0.5 ? w : 0.5, h, x, more);
 	add_run_title(d->b, run);
 	buf_adds(d->b, "</path>\n");
@@ -281,13 +189,13 @@ static void add_task_title(struct drawing *d, const struct timeline_task *task)
 	buf_addf(b, ": %" PRIu32 " instances, ", task->total);
 	if (task->due != INT64_MAX) {
 		buf_adds(b, "deadline after ");
-		add_time(b, (double)(task->due - task->submitted));
+		svg_time(b, (double)(task->due - task->submitted));
 	} else {
 		buf_adds(b, "no deadline");
 	}
 	if (task->finished) {
 		buf_adds(b, ", finished after ");
-		add_time(b, (double)(task->finished - task->submitted));
+		svg_time(b, (double)(task->finished - task->submitted));
 	}
 	buf_addf(b, "; effective accuracy: planned %.2f %%", task->planned);
 	if (task->finished)
@@ -297,7 +205,7 @@ static void add_task_title(struct drawing *d, const struct timeline_task *task)
 
 static void add_deadline(struct drawing *d, const struct timeline_task *task, const struct stretch *s, int y)
 {
-	double x = x_in(d, s, task->due);
+	double x = axis_x(&d->axis, s, task->due);
 
 	if (task->due == INT64_MAX)
 		return;
@@ -344,7 +252,7 @@ static void draw_task(struct drawing *d, const struct timeline_task *task, int y
 {
 	const struct timeline *t = d->t;
 	struct stretch own = shown_of(task);
-	const struct stretch *s = stretch_of(d, own.from, own.to);
+	const struct stretch *s = axis_stretch(&d->axis, own.from, own.to);
 	int64_t end = task->finished > task->ended ? task->finished : task->ended;
 
 	buf_adds(d->b, "<g>\n");
@@ -354,7 +262,7 @@ static void draw_task(struct drawing *d, const struct timeline_task *task, int y
 	buf_addf(d->b, " #%" PRIu32 "</text>\n", task->seq);
 	if (s)
 		buf_addf(d->b, "<path d=\"M%.1f %dH%.1f\" stroke=\"#999999\" stroke-width=\"2\"/>\n",
-			 x_in(d, s, task->submitted), y + ROW_H / 2, x_in(d, s, end));
+			 axis_x(&d->axis, s, task->submitted), y + ROW_H / 2, axis_x(&d->axis, s, end));
 	for (unsigned i = 0; i < t->n_runs && i < TIMELINE_RUNS; i++) {
 		const struct timeline_run *run = &t->runs[i];
 		struct buf more = BUF_INIT;
@@ -377,77 +285,7 @@ static void draw_task(struct drawing *d, const struct timeline_task *task, int y
 	buf_adds(d->b, "</g>\n");
 }
 
-/* --- axis and legend --- */
-
-/* The least round time that has room for its label. */
-static double step_of(const struct drawing *d)
-{
-	static const double round_s[] = {1,   2,    5,    10,   20,   30,    60,    120,   300,
-					 600, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400};
-	double least = LABEL_W / d->scale, step = 1e3;
-
-	for (int i = 0; step < least && step < 1e9; i++)
-		step *= i % 3 == 1 ? 2.5 : 2; /* 1, 2, 5, 10 … */
-	for (size_t i = 0; step < least && i < sizeof(round_s) / sizeof(round_s[0]); i++)
-		step = 1e9 * round_s[i];
-	while (step < least)
-		step *= 2;
-	return step;
-}
-
-static void add_clock(struct buf *b, int64_t wall_ns)
-{
-	time_t seconds = (time_t)(wall_ns / NS_PER_S);
-	char text[32] = "";
-	struct tm tm;
-
-	if (gmtime_r(&seconds, &tm))
-		strftime(text, sizeof(text), "%T", &tm);
-	buf_addf(b, "%s.%03d UTC", text, (int)(wall_ns % NS_PER_S / NS_PER_MS));
-}
-
-static void draw_axis(struct drawing *d, int64_t wall_ns, int bottom)
-{
-	double step = step_of(d), free_at = 0, clock_free_at = 0;
-
-	for (int i = 0; i < d->n_stretches; i++) {
-		const struct stretch *s = &d->stretches[i];
-		double len = (double)(s->to - s->from);
-		/* A 0 goes before other labels. */
-		double next = i + 1 < d->n_stretches ? s[1].x - 0.8 * LABEL_W : WIDTH;
-
-		buf_addf(d->b, "<path d=\"M%.1f %dH%.1f\" stroke=\"#666666\"/>\n", s->x, bottom,
-			 s->x + len * d->scale);
-		for (double at = 0; at <= len; at += step) {
-			double x = s->x + at * d->scale;
-
-			buf_addf(d->b, "<path d=\"M%.1f %dV%d\" stroke=\"#dddddd\"/>\n", x, TOP, bottom + 4);
-			if (x < free_at || (at > 0 && x > next))
-				continue;
-			buf_addf(d->b, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", x, bottom + 16);
-			if (at > 0)
-				add_time(d->b, at);
-			else
-				buf_adds(d->b, "0");
-			buf_adds(d->b, "</text>\n");
-			free_at = x + 0.8 * LABEL_W;
-		}
-		if (s->x >= clock_free_at) {
-			buf_addf(d->b, "<text x=\"%.1f\" y=\"%d\" fill=\"#666666\">", s->x, bottom + 30);
-			add_clock(d->b, s->from + wall_ns);
-			buf_adds(d->b, "</text>\n");
-			clock_free_at = s->x + CLOCK_W;
-		}
-		if (!i)
-			continue;
-		buf_addf(d->b, "<g><title>");
-		add_time(d->b, (double)(s->from - s[-1].to));
-		buf_addf(d->b,
-			 " left out</title><rect x=\"%.1f\" y=\"%d\" width=\"%d\" height=\"%d\" "
-			 "fill=\"#f2f2f2\"/></g>\n",
-			 s->x - CUT_W + 2, TOP, CUT_W - 4, bottom - TOP);
-	}
-}
+/* --- legend --- */
 
 static void draw_legend(struct drawing *d, int y)
 {
@@ -503,14 +341,16 @@ void timeline_svg(const struct timeline *t, int64_t wall_ns, struct buf *ret)
 	memcpy(d->rows, t->tasks, (size_t)d->n_rows * sizeof(d->rows[0]));
 	qsort(d->rows, (size_t)d->n_rows, sizeof(d->rows[0]), by_submission);
 	find_kinds(d);
-	lay_out(d);
+	for (int i = 0; i < d->n_rows; i++)
+		axis_add(&d->axis, shown_of(&d->rows[i]));
+	axis_lay_out(&d->axis, LEFT, PLOT_W);
 	bottom = TOP + WORKER_H + 6 + d->n_rows * ROW_H + 4;
 	legend = (d->n_kinds + PER_LINE - 1) / PER_LINE * LEGEND_H + LEGEND_H;
 	svg_begin(ret, WIDTH, bottom + AXIS_H + legend + 8, t->ep->name);
 	buf_addf(ret, "<text x=\"%d\" y=\"18\" font-size=\"13\" font-weight=\"bold\">", LEFT);
 	svg_text(ret, t->ep->name, 60);
 	buf_adds(ret, ": the newest tasks</text>\n");
-	draw_axis(d, wall_ns, bottom);
+	axis_draw(&d->axis, ret, wall_ns, TOP, bottom);
 	draw_worker(d);
 	for (int i = 0; i < d->n_rows; i++)
 		draw_task(d, &d->rows[i], TOP + WORKER_H + 6 + i * ROW_H);

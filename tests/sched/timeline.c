@@ -160,6 +160,30 @@ static void test_names(void **state)
 	assert_int_equal(count_of(picture(), "<title>task app-"), TIMELINE_TASKS);
 }
 
+/* Submitted, by the clock of then, after it ran. */
+static void test_clock_set_back(void **state)
+{
+	struct timeline *t = calloc(1, sizeof(*t));
+	struct buf text = BUF_INIT;
+
+	(void)state;
+	assert_non_null(t);
+	t->ep = endpoint_get(w.s, "app", false);
+	t->n_tasks = t->n_runs = 1;
+	t->tasks[0] = (struct timeline_task){.submitted = 9 * NS_PER_S,
+					     .due = INT64_MAX,
+					     .begun = NS_PER_S,
+					     .ended = 2 * NS_PER_S,
+					     .finished = 2 * NS_PER_S};
+	t->runs[0] = (struct timeline_run){
+		.started = NS_PER_S, .ended = 2 * NS_PER_S, .slice = 10000, .precision = "f32"};
+	timeline_svg(t, 0, &text);
+	assert_null(xml_wrong(text.data));
+	assert_non_null(strstr(text.data, "<path d=\"M190.0 82.0h660.0v12.0H190.0z\""));
+	buf_release(&text);
+	free(t);
+}
+
 /* Both rings full, nothing alike, all as long as it can be. */
 static void test_bounded(void **state)
 {
@@ -167,8 +191,8 @@ static void test_bounded(void **state)
 	struct buf text = BUF_INIT;
 
 	(void)state;
+	assert_non_null(t);
 	t->ep = endpoint_get(w.s, "app", false);
-	assert_non_null(t->ep);
 	t->n_batches = 3 * TIMELINE_BATCHES;
 	t->n_runs = 3 * TIMELINE_RUNS;
 	t->n_tasks = 3 * TIMELINE_TASKS;
@@ -271,9 +295,11 @@ static void test_xml_checker(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_one_task),    T(test_misses),     T(test_far_deadline),
-		T(test_worker_dies), T(test_unfinished), T(test_names),
-		T(test_bounded),     T(test_reload),     cmocka_unit_test(test_xml_checker),
+		T(test_one_task),     T(test_misses),
+		T(test_far_deadline), T(test_worker_dies),
+		T(test_unfinished),   T(test_names),
+		T(test_bounded),      T(test_clock_set_back),
+		T(test_reload),       cmocka_unit_test(test_xml_checker),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
