@@ -137,7 +137,9 @@ static void test_names(void **state)
 		char name[256];
 
 		memset(name, i % 2 ? '"' : '\x01', 255);
-		snprintf(name, 4, "%03d", i);
+		name[0] = '0';
+		name[1] = (char)('0' + i / 10);
+		name[2] = (char)('0' + i % 10);
 		name[3] = i % 2 ? '&' : '\xff';
 		name[255] = '\0';
 		submit(name, 8, "500ms");
