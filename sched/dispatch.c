@@ -235,6 +235,15 @@ static void release(struct list *list, const struct group *group)
 	}
 }
 
+static bool choose(struct sched *s, const struct group *group, int64_t start, struct choice *ret)
+{
+	int64_t began = loop_now(s->loop);
+	bool any = choose_due(s, group, start, ret);
+
+	histogram_add(&group->first->ep->stats.plan, loop_now(s->loop) - began);
+	return any;
+}
+
 /* Hands one mini-batch over. 1: look again; 0: nothing to be done until something happens. */
 static int next_due(struct sched *s)
 {
@@ -256,7 +265,7 @@ static int next_due(struct sched *s)
 			release(&d->due, &group);
 			return 1;
 		}
-		if (!group.n || choose_due(s, &group, start, &choice)) {
+		if (!group.n || choose(s, &group, start, &choice)) {
 			r = run(s, &d->due, &group, &choice);
 			if (r < 0 && r != -EAGAIN)
 				dispatch_look_again(s, now + RUN_AGAIN_NS);
@@ -317,6 +326,8 @@ void dispatch_done(void *data, const struct batch_done *done)
 		profile_measured(&mb->ep->profile, mb->submodel, mb->n, now - started);
 	if (done->r == 0)
 		d->last_done = now;
+	if (!mb->ep->gone && !mb->explains && (done->r == 0 || !d->dying)) /* else it did not run */
+		minibatch_note(mb, started, done);
 	if (mb->ep->gone) {
 		minibatch_abandon(mb);
 	} else if (mb->explains) {

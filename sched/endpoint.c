@@ -110,6 +110,7 @@ void endpoint_free(struct endpoint *ep)
 	table_release(&ep->instances);
 	table_release(&ep->batches);
 	buf_release(&ep->schedule);
+	timeline_free(ep->timeline);
 	free(ep);
 }
 
@@ -299,6 +300,7 @@ void endpoint_loaded(void *data, uint32_t number, int r, const struct err *err,
 	ep->version = ep->loading;
 	memcpy(ep->submodels, submodels, n * sizeof(*submodels));
 	ep->n_submodels = n;
+	stats_submodels(&ep->stats, submodels, n);
 	dispatch_set_ready(ep, true);
 	result_slices(&text, ep);
 	endpoint_publish(ep, "slices.csv", &text);

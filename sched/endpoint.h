@@ -18,6 +18,7 @@
 #include "sched/spec.h"
 #include "sched/stats.h"
 #include "sched/table.h"
+#include "sched/timeline.h"
 
 struct sched;
 struct loop_timer;
@@ -52,7 +53,8 @@ struct endpoint {
 	struct table batches;
 	uint32_t last_seq; /* of the last task; 0: none yet */
 	struct stats stats;
-	struct buf schedule; /* rows of schedule.csv */
+	struct timeline *timeline; /* NULL: nothing ran yet */
+	struct buf schedule;       /* rows of schedule.csv */
 	size_t schedule_rows;
 	struct loop_timer *stats_timer;
 	bool stats_soon;                 /* the timer is for something new */

@@ -70,11 +70,43 @@ static double digits(double x, double scale)
 	return round(x * scale) / scale;
 }
 
+static void add_quantiles(cJSON *json, const char *key, const struct histogram *h, double unit)
+{
+	cJSON *quantiles = cJSON_AddObjectToObject(json, key);
+
+	cJSON_AddNumberToObject(quantiles, "p50", digits(histogram_quantile(h, 0.5) / unit, 1e3));
+	cJSON_AddNumberToObject(quantiles, "p90", digits(histogram_quantile(h, 0.9) / unit, 1e3));
+	cJSON_AddNumberToObject(quantiles, "p99", digits(histogram_quantile(h, 0.99) / unit, 1e3));
+}
+
+/* share: of the instances that were computed. */
+static void add_shares(cJSON *json, const struct stats *st)
+{
+	cJSON *list = cJSON_AddArrayToObject(json, "slices");
+	uint64_t all = 0;
+
+	for (int i = 0; i < st->n_shares; i++)
+		all += st->share[i].instances;
+	for (int i = 0; i < st->n_shares; i++) {
+		const struct stats_share *share = &st->share[i];
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddNumberToObject(item, "slice", share->slice / 1e4);
+		cJSON_AddStringToObject(item, "precision", share->precision);
+		cJSON_AddNumberToObject(item, "minibatches", (double)share->minibatches);
+		cJSON_AddNumberToObject(item, "instances", (double)share->instances);
+		cJSON_AddNumberToObject(item, "share",
+					all ? digits((double)share->instances / (double)all, 1e4) : 0);
+		if (!cJSON_AddItemToArray(list, item)) /* no memory */
+			cJSON_Delete(item);
+	}
+}
+
 static void print_stats(struct buf *ret, const struct endpoint *ep)
 {
 	const struct stats *st = &ep->stats;
 	uint64_t all = st->ok + st->late + st->dropped + st->failed;
-	cJSON *json = cJSON_CreateObject(), *latency;
+	cJSON *json = cJSON_CreateObject();
 
 	if (!json) {
 		ret->failed = true;
@@ -83,12 +115,7 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 	cJSON_AddStringToObject(json, "model", endpoint_model(ep));
 	cJSON_AddNumberToObject(json, "version", ep->version);
 	cJSON_AddNumberToObject(json, "throughput", digits(stats_throughput(st, loop_now(ep->s->loop)), 100));
-	latency = cJSON_AddObjectToObject(json, "latency_ms");
-	if (latency) {
-		cJSON_AddNumberToObject(latency, "p50", digits(stats_quantile_ms(st, 0.5), 1e3));
-		cJSON_AddNumberToObject(latency, "p90", digits(stats_quantile_ms(st, 0.9), 1e3));
-		cJSON_AddNumberToObject(latency, "p99", digits(stats_quantile_ms(st, 0.99), 1e3));
-	}
+	add_quantiles(json, "latency_ms", &st->latency, 1e6);
 	cJSON_AddNumberToObject(json, "effective_accuracy",
 				all ? digits(100 * st->gained / (double)all, 1e4) : 0);
 	cJSON_AddNumberToObject(json, "tasks", (double)st->tasks);
@@ -96,9 +123,13 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 	cJSON_AddNumberToObject(json, "late", (double)st->late);
 	cJSON_AddNumberToObject(json, "dropped", (double)st->dropped);
 	cJSON_AddNumberToObject(json, "failed", (double)st->failed);
+	cJSON_AddNumberToObject(json, "misses", (double)(st->late + st->dropped));
 	cJSON_AddNumberToObject(json, "explained", (double)st->explained);
 	cJSON_AddNumberToObject(json, "queued", (double)ep->instances.count);
 	cJSON_AddNumberToObject(json, "worker_deaths", (double)st->worker_deaths);
+	add_quantiles(json, "plan_us", &st->plan, 1e3);
+	add_quantiles(json, "compute_ms", &st->compute, 1e6);
+	add_shares(json, st);
 	cJSON_AddNumberToObject(json, "publish_ms", digits(ep->s->outbox.cost.of_late / 1e6, 1e4));
 	json_print(ret, json);
 	cJSON_Delete(json);

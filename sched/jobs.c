@@ -2,6 +2,7 @@
 
 #include "engine/base/log.h"
 #include "sched/jobs_private.h"
+#include "sched/metrics.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -356,19 +357,6 @@ void jobs_status(struct jobs *jobs, struct buf *ret)
 	imports_status(jobs, ret);
 }
 
-/* A label value of the Prometheus text format. */
-static void add_label(struct buf *b, const char *s)
-{
-	for (; *s; s++) {
-		if (*s == '"' || *s == '\\')
-			buf_add(b, "\\", 1);
-		if (*s == '\n')
-			buf_adds(b, "\\n");
-		else
-			buf_add(b, s, 1);
-	}
-}
-
 void jobs_metrics(struct jobs *jobs, struct buf *ret)
 {
 	int count[JOB_STATES] = {0};
@@ -384,14 +372,14 @@ void jobs_metrics(struct jobs *jobs, struct buf *ret)
 		      "# TYPE inferfs_job_percent gauge\n");
 	for (struct job *job = jobs->jobs; job; job = job->next) {
 		buf_adds(ret, "inferfs_job_percent{job=\"");
-		add_label(ret, job->name);
+		metrics_label(ret, job->name);
 		buf_addf(ret, "\"} %.2f\n", job->progress.percent);
 	}
 	buf_adds(ret, "# HELP inferfs_job_samples_per_second Training speed of the running job.\n"
 		      "# TYPE inferfs_job_samples_per_second gauge\n");
 	for (struct job *job = jobs->jobs; job; job = job->next) {
 		buf_adds(ret, "inferfs_job_samples_per_second{job=\"");
-		add_label(ret, job->name);
+		metrics_label(ret, job->name);
 		buf_addf(ret, "\"} %.1f\n", job->state == JOB_RUNNING ? job->progress.samples_per_s : 0);
 	}
 }

@@ -1,19 +1,15 @@
-/* curves.svg: loss and accuracy over the epochs, one line for each slice. Plain SVG 1.1, no script. */
+/* curves.svg: loss and accuracy over the epochs, one line for each slice. */
 #include "sched/jobs_private.h"
+#include "sched/svg.h"
 
 #include <math.h>
 
-#define WIDTH     360
-#define HEIGHT    260
-#define LEFT      48
-#define TOP       36
-#define PLOT_W    (WIDTH - LEFT - 14)
-#define PLOT_H    (HEIGHT - TOP - 32)
-#define N_COLOURS 8
-
-/* Okabe and Ito's palette: told apart by colour-blind readers too. */
-static const char *const colours[N_COLOURS] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-					       "#e69f00", "#56b4e9", "#999933", "#000000"};
+#define WIDTH  360
+#define HEIGHT 260
+#define LEFT   48
+#define TOP    36
+#define PLOT_W (WIDTH - LEFT - 14)
+#define PLOT_H (HEIGHT - TOP - 32)
 
 enum curve { TRAIN_LOSS, TRAIN_ACCURACY, VAL_LOSS, VAL_ACCURACY };
 
@@ -85,28 +81,8 @@ static void panel(struct buf *b, const struct epoch_row *rows, int n, int x, con
 		 TOP + PLOT_H + 16, rows[n - 1].epoch);
 	line(b, rows, n, train, 0, max, "#555555", " stroke-dasharray=\"4 3\"");
 	for (int k = 0; k < rows[0].n_rates; k++)
-		line(b, rows, n, val, k, max, colours[k % N_COLOURS], "");
+		line(b, rows, n, val, k, max, svg_colours[k % SVG_COLOURS], "");
 	buf_adds(b, "</g>\n");
-}
-
-static void add_escaped(struct buf *b, const char *s)
-{
-	for (; *s; s++) {
-		switch (*s) {
-		case '<':
-			buf_adds(b, "&lt;");
-			break;
-		case '>':
-			buf_adds(b, "&gt;");
-			break;
-		case '&':
-			buf_adds(b, "&amp;");
-			break;
-		default:
-			/* XML has no other control characters; names may hold any byte. */
-			buf_add(b, (unsigned char)*s < ' ' || (unsigned char)*s >= 0x7f ? "?" : s, 1);
-		}
-	}
 }
 
 void curves_svg(const struct epoch_row *rows, int n, const char *title, struct buf *ret)
@@ -115,19 +91,13 @@ void curves_svg(const struct epoch_row *rows, int n, const char *title, struct b
 
 	if (n < 1)
 		return;
-	buf_addf(ret,
-		 "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
-		 "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %d %d\" "
-		 "font-family=\"sans-serif\" font-size=\"11\">\n<title>",
-		 2 * WIDTH, HEIGHT + legend, 2 * WIDTH, HEIGHT + legend);
-	add_escaped(ret, title);
-	buf_adds(ret, "</title>\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n");
+	svg_begin(ret, 2 * WIDTH, HEIGHT + legend, title);
 	panel(ret, rows, n, 0, "loss", TRAIN_LOSS, VAL_LOSS, largest(rows, n, TRAIN_LOSS, VAL_LOSS));
 	panel(ret, rows, n, WIDTH, "accuracy, %", TRAIN_ACCURACY, VAL_ACCURACY, 100);
 	buf_addf(ret, "<text x=\"%d\" y=\"%d\" fill=\"#555555\">- - training, full width</text>\n", LEFT,
 		 HEIGHT + legend / 2);
 	for (int k = 0; k < rows[0].n_rates; k++)
 		buf_addf(ret, "<text x=\"%d\" y=\"%d\" fill=\"%s\">slice %g</text>\n", LEFT + 150 + 64 * k,
-			 HEIGHT + legend / 2, colours[k % N_COLOURS], rows[0].rates[k]);
+			 HEIGHT + legend / 2, svg_colours[k % SVG_COLOURS], rows[0].rates[k]);
 	buf_adds(ret, "</svg>\n");
 }

@@ -278,6 +278,15 @@ static void answer_one(struct minibatch *mb, struct instance *inst, const struct
 	instance_answer(inst, &v);
 }
 
+void minibatch_note(const struct minibatch *mb, int64_t started, const struct batch_done *done)
+{
+	struct endpoint *ep = mb->ep;
+
+	if (done->r == 0)
+		stats_minibatch(&ep->stats, &ep->submodels[mb->submodel], mb->n, done->compute_ns);
+	timeline_minibatch(mb, started, done);
+}
+
 void minibatch_answer(struct minibatch *mb, const struct batch_done *done)
 {
 	const struct instance_answer **answers = calloc(mb->n, sizeof(*answers));

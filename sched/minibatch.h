@@ -49,6 +49,8 @@ void minibatch_put_back(struct minibatch *mb); /* its instances are queued as be
 void minibatch_count(struct minibatch *mb);    /* it is handed over: in its tasks' figures */
 void minibatch_release(
 	struct minibatch *mb); /* `again`: answers as they were held; what it computes is not used */
+/* It ran from `started` until now: for those who look. Before it is answered or blamed. */
+void minibatch_note(const struct minibatch *mb, int64_t started, const struct batch_done *done);
 void minibatch_answer(struct minibatch *mb, const struct batch_done *done);
 /* The worker died: its instances run again. suspected: it ran, so one of them may be the cause. */
 void minibatch_blame(struct minibatch *mb, bool suspected);

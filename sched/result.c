@@ -1,6 +1,7 @@
 #include "sched/result.h"
 
 #include "engine/base/json.h"
+#include "engine/base/utf8.h"
 #include "sched/internal.h"
 
 #include <cjson/cJSON.h>
@@ -98,27 +99,17 @@ static void add_computed(cJSON *json, const struct instance *inst, const struct 
 	}
 }
 
-/* Names of files are bytes, JSON is UTF-8: what is no character becomes U+FFFD (RFC 3629 section 3 says what is). */
+/* Names of files are bytes, JSON is UTF-8: what is no character becomes U+FFFD. */
 static void add_name(cJSON *json, const char *key, const char *name)
 {
 	struct buf text = BUF_INIT;
 
-	for (const unsigned char *p = (const unsigned char *)name; *p;) {
-		int n = *p < 0x80                 ? 1
-			: *p >= 0xc2 && *p < 0xe0 ? 2
-			: (*p & 0xf0) == 0xe0     ? 3
-			: *p >= 0xf0 && *p < 0xf5 ? 4
-						  : 0;
-		bool good = n && !(p[0] == 0xe0 && p[1] < 0xa0) && !(p[0] == 0xed && p[1] > 0x9f) &&
-			    !(p[0] == 0xf0 && p[1] < 0x90) && !(p[0] == 0xf4 && p[1] > 0x8f);
-
-		for (int i = 1; good && i < n; i++)
-			good = (p[i] & 0xc0) == 0x80; /* the NUL at the end is none */
-		if (good)
-			buf_add(&text, p, n);
+	for (size_t n; *name; name += n ? n : 1) {
+		n = utf8_length(name);
+		if (n)
+			buf_add(&text, name, n);
 		else
-			buf_adds(&text, "\xef\xbf\xbd");
-		p += good ? n : 1;
+			buf_adds(&text, UTF8_REPLACEMENT);
 	}
 	if (!text.failed)
 		cJSON_AddStringToObject(json, key, text.data ? text.data : "");
@@ -409,7 +400,11 @@ void result_schedule_header(struct buf *ret, const struct endpoint *ep)
 	buf_adds(ret, "task,N,D_ms");
 	for (int i = 0; i < ep->n_submodels; i++)
 		buf_addf(ret, ",n_%g_%s", digits(ep->submodels[i].slice, 1e4), ep->submodels[i].precision);
-	buf_adds(ret, ",planned_p_eff,real_p_eff,method,solve_us,late,dropped\n");
+	buf_adds(ret, ",planned_p_eff,real_p_eff,method,solve_us,late,dropped,failed,finished_ms");
+	for (int i = 0; i < ep->n_submodels; i++)
+		buf_addf(ret, ",planned_%g_%s", digits(ep->submodels[i].slice, 1e4),
+			 ep->submodels[i].precision);
+	buf_adds(ret, "\n");
 }
 
 void result_schedule_row(struct buf *ret, const struct task *task)
@@ -420,9 +415,13 @@ void result_schedule_row(struct buf *ret, const struct task *task)
 		buf_addf(ret, "%.10g", round((double)(task->due - task->submitted) / 1e3) / 1e3);
 	for (int i = 0; i < task->ep->n_submodels; i++)
 		buf_addf(ret, ",%" PRId64, task->n_real[i]);
-	buf_addf(ret, ",%.4f,%.4f,%s,%.1f,%" PRIu32 ",%" PRIu32 "\n", 100 * task->planned_p_eff,
-		 result_p_eff(task), task->planned ? plan_method_name(task->method) : "",
-		 (double)task->solve_ns / 1e3, task->late, task->dropped);
+	buf_addf(ret, ",%.4f,%.4f,%s,%.1f,%" PRIu32 ",%" PRIu32 ",%" PRIu32 ",%.3f",
+		 100 * task->planned_p_eff, result_p_eff(task),
+		 task->planned ? plan_method_name(task->method) : "", (double)task->solve_ns / 1e3,
+		 task->late, task->dropped, task->failed, (double)(task->finished - task->submitted) / 1e6);
+	for (int i = 0; i < task->ep->n_submodels; i++)
+		buf_addf(ret, ",%" PRId64, task->n_planned[i]);
+	buf_adds(ret, "\n");
 }
 
 void result_slices(struct buf *ret, const struct endpoint *ep)

@@ -1,37 +1,21 @@
 #include "sched/stats.h"
+#include "sched/executor.h"
 #include "sched/loop.h"
 
 #include <math.h>
+#include <string.h>
 
 void stats_answer(struct stats *st, int64_t now, int64_t latency_ns)
 {
-	double us = (double)latency_ns / 1e3;
-	int bucket = us > 1 ? (int)(log2(us) * 8) : 0;
 	int64_t second = now / NS_PER_S;
 	int slot = (int)(second % STATS_WINDOW);
 
-	st->latencies[bucket < STATS_BUCKETS ? bucket : STATS_BUCKETS - 1]++;
-	st->n_latencies++;
+	histogram_add(&st->latency, latency_ns);
 	if (st->second[slot] != second) {
 		st->second[slot] = second;
 		st->per_second[slot] = 0;
 	}
 	st->per_second[slot]++;
-}
-
-double stats_quantile_ms(const struct stats *st, double q)
-{
-	uint64_t seen = 0, want = (uint64_t)ceil(q * (double)st->n_latencies);
-	int bucket = 0;
-
-	if (!st->n_latencies)
-		return 0;
-	for (; bucket < STATS_BUCKETS - 1; bucket++) {
-		seen += st->latencies[bucket];
-		if (seen >= want)
-			break;
-	}
-	return exp2((bucket + 0.5) / 8) / 1e3; /* the bucket's middle */
 }
 
 double stats_throughput(const struct stats *st, int64_t now)
@@ -46,4 +30,40 @@ double stats_throughput(const struct stats *st, int64_t now)
 				first = st->second[i];
 		}
 	return (double)sum / (double)(second - first + 1);
+}
+
+/* NULL: no room. */
+static struct stats_share *share_of(struct stats *st, const struct submodel *m)
+{
+	int slice = (int)lround(m->slice * 1e4);
+	struct stats_share *share;
+
+	for (int i = 0; i < st->n_shares; i++)
+		if (st->share[i].slice == slice && strcmp(st->share[i].precision, m->precision) == 0)
+			return &st->share[i];
+	if (st->n_shares == STATS_SHARES)
+		return NULL;
+	share = &st->share[st->n_shares++];
+	share->slice = slice;
+	memcpy(share->precision, m->precision, sizeof(share->precision));
+	return share;
+}
+
+void stats_submodels(struct stats *st, const struct submodel *submodels, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!submodels[i].idle)
+			share_of(st, &submodels[i]);
+}
+
+void stats_minibatch(struct stats *st, const struct submodel *m, int n, int64_t compute_ns)
+{
+	struct stats_share *share = share_of(st, m);
+
+	histogram_add(&st->compute, compute_ns);
+	if (!share)
+		return;
+	share->minibatches++;
+	share->instances += (uint64_t)n;
+	share->compute_ns += compute_ns;
 }

@@ -1,4 +1,5 @@
 #include "sched/internal.h"
+#include "sched/metrics.h"
 
 #include "engine/base/log.h"
 
@@ -54,112 +55,6 @@ static void status_line(void *data, struct table_node *node)
 		 " failed=%" PRIu64 "\n",
 		 ep->name, endpoint_state_name(ep->state), *ep->spec.model ? ep->spec.model : "-",
 		 ep->version, ep->instances.count, st->ok, st->late, st->dropped, st->failed);
-}
-
-/* The label's value as the text exposition format wants it: \, " and newline escaped. */
-static void metric(struct buf *ret, const char *name, const struct endpoint *ep, const char *more,
-		   double value)
-{
-	buf_addf(ret, "%s{endpoint=\"", name);
-	for (const char *p = ep->name; *p; p++) {
-		if (*p == '\n')
-			buf_adds(ret, "\\n");
-		else if (*p == '\\' || *p == '"')
-			buf_addf(ret, "\\%c", *p);
-		else
-			buf_add(ret, p, 1);
-	}
-	buf_addf(ret, "\"%s} %.10g\n", more, value);
-}
-
-struct family {
-	const char *name, *type, *help;
-	void (*add)(struct buf *ret, const struct family *family, const struct endpoint *ep);
-};
-
-static void add_answers(struct buf *ret, const struct family *f, const struct endpoint *ep)
-{
-	metric(ret, f->name, ep, ",status=\"ok\"", (double)ep->stats.ok);
-	metric(ret, f->name, ep, ",status=\"late\"", (double)ep->stats.late);
-	metric(ret, f->name, ep, ",status=\"dropped\"", (double)ep->stats.dropped);
-	metric(ret, f->name, ep, ",status=\"failed\"", (double)ep->stats.failed);
-}
-
-static void add_tasks(struct buf *ret, const struct family *f, const struct endpoint *ep)
-{
-	metric(ret, f->name, ep, "", (double)ep->stats.tasks);
-}
-
-static void add_queue(struct buf *ret, const struct family *f, const struct endpoint *ep)
-{
-	metric(ret, f->name, ep, "", (double)ep->instances.count);
-}
-
-static void add_running(struct buf *ret, const struct family *f, const struct endpoint *ep)
-{
-	metric(ret, f->name, ep, "", ep->state == ENDPOINT_RUNNING);
-}
-
-static void add_latency(struct buf *ret, const struct family *f, const struct endpoint *ep)
-{
-	metric(ret, f->name, ep, ",quantile=\"0.5\"", stats_quantile_ms(&ep->stats, 0.5) / 1e3);
-	metric(ret, f->name, ep, ",quantile=\"0.9\"", stats_quantile_ms(&ep->stats, 0.9) / 1e3);
-	metric(ret, f->name, ep, ",quantile=\"0.99\"", stats_quantile_ms(&ep->stats, 0.99) / 1e3);
-}
-
-static void add_throughput(struct buf *ret, const struct family *f, const struct endpoint *ep)
-{
-	metric(ret, f->name, ep, "", stats_throughput(&ep->stats, loop_now(ep->s->loop)));
-}
-
-static void add_accuracy(struct buf *ret, const struct family *f, const struct endpoint *ep)
-{
-	double all = (double)(ep->stats.ok + ep->stats.late + ep->stats.dropped + ep->stats.failed);
-
-	metric(ret, f->name, ep, "", all > 0 ? ep->stats.gained / all : 0);
-}
-
-static void add_deaths(struct buf *ret, const struct family *f, const struct endpoint *ep)
-{
-	metric(ret, f->name, ep, "", (double)ep->stats.worker_deaths);
-}
-
-static const struct family families[] = {
-	{"inferfs_answers_total", "counter", "Instances answered, by status", add_answers},
-	{"inferfs_tasks_total", "counter", "Tasks that ended", add_tasks},
-	{"inferfs_queue_length", "gauge", "Instances without an answer", add_queue},
-	{"inferfs_endpoint_running", "gauge", "1 while the endpoint runs", add_running},
-	{"inferfs_latency_seconds", "summary", "Submission to visible answer", add_latency},
-	{"inferfs_throughput", "gauge", "Answers a second over the last 10 s", add_throughput},
-	{"inferfs_effective_accuracy", "gauge", "Accuracy times share in time, 0 to 1", add_accuracy},
-	{"inferfs_worker_deaths_total", "counter", "Times the endpoint's worker died", add_deaths},
-};
-
-struct family_of {
-	struct buf *ret;
-	const struct family *family;
-};
-
-static void add_family(void *data, struct table_node *node)
-{
-	struct family_of *of = data;
-
-	of->family->add(of->ret, of->family, list_entry(node, struct endpoint, node));
-}
-
-static void print_metrics(struct sched *s, struct buf *ret)
-{
-	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
-		struct family_of of = {ret, &families[i]};
-
-		buf_addf(ret, "# HELP %s %s\n# TYPE %s %s\n", families[i].name, families[i].help,
-			 families[i].name, families[i].type);
-		table_each(&s->endpoints, add_family, &of);
-	}
-	buf_addf(ret,
-		 "# HELP inferfs_publish_seconds Mean time of one publication\n"
-		 "# TYPE inferfs_publish_seconds gauge\ninferfs_publish_seconds %.9g\n",
-		 s->outbox.cost.of_late / 1e9);
 }
 
 /* Publishes `text` unless it is what was published last; `last` takes it over. */
@@ -280,7 +175,7 @@ static void publish_all(void *data)
 	if (!text.len)
 		buf_adds(&text, "no jobs, no endpoints\n");
 	publish(s, "status", &text, &st->last_status);
-	print_metrics(s, &text);
+	metrics_print(s, &text);
 	jobs_metrics(s->jobs, &text);
 	publish(s, "metrics", &text, &st->last_metrics);
 	publish_events(s);
@@ -358,6 +253,7 @@ void status_answer(struct sched *s, struct endpoint *ep, enum result_status stat
 void status_task(struct sched *s, const struct task *task)
 {
 	task->ep->stats.tasks++;
+	timeline_task(task);
 	endpoint_schedule_row(task->ep, task);
 	status_event(s, "finished", task->ep->name, task->id, task->total);
 }

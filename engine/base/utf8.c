@@ -1,16 +1,16 @@
 #include "engine/base/utf8.h"
 
-/* Length of the sequence at p (RFC 3629: no overlong forms, no surrogates); 0 when it is none. */
-static int sequence(const unsigned char *p)
+size_t utf8_length(const char *text)
 {
-	int n = *p < 0x80                 ? 1
-		: *p >= 0xc2 && *p < 0xe0 ? 2
-		: *p >= 0xe0 && *p < 0xf0 ? 3
-		: *p >= 0xf0 && *p < 0xf5 ? 4
-					  : 0;
+	const unsigned char *p = (const unsigned char *)text;
+	size_t n = *p < 0x80                 ? 1
+		   : *p >= 0xc2 && *p < 0xe0 ? 2
+		   : *p >= 0xe0 && *p < 0xf0 ? 3
+		   : *p >= 0xf0 && *p < 0xf5 ? 4
+					     : 0;
 
-	for (int i = 1; i < n; i++)
-		if ((p[i] & 0xc0) != 0x80)
+	for (size_t i = 1; i < n; i++)
+		if ((p[i] & 0xc0) != 0x80) /* the NUL at the end is none */
 			return 0;
 	if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
 	    (*p == 0xf4 && p[1] > 0x8f))
@@ -20,17 +20,16 @@ static int sequence(const unsigned char *p)
 
 bool utf8_clean(char *text)
 {
-	unsigned char *p = (unsigned char *)text;
 	bool ascii = true;
 
-	while (*p) {
-		int n = sequence(p);
+	while (*text) {
+		size_t n = utf8_length(text);
 
 		if (n > 1)
 			ascii = false;
-		if (n == 0 || *p < ' ' || *p == 0x7f)
-			*p = '?';
-		p += n ? n : 1;
+		if (n == 0 || (unsigned char)*text < ' ' || *text == 0x7f)
+			*text = '?';
+		text += n ? n : 1;
 	}
 	return ascii;
 }

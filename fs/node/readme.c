@@ -16,6 +16,7 @@ const char node_readme[] =
 	"                 ctl takes: start stop reload\n"
 	"infer/APP/in/    copy files or directories (batches) here\n"
 	"infer/APP/out/   the answers: in/B/x.png gives out/B/x.png.json, a batch also results.csv\n"
+	"                 timeline.svg beside it shows what ran when, and the deadlines\n"
 	"status metrics events   what is going on\n"
 	"\n"
 	"A deadline: setfattr -n user.deadline -v 5s infer/APP/in/BATCH (or on in/, or on a file);\n"

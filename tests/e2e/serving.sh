@@ -304,6 +304,7 @@ echo "what inferfs writes"
 sleep 1.2
 python3 - "$MNT" <<'P'
 import csv, json, os, re, sys
+from xml.etree import ElementTree
 root = sys.argv[1]
 def text(p):
     p = os.path.join(root, p)
@@ -321,6 +322,9 @@ assert rows and all(None not in r and None not in r.values() for r in rows), row
 assert len(text("events").encode()) < 1 << 20
 for line in text("events").splitlines():
     json.loads(line)
+for p in ("infer/app/timeline.svg", "jobs/small/curves.svg"):
+    assert ElementTree.fromstring(text(p)).tag == "{http://www.w3.org/2000/svg}svg", p
+assert "<title>slice " in text("infer/app/timeline.svg")
 sample = re.compile(r'^[a-zA-Z_:][a-zA-Z0-9_:]*(\{([a-zA-Z_][a-zA-Z0-9_]*="(\\["\\n]|[^"\\\n])*",?)*\})? -?[0-9.e+-]+$')
 types, seen = {}, set()
 for line in text("metrics").splitlines():
@@ -333,7 +337,11 @@ for line in text("metrics").splitlines():
         key = line.rsplit(" ", 1)[0]
         assert key not in seen, line
         seen.add(key)
-        assert key.split("{")[0] in types, line
+        family = key.split("{")[0]
+        if family not in types:  # of a histogram
+            family = re.sub("_(bucket|sum|count)$", "", family)
+            assert types[family] == "histogram", line
+        assert family == name, line  # all of a family stand together
 P
 
 echo "tar, cp and rsync of out/"

@@ -66,7 +66,9 @@ static void test_status_files(void **state)
 	assert_true(world_stat(&w, "effective_accuracy") == 90);
 	assert_non_null(strstr(fake_content(&w.host, "infer/app/schedule.csv"),
 			       "task,N,D_ms,n_0.25_f32,n_1_f32,planned_p_eff,real_p_eff,method,solve_us,late,"
-			       "dropped\napp-000001,1,300,0,1,90.0000,90.0000,"));
+			       "dropped,failed,finished_ms,planned_0.25_f32,planned_1_f32\n"
+			       "app-000001,1,300,0,1,90.0000,90.0000,"));
+	assert_non_null(strstr(fake_content(&w.host, "infer/app/schedule.csv"), ",0,0,0,100.000,0,1\n"));
 	world_crash(&w);
 	world_restart(&w);
 	world_run(&w, 500);
@@ -106,10 +108,31 @@ static void test_status_files(void **state)
 	assert_true(strlen(fake_content(&w.host, "infer/app/schedule.csv")) < 300000);
 }
 
+/* Three wide mini-batches were to take 300 ms; two take a second each, and there is no time for the last one. */
+static void test_planned_and_real(void **state)
+{
+	const char *schedule;
+
+	(void)state;
+	for (int i = 0; i < 12; i++) {
+		char path[16];
+
+		snprintf(path, sizeof(path), "b/%d", i);
+		world_put(&w, path, "1");
+	}
+	executor_null_set_factor(w.s->ex, 10);
+	world_deadline(&w, "b", "800ms");
+	assert_all_done();
+	schedule = fake_content(&w.host, "infer/app/schedule.csv");
+	assert_non_null(strstr(schedule, "\napp-000001,12,800,0,2,90.0000,0.0000,"));
+	assert_true(ends_with(schedule, ",8,4,0,2000.000,0,3\n"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_status_files),
+		T(test_planned_and_real),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
