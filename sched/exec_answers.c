@@ -67,7 +67,7 @@ static int take_first(struct submodel *submodels, int n, const struct wire_casca
 static int take_pair(struct submodel *submodels, int n, const struct wire_cascade_pair *p)
 {
 	if (p->first >= (uint32_t)n || p->then >= (uint32_t)n || p->first == p->then ||
-	    p->n_points != CASCADE_POINTS || submodels[p->first].idle || submodels[p->then].idle)
+	    p->n_points != CASCADE_POINTS || submodels[p->then].idle)
 		return -EPROTO;
 	for (int i = 0; i < CASCADE_POINTS; i++) {
 		if (!fraction((double)p->points[i].accuracy))

@@ -45,6 +45,11 @@ static void damage(struct wire_loaded *m, enum fault fault)
 	struct wire_cascade_first *first = &m->firsts[0];
 	struct wire_cascade_pair *pair = &m->pairs[0];
 
+	if (fault == FIRST_BEYOND || fault == FIRST_IDLE ||
+	    fault == FIRST_TWICE) { /* no pair is wrong by that */
+		pair[0] = pair[1];
+		m->n_pairs = 1;
+	}
 	switch (fault) {
 	case FIRST_BEYOND:
 		first->submodel = 3;
@@ -53,8 +58,7 @@ static void damage(struct wire_loaded *m, enum fault fault)
 		first->submodel = 2;
 		break;
 	case FIRST_TWICE:
-		first[1].submodel = 0;
-		m->n_pairs = 1;
+		first->submodel = 1;
 		break;
 	case FIRST_SHORT:
 		first->n_points--;
