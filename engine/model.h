@@ -16,6 +16,7 @@
 
 #include "engine/base/buf.h"
 #include "engine/base/err.h"
+#include "engine/cascade.h"
 #include "engine/precision.h"
 
 #include <stdbool.h>
@@ -42,6 +43,12 @@ struct model_info {
 	float rates[MODEL_MAX_RATES];    /* ascending; the last is 1 */
 	float accuracy[MODEL_MAX_RATES]; /* top-1 on the validation split, 0…1; 0 when not measured */
 	float narrow_accuracy[N_PRECISIONS][MODEL_MAX_RATES]; /* the same in the others; of f32 0 */
+};
+
+/* Rate info.rates[rate_index] in a precision. */
+struct model_submodel {
+	int rate_index;
+	enum precision precision;
 };
 
 /*
@@ -73,7 +80,15 @@ void model_set_narrow_accuracy(struct model *model, enum precision precision, in
 			       float test_accuracy);
 /* What int8 needs of a slice, of each node of the network: see session_observe in engine/session.h. Copied. -ENOMEM */
 int model_set_ranges(struct model *model, int rate_index, const float *ranges);
-bool model_calibrated(const struct model *model, int rate_index);       /* whether it has them */
+bool model_calibrated(const struct model *model, int rate_index); /* whether it has them */
+/* What training measured of cascades (engine/cascade.h); borrowed; NULL: not measured. then: (CASCADE_POINTS) */
+const struct cascade_first *model_cascade_first(const struct model *model, struct model_submodel first);
+const float *model_cascade_then(const struct model *model, struct model_submodel first,
+				struct model_submodel then);
+/* Copied. Of `then` none is kept before its first has been set. -ENOMEM */
+int model_set_cascade_first(struct model *model, struct model_submodel of, const struct cascade_first *first);
+void model_set_cascade_then(struct model *model, struct model_submodel first, struct model_submodel then,
+			    const float accuracy[CASCADE_POINTS]);
 int model_set_label(struct model *model, int class, const char *label); /* copied */
 /* From labels.txt, a name a line; empty lines and those beyond the classes say nothing. -ENOMEM. */
 int model_set_labels(struct model *model, const char *text, size_t len);

@@ -296,11 +296,11 @@ static double schedule(double lr, double done, double warm, double least)
 	return lr * 0.5 * (1 + cos(M_PI * fmin(1, (done - warm) / (1 - warm + 1e-12))));
 }
 
-static int evaluate_all(struct train *t, enum dataset_split split, struct train_epoch *e, struct err *err)
+static int evaluate_all(struct train *t, struct train_epoch *e, struct err *err)
 {
 	for (int i = 0; i < t->spec->n_rates; i++) {
 		double accuracy = 0, loss = 0;
-		int r = train_evaluate_session(t, t->eval[i], split, &accuracy, &loss);
+		int r = train_evaluate_session(t, t->eval[i], DATASET_VAL, NULL, &accuracy, &loss);
 
 		if (r == -ECANCELED)
 			return r;
@@ -358,7 +358,7 @@ static int run_epoch(struct train *t, bool *done, struct err *err)
 			return -ECANCELED;
 	}
 	optim_swap_average(&t->optim, &t->model->net->params);
-	r = evaluate_all(t, DATASET_VAL, &e, err);
+	r = evaluate_all(t, &e, err);
 	optim_swap_average(&t->optim, &t->model->net->params);
 	if (r < 0)
 		return r;
@@ -385,7 +385,6 @@ static int run_epoch(struct train *t, bool *done, struct err *err)
 int train_run(struct train *t, struct err *err)
 {
 	bool budget = t->spec->budget > 0, done = budget ? t->elapsed >= t->spec->budget : false;
-	struct train_epoch e = {0};
 	int r;
 
 	while (budget ? !done : t->epoch < t->spec->epochs) {
@@ -395,13 +394,5 @@ int train_run(struct train *t, struct err *err)
 	}
 	optim_swap_average(&t->optim,
 			   &t->model->net->params); /* the averaged weights are the model's from here on */
-	r = evaluate_all(t, DATASET_VAL, &e, err);
-	for (int i = 0; i < e.n_rates; i++)
-		model_set_accuracy(t->model, i, e.val_accuracy[i]);
-	if (r == 0 && dataset_count(t->ds, DATASET_TEST)) {
-		r = evaluate_all(t, DATASET_TEST, &e, err);
-		for (int i = 0; i < e.n_rates && r == 0; i++)
-			model_set_test_accuracy(t->model, i, e.val_accuracy[i]);
-	}
-	return r < 0 ? r : train_evaluate_narrow(t, err);
+	return train_evaluate_final(t, err);
 }

@@ -70,7 +70,7 @@ int train_new(struct train **ret, const struct train_spec *spec, const struct da
 	      const void *checkpoint, size_t checkpoint_len, const struct train_hooks *hooks, void *hook_data,
 	      struct err *err);
 int train_run(struct train *t, struct err *err);
-/* Borrowed; after train_run its weights, labels and accuracies are set, those in other precisions where they are faster here. */
+/* Borrowed; after train_run its weights, labels, accuracies and cascades are set, those in other precisions where they are faster here. */
 struct model *train_model(struct train *t);
 void train_free(struct train *t);
 

@@ -1,18 +1,30 @@
-/* How good a model's slices are on a split, in f32 and in the precisions that gain anything here. */
+/*
+ * How good a model's slices are on a split, in f32 and in the precisions that gain anything here. At the end of training
+ * what each of these sub-models says of the validation split is kept until cascades were measured of it: 9 bytes an image.
+ */
 #include "engine/train_private.h"
 
 #include "engine/backend.h"
+#include "engine/cascade.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define CALIBRATION 1000 /* images, chosen: what more of them add to the largest numbers is rare */
 
-/* Accuracy and loss of one session over a split. hooks may be NULL. */
+/* The score of an answer, as an inference worker's: 0 where it is no number. */
+static float score_of(float *logits, int best, int classes)
+{
+	softmax_rows(logits, 1, classes);
+	return isfinite(logits[best]) ? logits[best] : 0;
+}
+
+/* Accuracy and loss of one session over a split. hooks and said may be NULL. */
 static int evaluate(const struct train_hooks *hooks, void *hook_data, struct session *s,
-		    const struct dataset *ds, enum dataset_split split, int batch, double *ret_accuracy,
-		    double *ret_loss)
+		    const struct dataset *ds, enum dataset_split split, int batch,
+		    struct cascade_answers *said, double *ret_accuracy, double *ret_loss)
 {
 	struct dataset_shape shape = dataset_shape(ds);
 	size_t n = dataset_count(ds, split), size = (size_t)shape.channels * shape.height * shape.width;
@@ -32,16 +44,20 @@ static int evaluate(const struct train_hooks *hooks, void *hook_data, struct ses
 		r = session_forward(s, pixels, m, logits);
 		if (r < 0)
 			break;
+		loss += m * loss_cross_entropy(logits, labels, m, shape.classes, 0, NULL);
 		for (int i = 0; i < m; i++) {
-			const float *row = logits + (size_t)i * shape.classes;
+			float *row = logits + (size_t)i * shape.classes;
 			int best = 0;
 
 			for (int c = 1; c < shape.classes; c++)
 				if (row[c] > row[best])
 					best = c;
 			right += best == labels[i];
+			if (said) {
+				said->right[at + i] = best == labels[i];
+				said->certain[at + i] = score_of(row, best, shape.classes);
+			}
 		}
-		loss += m * loss_cross_entropy(logits, labels, m, shape.classes, 0, NULL);
 		if (hooks && hooks->evaluating && hooks->evaluating(hook_data))
 			r = -ECANCELED;
 	}
@@ -71,17 +87,17 @@ int train_evaluate(struct model *model, const struct dataset *ds, enum dataset_s
 			&(struct session_options){.rate = rate, .batch = batch}, err);
 	if (r < 0)
 		return r;
-	r = evaluate(NULL, NULL, s, ds, split, batch, ret_accuracy, &loss);
+	r = evaluate(NULL, NULL, s, ds, split, batch, NULL, ret_accuracy, &loss);
 	if (r < 0)
 		err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "evaluating a slice");
 	session_free(s);
 	return r;
 }
 
-int train_evaluate_session(struct train *t, struct session *s, enum dataset_split split, double *ret_accuracy,
-			   double *ret_loss)
+int train_evaluate_session(struct train *t, struct session *s, enum dataset_split split,
+			   struct cascade_answers *said, double *ret_accuracy, double *ret_loss)
 {
-	return evaluate(&t->hooks, t->hook_data, s, t->ds, split, EVAL_BATCH, ret_accuracy, ret_loss);
+	return evaluate(&t->hooks, t->hook_data, s, t->ds, split, EVAL_BATCH, said, ret_accuracy, ret_loss);
 }
 
 /* What int8 needs to know of a slice: how large its activations become on images from all over the training split. */
@@ -109,38 +125,100 @@ static int calibrate(struct train *t, int rate)
 	return r;
 }
 
-static int evaluate_in(struct train *t, int rate, enum precision precision, struct err *err)
+/* A sub-model, and what it says of the validation split; n 0: not kept. */
+struct evaluated {
+	struct model_submodel submodel;
+	float accuracy;
+	struct cascade_answers said;
+};
+
+static void set_accuracies(struct model *model, struct model_submodel of, float accuracy, float tested)
 {
+	if (of.precision == PRECISION_F32) {
+		model_set_accuracy(model, of.rate_index, accuracy);
+		model_set_test_accuracy(model, of.rate_index, tested);
+	} else {
+		model_set_narrow_accuracy(model, of.precision, of.rate_index, accuracy, tested);
+	}
+}
+
+static int evaluate_in(struct train *t, struct evaluated *e, struct err *err)
+{
+	int rate = e->submodel.rate_index;
+	enum precision precision = e->submodel.precision;
 	struct session_options options = {.rate = t->spec->rates[rate],
 					  .batch = EVAL_BATCH,
 					  .precision = precision,
 					  .threads = t->spec->threads};
+	struct session *narrow = NULL, *s = t->eval[rate];
 	double accuracy = 0, tested = 0, loss;
-	struct session *s = NULL;
 	int r = precision == PRECISION_INT8 ? calibrate(t, rate) : 0;
 
+	if (r == 0 && precision != PRECISION_F32) {
+		r = session_new(&narrow, t->model, backend_find("onednn"), &options, err);
+		s = narrow;
+	}
 	if (r == 0)
-		r = session_new(&s, t->model, backend_find("onednn"), &options, err);
-	if (r == 0)
-		r = train_evaluate_session(t, s, DATASET_VAL, &accuracy, &loss);
+		r = train_evaluate_session(t, s, DATASET_VAL, e->said.n ? &e->said : NULL, &accuracy, &loss);
 	if (r == 0 && dataset_count(t->ds, DATASET_TEST))
-		r = train_evaluate_session(t, s, DATASET_TEST, &tested, &loss);
-	session_free(s);
+		r = train_evaluate_session(t, s, DATASET_TEST, NULL, &tested, &loss);
+	session_free(narrow);
+	e->accuracy = (float)accuracy;
 	if (r == 0)
-		model_set_narrow_accuracy(t->model, precision, rate, (float)accuracy, (float)tested);
+		set_accuracies(t->model, e->submodel, e->accuracy, (float)tested);
 	else if (r != -ECANCELED)
 		err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "evaluating slice %g in %s",
 			(double)t->spec->rates[rate], precision_name(precision));
 	return r;
 }
 
-int train_evaluate_narrow(struct train *t, struct err *err)
+/* Cascades that begin with one that was right at all, and end with better ones. */
+static int measure_cascades(struct model *model, struct evaluated *first, const struct evaluated *list, int n)
 {
-	int r = 0;
+	struct cascade_first measured;
+	float then[CASCADE_POINTS];
+	int r;
 
-	for (int p = PRECISION_F32 + 1; p < N_PRECISIONS; p++)
-		for (int i = 0; i < t->spec->n_rates && r == 0; i++)
-			if (model_gains(t->model, backend_find("onednn"), (enum precision)p))
-				r = evaluate_in(t, i, (enum precision)p, err);
+	if (!first->said.n || !(first->accuracy > 0))
+		return 0;
+	r = cascade_sort(&first->said);
+	if (r < 0)
+		return r;
+	cascade_measure_first(&first->said, &measured);
+	r = model_set_cascade_first(model, first->submodel, &measured);
+	for (int i = 0; r == 0 && i < n; i++)
+		if (list[i].accuracy > first->accuracy) {
+			cascade_measure_then(&first->said, &list[i].said, then);
+			model_set_cascade_then(model, first->submodel, list[i].submodel, then);
+		}
+	return r;
+}
+
+int train_evaluate_final(struct train *t, struct err *err)
+{
+	struct evaluated list[N_PRECISIONS * MODEL_MAX_RATES] = {0};
+	size_t images = dataset_count(t->ds, DATASET_VAL);
+	int n = 0, r = 0;
+
+	for (int p = 0; p < N_PRECISIONS && r == 0; p++)
+		for (int i = 0; i < t->spec->n_rates && r == 0; i++) {
+			struct evaluated *e = &list[n];
+
+			if (p != PRECISION_F32 &&
+			    !model_gains(t->model, backend_find("onednn"), (enum precision)p))
+				continue;
+			n++;
+			e->submodel = (struct model_submodel){i, (enum precision)p};
+			if (images >= CASCADE_LEAST)
+				r = cascade_answers_init(&e->said, images);
+			r = r < 0 ? err_set(err, ERR_NO_MEMORY, "evaluating") : evaluate_in(t, e, err);
+		}
+	for (int i = 0; i < n && r == 0; i++) {
+		r = measure_cascades(t->model, &list[i], list, n);
+		if (r < 0)
+			err_set(err, ERR_NO_MEMORY, "measuring cascades");
+	}
+	for (int i = 0; i < n; i++)
+		cascade_answers_release(&list[i].said);
 	return r;
 }

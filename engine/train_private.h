@@ -56,10 +56,15 @@ void train_batch(struct train *t, int epoch, int64_t at, int n);
 #define EVAL_BATCH 250 /* chosen: activations of a training batch's order, and it divides 1000s */
 
 /* engine/train_evaluate.c */
-int train_evaluate_session(struct train *t, struct session *s, enum dataset_split split, double *ret_accuracy,
-			   double *ret_loss);
-/* Calibrates the slices and sets their accuracies in the precisions that are faster than f32 here. */
-int train_evaluate_narrow(struct train *t, struct err *err);
+struct cascade_answers;
+/* said: of as many instances as the split has; NULL: not noted. */
+int train_evaluate_session(struct train *t, struct session *s, enum dataset_split split,
+			   struct cascade_answers *said, double *ret_accuracy, double *ret_loss);
+/*
+ * Sets the accuracies of all slices, in f32 and in the precisions that are faster here (for int8 they are calibrated), and
+ * what cascades of them come to.
+ */
+int train_evaluate_final(struct train *t, struct err *err);
 
 /* engine/train_checkpoint.c */
 int train_checkpoint_write(const struct train *t, struct buf *ret, struct err *err);

@@ -44,6 +44,76 @@ static int on_labels(struct exec_worker *w, const struct wire_labels *m)
 	return 0;
 }
 
+/* One of a sub-model at most, and of none that is idle. */
+static int take_first(struct submodel *submodels, int n, const struct wire_cascade_first *f)
+{
+	struct cascade_first *first;
+
+	if (f->submodel >= (uint32_t)n || f->n_points != CASCADE_POINTS || submodels[f->submodel].idle)
+		return -EPROTO;
+	first = &submodels[f->submodel].first;
+	for (int i = 0; i < CASCADE_POINTS; i++) {
+		const struct wire_cascade_point *p = &f->points[i];
+
+		if (!fraction((double)p->threshold) || !fraction((double)p->sure) ||
+		    (i && p->threshold < first->threshold[i - 1]))
+			return -EPROTO;
+		first->threshold[i] = p->threshold;
+		first->sure[i] = p->sure;
+	}
+	return 0;
+}
+
+static int take_pair(struct submodel *submodels, int n, const struct wire_cascade_pair *p)
+{
+	if (p->first >= (uint32_t)n || p->then >= (uint32_t)n || p->first == p->then ||
+	    p->n_points != CASCADE_POINTS || submodels[p->then].idle)
+		return -EPROTO;
+	for (int i = 0; i < CASCADE_POINTS; i++) {
+		if (!fraction((double)p->points[i].accuracy))
+			return -EPROTO;
+		submodels[p->first].then[p->then][i] = p->points[i].accuracy;
+	}
+	return 0;
+}
+
+/* Each first and each pair once; a pair's first is one of the firsts. */
+static int take_cascades(struct submodel *submodels, int n, const struct wire_loaded *m)
+{
+	uint32_t firsts = 0, pairs[MAX_SUBMODELS] = {0};
+
+	_Static_assert(MAX_SUBMODELS <= 32, "a bit each");
+	for (uint32_t i = 0; i < m->n_firsts; i++) {
+		if (take_first(submodels, n, &m->firsts[i]) < 0 || (firsts & 1u << m->firsts[i].submodel))
+			return -EPROTO;
+		firsts |= 1u << m->firsts[i].submodel;
+	}
+	for (uint32_t i = 0; i < m->n_pairs; i++) {
+		const struct wire_cascade_pair *p = &m->pairs[i];
+
+		if (take_pair(submodels, n, p) < 0 || !(firsts & 1u << p->first) ||
+		    (pairs[p->first] & 1u << p->then))
+			return -EPROTO;
+		pairs[p->first] |= 1u << p->then;
+	}
+	return 0;
+}
+
+static int take_submodel(struct submodel *ret, const struct wire_submodel *s)
+{
+	if (!(s->slice > 0 && s->slice <= 1) || !fraction(s->accuracy) ||
+	    strlen(s->precision) >= sizeof(ret->precision) || s->time_ns == 0 ||
+	    s->time_ns > INT64_MAX / 1000 || s->time_one_ns == 0 || s->time_one_ns > INT64_MAX / 1000)
+		return -EPROTO;
+	*ret = (struct submodel){.slice = s->slice,
+				 .accuracy = s->accuracy,
+				 .time_ns = (int64_t)s->time_ns,
+				 .time_one_ns = (int64_t)s->time_one_ns,
+				 .idle = s->idle};
+	strcpy(ret->precision, s->precision);
+	return 0;
+}
+
 static int on_loaded(struct exec_worker *w, const struct wire_loaded *m)
 {
 	struct submodel submodels[MAX_SUBMODELS];
@@ -57,21 +127,11 @@ static int on_loaded(struct exec_worker *w, const struct wire_loaded *m)
 	    (m->code == ERR_NONE) != (n > 0))
 		return -EPROTO;
 	for (int i = 0; i < n; i++) {
-		const struct wire_submodel *s = &m->submodels[i];
-
-		if (!(s->slice > 0 && s->slice <= 1) || !fraction(s->accuracy) ||
-		    strlen(s->precision) >= sizeof(submodels[i].precision) || s->time_ns == 0 ||
-		    s->time_ns > INT64_MAX / 1000 || s->time_one_ns == 0 || s->time_one_ns > INT64_MAX / 1000)
+		if (take_submodel(&submodels[i], &m->submodels[i]) < 0)
 			return -EPROTO;
-		submodels[i] = (struct submodel){.slice = s->slice,
-						 .accuracy = s->accuracy,
-						 .time_ns = (int64_t)s->time_ns,
-						 .time_one_ns = (int64_t)s->time_one_ns,
-						 .idle = s->idle};
-		strcpy(submodels[i].precision, s->precision);
-		used += !s->idle;
+		used += !submodels[i].idle;
 	}
-	if (n && !used)
+	if ((n && !used) || take_cascades(submodels, n, m) < 0)
 		return -EPROTO;
 	e = exec_find(w, m->endpoint);
 	if (e && e->generation != w->head->generation)

@@ -12,5 +12,7 @@ void json_print(struct buf *ret, const cJSON *json);
  * nearest double and read it back to check, five times the work. Read it as text: the item is raw.
  */
 void json_add_decimal(cJSON *json, const char *key, double value, int decimals);
+void json_add_decimals(cJSON *json, const char *key, const float *values, int n,
+		       int decimals); /* an array of n */
 
 #endif

@@ -340,12 +340,15 @@ static int on_load(struct infer *in, const struct wire_message *m)
 	struct wire_submodel submodels[MAX_SUBMODELS];
 	struct infer_endpoint *e = NULL;
 	struct err err = ERR_INIT;
+	void *cascades = NULL;
 	int r;
 
 	unload(in, m->load.endpoint);
 	r = endpoint_new(&e, m, in->w->threads, &err);
 	if (r == 0)
 		r = infer_submodels_measure(e, &err);
+	if (r == 0)
+		r = infer_cascades_list(e, &answer.loaded, &cascades);
 	if (r == 0) {
 		r = send_labels(in, e);
 		if (r == -EMSGSIZE)
@@ -353,6 +356,7 @@ static int on_load(struct infer *in, const struct wire_message *m)
 	}
 	if (r == -EPIPE) {
 		endpoint_free(e);
+		free(cascades);
 		return r;
 	}
 	if (r == 0) {
@@ -371,10 +375,12 @@ static int on_load(struct infer *in, const struct wire_message *m)
 	} else {
 		endpoint_free(e);
 		worker_err(&err, r, "loading the model");
-		answer.loaded.code = (uint16_t)err.code;
-		answer.loaded.detail = err.detail;
+		answer.loaded = (struct wire_loaded){
+			.endpoint = m->load.endpoint, .code = (uint16_t)err.code, .detail = err.detail};
 	}
-	return worker_send(in->w, &answer);
+	r = worker_send(in->w, &answer);
+	free(cascades);
+	return r;
 }
 
 int infer_worker(struct worker *w)

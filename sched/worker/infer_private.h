@@ -20,6 +20,7 @@ struct map {
 
 /* A slice at a precision. Their numbers depend on the model and the spec only, not on what was measured. */
 struct infer_submodel {
+	int rate_index; /* of the model's */
 	float rate, accuracy;
 	enum precision precision;
 	struct session *session; /* NULL: not made, or idle and not asked for since */
@@ -71,6 +72,11 @@ int infer_submodel_session(struct infer_endpoint *e, int submodel, struct err *e
 int infer_submodels_measure(struct infer_endpoint *e, struct err *err);
 /* Which of them are idle, by time_ns, time_one_ns and accuracy. */
 void infer_submodels_choose(struct infer_submodel *list, int n);
+
+/* --- infer_cascades.c --- */
+
+/* What LOADED says of cascades: its lists lie in *ret_memory, to be freed. -ENOMEM */
+int infer_cascades_list(const struct infer_endpoint *e, struct wire_loaded *loaded, void **ret_memory);
 
 /* --- infer_pictures.c --- */
 

@@ -54,6 +54,7 @@ static void add(struct infer_endpoint *e, int rate, enum precision precision)
 	float accuracy = info->narrow_accuracy[precision][rate];
 
 	e->submodels[e->n_submodels++] = (struct infer_submodel){
+		.rate_index = rate,
 		.rate = info->rates[rate],
 		.precision = precision,
 		/* not measured: that of f32 is the best that is known */

@@ -176,7 +176,10 @@ static void answer_run(struct wire_channel *ch, const struct wire_message *m, en
 						 .labels = {1, &(struct wire_name){"cat"}, 1}},
 			  0);
 	if (fault == LOADED_NOW)
-		wire_send(ch, &(struct wire_message){.type = WIRE_LOADED, .loaded = {1, 0, "", NULL, 0}}, 0);
+		wire_send(
+			ch,
+			&(struct wire_message){.type = WIRE_LOADED, .loaded = {.endpoint = 1, .detail = ""}},
+			0);
 	if (fault == PICTURES_NOW)
 		answer_explain(ch, &(struct wire_message){.explain.batch = batch}, fault);
 	send_damaged(ch,

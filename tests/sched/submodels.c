@@ -80,8 +80,10 @@ static unsigned listed(struct model *model, unsigned precisions)
 	unsigned list = 0;
 
 	infer_submodels_list(&e, precisions, &err);
-	for (int i = 0; i < e.n_submodels; i++)
+	for (int i = 0; i < e.n_submodels; i++) {
+		assert_true(model_info(model)->rates[e.submodels[i].rate_index] == e.submodels[i].rate);
 		list |= e.submodels[i].rate == 1 ? 1u << e.submodels[i].precision : 0;
+	}
 	return list;
 }
 

@@ -54,18 +54,23 @@ static void make_png(struct buf *ret, int class)
 	assert_int_equal(image_encode_png(ret, &image, NULL, 0), 0);
 }
 
-static void write_dataset(struct fixture *f)
+static void write_split(struct fixture *f, const char *split, int n)
 {
 	char path[128];
 
-	for (int i = 0; i < 2 * PER_CLASS; i++) {
+	for (int i = 0; i < n; i++) {
 		struct buf png = BUF_INIT;
 
 		make_png(&png, i % 2);
-		snprintf(path, sizeof(path), "datasets/toy/train/%s/%d.png", i % 2 ? "right" : "left", i);
+		snprintf(path, sizeof(path), "datasets/toy/%s/%s/%d.png", split, i % 2 ? "right" : "left", i);
 		dirhost_write(&f->host, path, png.data, png.len);
 		buf_release(&png);
 	}
+}
+
+static void write_dataset(struct fixture *f)
+{
+	write_split(f, "train", 2 * PER_CLASS);
 	dirhost_write(&f->host, "datasets/toy/train/left/broken.png", "\x89PNG but no more", 16);
 }
 
@@ -480,6 +485,26 @@ static void test_scan_train_serve_explain(void **state)
 		buf_release(&pngs[i]);
 }
 
+/* What training measured came all the way here: cascades that begin with each that is kept, and end with each better one. */
+static void check_cascades(const struct fixture *f)
+{
+	int pairs = 0;
+
+	for (int i = 0; i < f->n_submodels; i++) {
+		const struct submodel *s = &f->submodels[i];
+
+		assert_int_equal(s->first.threshold[0] > 0, !s->idle);
+		for (int j = 0; j < f->n_submodels; j++) {
+			const struct submodel *other = &f->submodels[j];
+			bool there = !s->idle && !other->idle && other->accuracy > s->accuracy;
+
+			assert_int_equal(s->then[j][0] > 0, there);
+			pairs += there;
+		}
+	}
+	print_message("%d cascades of %d sub-models\n", pairs, f->n_submodels);
+}
+
 /* A network without feature maps is served and explained too (by its input's gradient). */
 static void test_mlp(void **state)
 {
@@ -487,10 +512,14 @@ static void test_mlp(void **state)
 	struct instance_input in[5];
 	struct buf pngs[4];
 
+	/* wide enough for slices that take different times, and so few steps that they are not as good as each other */
+	write_split(f, "val", CASCADE_LEAST);
 	train(f, "dense",
-	      "{\"dataset\":\"toy\",\"epochs\":1,\"batch\":16,\"net\":{\"arch\":\"mlp\",\"hidden\":[16]}}");
+	      "{\"dataset\":\"toy\",\"epochs\":1,\"batch\":16,\"lr\":0.01,\"net\":{\"arch\":\"mlp\","
+	      "\"hidden\":[1024,1024]}}");
 	load(f, "dense", 1 << PRECISION_F32);
 	assert_int_equal(f->n_submodels, 4);
+	check_cascades(f);
 	instances(pngs, in);
 	assert_int_equal(
 		f->ex->ops->explain(f->ex, 1, 7, 3, in, (const int[]){0, 1}, (const float[]){1, 1}, 2), 0);

@@ -78,7 +78,7 @@ static struct dataset *blobs(int n_train)
 
 struct run {
 	int epochs, stop_after, steps, evaluated, stop_evaluating;
-	double percent, accuracy;
+	double percent, accuracy, cascade; /* cascade: what the best one gains */
 	struct buf checkpoint, weights;
 };
 
@@ -102,6 +102,12 @@ static int on_epoch(void *data, const struct train_epoch *e)
 	return run->stop_after == e->epoch;
 }
 
+static float accuracy_of(const struct model *model, struct model_submodel of)
+{
+	return of.precision == PRECISION_F32 ? model->info.accuracy[of.rate_index]
+					     : model->info.narrow_accuracy[of.precision][of.rate_index];
+}
+
 /* Where this CPU is faster in another precision than f32, each slice was measured in it, and is about as good. */
 static void check_narrow(const struct model *model)
 {
@@ -118,6 +124,94 @@ static void check_narrow(const struct model *model)
 				assert_int_equal(model_calibrated(model, i), gains);
 		}
 	}
+}
+
+#define SHARE   0.3 /* the one that is recounted */
+#define POINT   5
+#define N_VAL   100 /* of 1,000 for training */
+#define CLASSES 2
+
+/* What a session says of the validation split, image by image. */
+static void answers_of(struct model *model, const struct dataset *ds, struct model_submodel of,
+		       float certain[N_VAL], bool right[N_VAL])
+{
+	static uint8_t pixels[N_VAL][144];
+	static float logits[N_VAL][CLASSES];
+	int n = (int)dataset_count(ds, DATASET_VAL);
+	struct session *s;
+
+	assert_int_equal(session_new(&s, model, backend_find("onednn"),
+				     &(struct session_options){.rate = model->info.rates[of.rate_index],
+							       .precision = of.precision,
+							       .batch = 250},
+				     NULL),
+			 0);
+	for (int i = 0; i < n; i++)
+		memcpy(pixels[i], dataset_image(ds, DATASET_VAL, (size_t)i), 144);
+	assert_int_equal(session_forward(s, pixels[0], n, logits[0]), 0);
+	softmax_rows(logits[0], n, CLASSES);
+	for (int i = 0; i < n; i++) {
+		certain[i] = fmaxf(logits[i][0], logits[i][1]);
+		right[i] = (logits[i][1] > logits[i][0]) == dataset_label(ds, DATASET_VAL, (size_t)i);
+	}
+	session_free(s);
+}
+
+/* One pair, recounted. Returns what it comes to. */
+static double check_pair(struct model *model, const struct dataset *ds, struct model_submodel a,
+			 struct model_submodel b)
+{
+	const struct cascade_first *first = model_cascade_first(model, a);
+	const float *then = model_cascade_then(model, a, b);
+	int n = (int)dataset_count(ds, DATASET_VAL), again = 0, sure = 0, both = 0;
+	float certain[2][N_VAL];
+	bool right[2][N_VAL];
+
+	answers_of(model, ds, a, certain[0], right[0]);
+	answers_of(model, ds, b, certain[1], right[1]);
+	for (int i = 0; i < n; i++) {
+		int before = 0;
+
+		for (int j = 0; j < n; j++)
+			before += certain[0][j] < certain[0][i] || (j < i && certain[0][j] == certain[0][i]);
+		if (before < SHARE * n) {
+			again++;
+			both += right[1][i];
+			assert_true(certain[0][i] <= first->threshold[POINT]);
+		} else {
+			sure += right[0][i];
+			assert_true(certain[0][i] >= first->threshold[POINT]);
+		}
+	}
+	assert_float_equal(first->sure[POINT], (double)sure / (n - again), 1e-6);
+	assert_float_equal(then[POINT], (double)(sure + both) / n, 1e-6);
+	return then[POINT];
+}
+
+/* Each sub-model that was measured begins cascades, which end with more accurate ones. Returns the best gain of a pair. */
+static double check_cascades(struct model *model, const struct dataset *ds)
+{
+	double best = 0;
+
+	for (int from = 0; from < N_PRECISIONS * model->info.n_rates; from++) {
+		struct model_submodel a = {from / N_PRECISIONS, (enum precision)(from % N_PRECISIONS)};
+		float p = accuracy_of(model, a);
+
+		assert_int_equal(model_cascade_first(model, a) != NULL,
+				 p > 0 && dataset_count(ds, DATASET_VAL) >= CASCADE_LEAST);
+		for (int to = 0; to < N_PRECISIONS * model->info.n_rates; to++) {
+			struct model_submodel b = {to / N_PRECISIONS, (enum precision)(to % N_PRECISIONS)};
+			bool there = model_cascade_first(model, a) && accuracy_of(model, b) > p;
+			double gain;
+
+			assert_int_equal(model_cascade_then(model, a, b) != NULL, there);
+			if (!there)
+				continue;
+			gain = check_pair(model, ds, a, b) - (double)p;
+			best = gain > best ? gain : best;
+		}
+	}
+	return best;
 }
 
 static int on_checkpoint(void *data, const void *bytes, size_t len)
@@ -165,6 +259,8 @@ static int train(const struct dataset *ds, const char *json, struct run *run, co
 			assert_non_null(strstr(b[2].data, ",test_accuracy\n"));
 		if (r == 0)
 			check_narrow(train_model(t));
+		if (r == 0)
+			run->cascade = check_cascades(train_model(t), ds);
 		train_free(t);
 	}
 	train_spec_free(spec);
@@ -242,6 +338,21 @@ static void repeats_and_resumes(void **state)
 		run_release(&whole), run_release(&again), run_release(&first), run_release(&rest);
 		run_release(&done);
 	}
+	dataset_close(ds);
+}
+
+/* After an epoch the slices differ: what is right more often helps where another one is unsure. */
+static void cascades(void **state)
+{
+	struct dataset *ds = blobs(1000);
+	struct run run = {0};
+
+	(void)state;
+	assert_int_equal(dataset_count(ds, DATASET_VAL), N_VAL);
+	assert_int_equal(train(ds, SPEC "\"epochs\":1}", &run, NULL, NULL), 0);
+	print_message("the best cascade gains %.3f\n", run.cascade);
+	assert_true(run.cascade > 0.02);
+	run_release(&run);
 	dataset_close(ds);
 }
 
@@ -460,6 +571,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(specs),
 		cmocka_unit_test(learns),
+		cmocka_unit_test(cascades),
 		cmocka_unit_test(repeats_and_resumes),
 		cmocka_unit_test(stops_evaluating),
 		cmocka_unit_test(begins_with_another),

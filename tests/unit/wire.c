@@ -36,6 +36,12 @@ static struct wire_submodel submodels[] = {{.slice = 0.25f,
 					    .time_ns = 1000,
 					    .time_one_ns = 10,
 					    .idle = 1}};
+static struct wire_cascade_point points[] = {{.threshold = 0.5f, .sure = 0.9f},
+					     {.threshold = 0.75f, .sure = 0.95f}};
+static struct wire_cascade_first firsts[] = {{.submodel = 0, .points = points, .n_points = 2},
+					     {.submodel = 3}};
+static struct wire_cascade_share cascade_shares[] = {{.accuracy = 0.91f}, {.accuracy = 0.92f}};
+static struct wire_cascade_pair pairs[] = {{.first = 0, .then = 1, .points = cascade_shares, .n_points = 2}};
 static struct wire_name names[] = {{.text = "cat"}, {.text = ""}};
 static struct wire_slice slices[] = {{.rate = 1, .accuracy = 0.9, .loss = 0.1}};
 static struct wire_file files[] = {{.path = "train/cat/1.png", .len = 5}};
@@ -48,7 +54,14 @@ static const struct wire_message all[] = {
 	{.type = WIRE_SETUP, .setup = {.threads = 2}},
 	{.type = WIRE_LOAD, .n_fds = 3, .load = {.endpoint = 1, .batch = 32, .gradcam = 1, .precisions = 3}},
 	{.type = WIRE_LABELS, .labels = {.endpoint = 1, .names = names, .n_names = 2}},
-	{.type = WIRE_LOADED, .loaded = {.endpoint = 1, .submodels = submodels, .n_submodels = 1}},
+	{.type = WIRE_LOADED,
+	 .loaded = {.endpoint = 1,
+		    .submodels = submodels,
+		    .n_submodels = 1,
+		    .firsts = firsts,
+		    .n_firsts = 2,
+		    .pairs = pairs,
+		    .n_pairs = 1}},
 	{.type = WIRE_UNLOAD, .unload = {.endpoint = 1}},
 	{.type = WIRE_RUN, .n_fds = 1, .run = {.batch = 1, .submodel = 3, .inputs = inputs, .n_inputs = 2}},
 	{.type = WIRE_ANSWERS, .answers = {.batch = 1, .answers = answer_list, .n_answers = 2}},
