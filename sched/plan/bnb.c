@@ -5,39 +5,19 @@
  *	maximise Σ n_i·v_i + Σ y_j·w_j	subject to  Σ n_i ≤ F,  Σ n_i·t_i + Σ y_j·τ_j ≤ D,  Σ y_j ≤ 1
  *
  * GLPK works with tolerances in doubles: its answer is checked in integers, and one that does not fit
- * proves nothing. Where it meets an internal error it would abort the process: the error hook jumps back here
- * instead, and the environment is thrown away, as its manual asks (section 6.3). Its terminal output is
- * swallowed by a hook, since an error turns output on again by itself.
+ * proves nothing.
  */
 #include "sched/plan/internal.h"
-
-#include "engine/base/log.h"
 
 #include <errno.h>
 #include <glpk.h>
 #include <math.h>
-#include <setjmp.h>
 #include <stdlib.h>
 
 #define TIME_LIMIT_MS 5 /* chosen: a plan must not hold up the scheduler's loop */
 /* Finer than GLPK's defaults of 1e-7 and 1e-5: mini-batches are counted up to 1e9. */
 #define TOLERANCE     1e-9
 #define INT_TOLERANCE 1e-6
-
-static jmp_buf on_error;
-
-static void glpk_failed(void *info)
-{
-	(void)info;
-	longjmp(on_error, 1);
-}
-
-static int swallow(void *info, const char *text)
-{
-	(void)info;
-	log_trace(LOG_SCHED, "glpk: %s", text);
-	return 1;
-}
 
 static void set_column(glp_prob *lp, int column, const struct item *item, double scale, double upper,
 		       int kind, int count_row)
@@ -78,9 +58,17 @@ static glp_prob *make(const struct problem *p)
 	return lp;
 }
 
-/* 0; -EAGAIN when the time limit stopped it, with *s a solution or none; or -EIO. */
-static int solve(const struct problem *p, struct solution *s)
+struct run {
+	const struct problem *problem;
+	struct solution *solution;
+};
+
+/* 0; -EAGAIN when the time limit stopped it, with the solution one or none; or -EIO and it may hold anything. */
+static int solve(void *data)
 {
+	struct run *run = data;
+	const struct problem *p = run->problem;
+	struct solution *s = run->solution;
 	glp_prob *lp = make(p);
 	glp_smcp simplex;
 	glp_iocp mip;
@@ -115,31 +103,13 @@ out:
 	return r;
 }
 
-/* As solve; when GLPK would have aborted the process, -EIO and *s may hold anything. */
-static int solve_guarded(const struct problem *p, struct solution *s)
-{
-	int r;
-
-	if (setjmp(on_error)) {
-		glp_free_env();
-		log_warn("GLPK failed; this plan is made without it");
-		return -EIO;
-	}
-	glp_term_out(GLP_OFF);
-	glp_term_hook(swallow, NULL);
-	glp_error_hook(glpk_failed, NULL);
-	r = solve(p, s);
-	glp_error_hook(NULL, NULL);
-	return r;
-}
-
 void bnb_solve(const struct problem *p, struct solution *best)
 {
 	struct solution s = SOLUTION_NONE;
 	int r = 0;
 
 	if (p->n_items + p->n_parts)
-		r = solve_guarded(p, &s);
+		r = glpk_guarded(solve, &(struct run){p, &s});
 	if (r == -EIO)
 		return;
 	if (problem_check(p, &s) < 0)
