@@ -29,6 +29,12 @@ double joint_cut(const struct joint *j)
 	return fmin(cut, j->lp);
 }
 
+double joint_budget(const struct joint *j)
+{
+	/* Sums of doubles may be off by some 1e-13. */
+	return j->lp - joint_cut(j) + 1e-12 * j->lp;
+}
+
 bool joint_done(const struct joint *j)
 {
 	return j->bound <= joint_cut(j) * (1 + TOLERANCE / 100);

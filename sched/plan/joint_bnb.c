@@ -214,7 +214,7 @@ static bool allocate(struct run *run, size_t groups)
 void joint_bnb(struct joint *j)
 {
 	double cut = joint_cut(j);
-	struct run run = {.j = j, .cut = cut, .budget = j->lp - cut + 1e-12 * j->lp, .scale = 1, .bound = j->lp};
+	struct run run = {.j = j, .cut = cut, .budget = joint_budget(j), .scale = 1, .bound = j->lp};
 
 	if (clock_monotonic_ns() > j->end_ns || !allocate(&run, (size_t)j->n_groups))
 		goto out;

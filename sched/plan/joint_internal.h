@@ -77,6 +77,35 @@ void joint_use(struct joint *j, int task, int64_t time);
 /* Gives what time groups' next leaves to what gains most by it; where it is better than the best, it becomes that. Nothing
  * happens when it does not fit. */
 void joint_offer(struct joint *j, enum plan_method method);
+/* What may be lost against the LP's bound. */
+double joint_budget(const struct joint *j);
+
+/* What is decided at once, see joint_stages.c: `size` mini-batches of a group, all on the same item. */
+struct choice {
+	int item; /* -1: dropped */
+	int64_t time;
+	double value, loss;
+};
+
+struct stage {
+	int group;
+	int64_t size;
+	int n_choices;
+	struct choice choices[MAX_SUBMODELS + 1];
+	int64_t low, high; /* what all choices so far may take after it */
+	double drop;       /* when it is its task's last: what a nanosecond left before D_t costs; else 0 */
+	int64_t limit;     /* then: D_t */
+};
+
+struct stages {
+	int n;
+	struct stage *stages;
+	bool complete; /* no solution within the budget is left out */
+};
+
+int joint_stages(const struct joint *j, double budget, struct stages *ret); /* -ENOMEM */
+void joint_stages_free(struct stages *s);
+
 /* Dynamic programming over at most `width` labels at a time. */
 void joint_labels(struct joint *j, int width);
 void joint_bnb(struct joint *j);
