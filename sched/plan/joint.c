@@ -16,7 +16,7 @@
 
 const struct joint_limits joint_default = {.gap = 0.005, .time_ns = 1500000};
 
-static const int widths[] = {32, 256, 2048};
+static const int widths[] = {32, 128, 512, 2048};
 
 double joint_cut(const struct joint *j)
 {

@@ -10,7 +10,8 @@
  *
  * More labels than `width` are thinned: of those whose values lie within a step of each other the fastest stays.
  * What was thinned goes on as the one that stays does, for less by no more than the step. So no solution is
- * worth more than the larger of joint_cut and the best label, plus all steps.
+ * worth more than the larger of joint_cut and the best label, plus all steps; labels are dropped a margin later,
+ * so that some steps are for nothing.
  */
 #include "sched/plan/joint_internal.h"
 
@@ -19,6 +20,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MARGIN 0.05 /* of the gap that is good enough, for steps; chosen */
 
 struct label {
 	int64_t time;
@@ -166,8 +169,8 @@ static bool allocate(struct dp *d, size_t stages)
 
 void joint_labels(struct joint *j, int width)
 {
-	double cut = joint_cut(j), beyond = cut;
-	struct dp d = {.width = width, .budget = joint_budget(j)};
+	double margin = MARGIN * (joint_cut(j) - j->value), beyond = joint_cut(j) - margin;
+	struct dp d = {.width = width, .budget = joint_budget(j) + margin};
 	struct stages stages;
 
 	if (joint_stages(j, d.budget, &stages) < 0)
