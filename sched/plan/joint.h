@@ -26,8 +26,9 @@
 #define JOINT_TASKS 64 /* GLPK is asked about no more at once */
 
 struct joint_task {
-	struct plan_request request; /* borrowed sub-models; deadline_ns as there, none below that of the task before */
-	double weight;               /* 1e-12…1e12 */
+	struct plan_request
+		request; /* borrowed sub-models; deadline_ns as there, none below that of the task before */
+	double weight;   /* 1e-12…1e12 */
 };
 
 struct joint_limits {

@@ -23,16 +23,16 @@
 
 struct run {
 	struct joint *j;
-	double cut, budget;  /* what has to be beaten, what may be lost */
-	double scale;        /* ns of a unit of time */
-	int n_deadlines;     /* of tasks that have groups: columns 1… */
-	int n_columns;       /* of these and of items */
-	int *deadlines;      /* (n_groups) the column of a group's deadline */
+	double cut, budget;          /* what has to be beaten, what may be lost */
+	double scale;                /* ns of a unit of time */
+	int n_deadlines;             /* of tasks that have groups: columns 1… */
+	int n_columns;               /* of these and of items */
+	int *deadlines;              /* (n_groups) the column of a group's deadline */
 	int (*items)[MAX_SUBMODELS]; /* (n_groups) the column of an item; 0: none */
-	int n_entries;       /* of the matrix, from 1 */
-	int *rows, *columns; /* (2·n_groups·(MAX_SUBMODELS + 1) + 1) */
+	int n_entries;               /* of the matrix, from 1 */
+	int *rows, *columns;         /* (2·n_groups·(MAX_SUBMODELS + 1) + 1) */
 	double *entries;
-	double *start;       /* (n_groups·(MAX_SUBMODELS + 1) + 1) the best solution in columns */
+	double *start; /* (n_groups·(MAX_SUBMODELS + 1) + 1) the best solution in columns */
 	double bound;
 };
 

@@ -20,7 +20,7 @@
 #include "sched/plan/internal.h"
 #include "sched/plan/joint.h"
 
-struct move { /* of one mini-batch to a better sub-model */
+struct move {     /* of one mini-batch to a better sub-model */
 	int from; /* of items; -1: dropped */
 	int to;   /* -1: there is no move that fits */
 	int64_t time;
@@ -106,8 +106,9 @@ struct stages {
 int joint_stages(const struct joint *j, double budget, struct stages *ret); /* -ENOMEM */
 void joint_stages_free(struct stages *s);
 
-/* Dynamic programming over at most `width` labels at a time. */
-void joint_labels(struct joint *j, int width);
+/* Dynamic programming over at most `width` labels at a time. How much of the bound that cost: more than 1
+ * spoils the proof, at 0 more width changes nothing. */
+double joint_labels(struct joint *j, int width);
 void joint_bnb(struct joint *j);
 
 #endif

@@ -167,14 +167,14 @@ static bool allocate(struct dp *d, size_t stages)
 	return d->traces && d->labels && d->merged && d->spare;
 }
 
-void joint_labels(struct joint *j, int width)
+double joint_labels(struct joint *j, int width)
 {
 	double margin = MARGIN * (joint_cut(j) - j->value), beyond = joint_cut(j) - margin;
 	struct dp d = {.width = width, .budget = joint_budget(j) + margin};
 	struct stages stages;
 
 	if (joint_stages(j, d.budget, &stages) < 0)
-		return;
+		return 0;
 	if (!allocate(&d, (size_t)stages.n))
 		goto out;
 	d.labels[0] = (struct label){0};
@@ -196,4 +196,5 @@ out:
 	free(d.merged);
 	free(d.spare);
 	joint_stages_free(&stages);
+	return margin > 0 ? d.thinned / margin : d.thinned;
 }

@@ -141,7 +141,8 @@ void joint_round(struct joint *j)
 		if (g->vertex < g->hull.n) {
 			int high = g->hull.item[g->vertex];
 
-			better = (int64_t)((g->time - g->count * low_time) / (g->items[high].time - low_time));
+			better =
+				(int64_t)((g->time - g->count * low_time) / (g->items[high].time - low_time));
 			g->next[high] = better;
 		}
 		if (low >= 0)

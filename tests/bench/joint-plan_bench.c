@@ -38,9 +38,10 @@ static int64_t make_task(struct joint_task *task, struct plan_submodel m[SUBMODE
 	struct plan_request *r = &task->request;
 	double full = exp(between(log(5e6), log(1e8))), top = between(0.7, 0.97), loss = between(0.05, 0.3);
 
-	*r = (struct plan_request){.n_submodels = SUBMODELS, .submodels = m, .batch = 8 + (int)between(0, 57)};
-	r->instances = (int64_t)(kind->most > 0 ? ceil(between(0, kind->most * r->batch)) :
-						  exp(between(0, log(4000))));
+	*r = (struct plan_request){
+		.n_submodels = SUBMODELS, .submodels = m, .batch = 8 + (int)between(0, 57)};
+	r->instances = (int64_t)(kind->most > 0 ? ceil(between(0, kind->most * r->batch))
+						: exp(between(0, log(4000))));
 	task->weight = between(0, 1) < 0.75 ? 1 : 3;
 	for (int i = 0; i < SUBMODELS; i++) {
 		double slice = (i + 1.0) / SUBMODELS;
@@ -122,8 +123,9 @@ int main(int argc, char **argv)
 	if (!tasks || !submodels || !plans || !us || !gaps)
 		goto out;
 	printf("%d tasks × %d sub-models, %d cases each; gaps in percent\n", n, SUBMODELS, cases);
-	printf("%-6s %5s %7s %9s %8s %8s %9s %8s %8s %8s %9s %6s %5s %5s\n", "N", "load", "value", "median_us",
-	       "p99_us", "max_us", "gap_p50", "gap_p90", "gap_p99", "gap_max", "in_0.5%", "hull", "dp", "bnb");
+	printf("%-6s %5s %7s %9s %8s %8s %9s %8s %8s %8s %9s %6s %5s %5s\n", "N", "load", "value",
+	       "median_us", "p99_us", "max_us", "gap_p50", "gap_p90", "gap_p99", "gap_max", "in_0.5%", "hull",
+	       "dp", "bnb");
 	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
 		for (size_t l = 0; l < sizeof(loads) / sizeof(loads[0]); l++)
 			if (run(&kinds[k], loads[l], n, cases, us, gaps) < 0)
