@@ -4,6 +4,7 @@
 #include "fs/command.h"
 #include "engine/bench.h"
 #include "sched/plan/plan.h"
+#include "sched/simulate/simulate.h"
 #include "sched/worker/worker.h"
 
 #include <stdio.h>
@@ -28,6 +29,7 @@ static const struct command {
 	{"umount", "unmount it and wait for its daemon", umount_main},
 	{"bench", "print what the engine reaches on this device", bench_main},
 	{"plan", "show what would be scheduled", plan_main},
+	{"simulate", "run the scheduler against a trace", simulate_main},
 	{"wait", "wait until a path exists", wait_main},
 	{"fsck", "check a state directory", fsck_main},
 	{"worker", "decode, train, infer for the daemon, which starts it", worker_main},

@@ -124,6 +124,21 @@ static int plan_times(struct sched *s, const struct endpoint *ep, enum outbox_vi
 	return ep->n_submodels;
 }
 
+/* On which sub-model the task's mini-batches ran so far; -1: none did. */
+static int begun_with(const struct task *task)
+{
+	for (int i = 0; i < task->ep->n_submodels; i++)
+		if (task->n_real[i])
+			return i;
+	return -1;
+}
+
+/* Of the request's sub-models (m, borrowed by it) those that the endpoint's policy does not let run are as idle ones. */
+static void narrow(const struct group *group, const struct plan_request *request, struct plan_submodel *m)
+{
+	policy_narrow(group->first->ep->spec.policy, request, begun_with(group->first), m);
+}
+
 /*
  * Time that the group has at the executor, which is free at `start`. Both the device and the publisher must
  * be done by then: the device early enough to publish the last mini-batch, the publisher with all that waits
@@ -275,8 +290,10 @@ static void promise(struct sched *s, const struct group *group, int64_t start)
 		.n_submodels = n, .submodels = m, .instances = (int64_t)group->n, .batch = ep->spec.batch};
 
 	if (left > 0) {
+		request.deadline_ns = left;
+		narrow(group, &request, m);
 		request.deadline_ns = time_used(s, group, m, start, left);
-		if (planner_plan(s->planner, &request, &plan) < 0)
+		if (ep->spec.policy->plan(s->planner, &request, &plan) < 0)
 			plan = (struct plan){.partial = -1};
 	}
 	note_plan(&s->dispatch.due, group, &plan);
@@ -300,10 +317,12 @@ bool choose_due(struct sched *s, const struct group *group, int64_t start, struc
 		promise(s, group, start);
 	if (left <= 0)
 		return false;
+	request.deadline_ns = safe > 0 ? safe : left;
+	narrow(group, &request, m);
 	if (safe <= 0)
 		return squeeze(m, n, group, batch, left, ret);
 	request.deadline_ns = time_used(s, group, m, start, safe);
-	if (planner_plan(s->planner, &request, &plan) < 0)
+	if (ep->spec.policy->plan(s->planner, &request, &plan) < 0)
 		return squeeze(m, n, group, batch, left, ret);
 	if (first_of_plan(&plan, m, n, group, batch, ret)) {
 		/* Room for later tasks: where they would not run on a better sub-model anyway. */
@@ -317,12 +336,30 @@ bool choose_due(struct sched *s, const struct group *group, int64_t start, struc
 	return squeeze(m, n, group, batch, left, ret);
 }
 
+/* What the profile says of those that may run. */
+static void allowed(const struct group *group, int64_t deadline, struct plan_submodel *m)
+{
+	const struct endpoint *ep = group->first->ep;
+	const struct plan_submodel *of = profile_submodels(&ep->profile);
+
+	for (int i = 0; i < ep->n_submodels; i++)
+		m[i] = of[i];
+	narrow(group,
+	       &(struct plan_request){.n_submodels = ep->n_submodels,
+				      .submodels = m,
+				      .instances = (int64_t)group->n,
+				      .batch = ep->spec.batch,
+				      .deadline_ns = deadline},
+	       m);
+}
+
 bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t start)
 {
 	const struct endpoint *ep = group->first->ep;
-	const struct plan_submodel *m = profile_submodels(&ep->profile);
+	struct plan_submodel m[MAX_SUBMODELS];
 	int64_t least = INT64_MAX;
 
+	allowed(group, group->due - start, m);
 	for (int i = 0; i < ep->n_submodels; i++)
 		least = m[i].time_one_ns < least ? m[i].time_one_ns : least;
 	return start + least + outbox_margin(&s->outbox, OUTBOX_OF_LATE) > group->due;
@@ -331,10 +368,12 @@ bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t star
 void choose_free(struct sched *s, const struct group *group, struct choice *ret)
 {
 	const struct endpoint *ep = group->first->ep;
-	const struct plan_submodel *m = profile_submodels(&ep->profile);
+	struct plan_submodel m[MAX_SUBMODELS];
 	struct plan plan = {.partial = -1, .method = PLAN_HULL};
-	int best = most_accurate(m, ep->n_submodels);
+	int best;
 
+	allowed(group, INT64_MAX, m);
+	best = most_accurate(m, ep->n_submodels);
 	*ret = (struct choice){.submodel = best,
 			       .k = group->n < (uint64_t)ep->spec.batch ? (int)group->n : ep->spec.batch};
 	plan.p_eff = m[best].accuracy;

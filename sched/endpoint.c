@@ -81,7 +81,7 @@ struct endpoint *endpoint_get(struct sched *s, const char *name, bool create)
 		goto fail;
 	ep->number = s->n_numbers;
 	s->by_number[s->n_numbers++] = ep;
-	ep->spec = (struct infer_spec){.batch = 32, .settle_ns = -1, .settle_batch_ns = -1};
+	ep->spec = INFER_SPEC_DEFAULT;
 	ep->last_seq = store_last_number(s, name); /* one of this name may have been removed */
 	return ep;
 fail:

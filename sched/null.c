@@ -8,6 +8,8 @@
 #include "sched/executor.h"
 #include "sched/loop.h"
 
+#include "engine/base/rng.h"
+
 #include <cjson/cJSON.h>
 
 #include <errno.h>
@@ -39,6 +41,7 @@ struct endpoint {
 	int r;     /* what `loaded` says */
 	struct err err;
 	struct submodel submodels[MAX_SUBMODELS];
+	struct submodel told[MAX_SUBMODELS]; /* with the times that `loaded` says */
 	int n_submodels;
 	char **labels; /* (n_labels) */
 	int n_labels;
@@ -60,7 +63,8 @@ struct null {
 	struct loop *loop;
 	const struct executor_events *events;
 	void *data;
-	double factor;
+	double factor, noise;
+	struct rng rng;
 	struct endpoint *endpoints;
 	struct slot slots[SLOTS];
 	int n_slots;
@@ -95,9 +99,9 @@ static int number(const cJSON *object, const char *key, double min, double max, 
 	return 0;
 }
 
-static int parse_submodel(struct submodel *ret, const cJSON *json, struct err *err)
+static int parse_submodel(struct submodel *ret, struct submodel *told, const cJSON *json, struct err *err)
 {
-	double slice = 0, accuracy = 0, ms = 0, one_ms = 0;
+	double slice = 0, accuracy = 0, ms = 0, one_ms = 0, told_ms = 0;
 	int r;
 
 	if ((r = number(json, "slice", 0, 1, &slice, err)) < 0 ||
@@ -113,7 +117,13 @@ static int parse_submodel(struct submodel *ret, const cJSON *json, struct err *e
 				 .accuracy = accuracy,
 				 .time_ns = llround(ms * 1e6),
 				 .time_one_ns = llround(one_ms * 1e6)};
-	return 0;
+	*told = *ret;
+	if (!cJSON_HasObjectItem(json, "told_ms"))
+		return 0;
+	r = number(json, "told_ms", 1e-6, MAX_MS, &told_ms, err);
+	told->time_ns = llround(told_ms * 1e6);
+	told->time_one_ns = llround(one_ms * 1e6 * (told_ms / ms));
+	return r;
 }
 
 static int parse_model(struct endpoint *ep, const char *text, size_t len, struct err *err)
@@ -135,7 +145,8 @@ static int parse_model(struct endpoint *ep, const char *text, size_t len, struct
 	}
 	cJSON_ArrayForEach(item, list)
 	{
-		r = parse_submodel(&ep->submodels[ep->n_submodels++], item, err);
+		r = parse_submodel(&ep->submodels[ep->n_submodels], &ep->told[ep->n_submodels], item, err);
+		ep->n_submodels++;
 		if (r < 0)
 			goto out;
 	}
@@ -191,7 +202,7 @@ static void call_loaded(void *data)
 	ep->timer = NULL;
 	ep->loaded = ep->r == 0;
 	/* The callback may unload: nothing of ep is read after it. */
-	null->events->loaded(null->data, ep->number, ep->r, &ep->err, ep->submodels,
+	null->events->loaded(null->data, ep->number, ep->r, &ep->err, ep->told,
 			     ep->loaded ? ep->n_submodels : 0, (const char *const *)ep->labels,
 			     ep->loaded ? ep->n_labels : 0);
 }
@@ -289,10 +300,20 @@ static struct slot take_first(struct null *null)
 
 static void first_ends(void *data);
 
+/* Of mean 1 and that deviation, by Box and Muller; at least a tenth. */
+static double noise(struct null *null)
+{
+	double radius = sqrt(-2 * log(1 - (double)rng_float(&null->rng))),
+	       angle = 2 * M_PI * (double)rng_float(&null->rng);
+
+	return fmax(0.1, 1 + null->noise * radius * cos(angle));
+}
+
 static int start_first(struct null *null)
 {
 	struct slot *slot = &null->slots[0];
-	double ns = fmin((double)slot->duration * null->factor, MAX_DURATION_S * 1e9);
+	double factor = null->noise > 0 ? null->factor * noise(null) : null->factor,
+	       ns = fmin((double)slot->duration * factor, MAX_DURATION_S * 1e9);
 
 	slot->ns = llround(ns);
 	null->timer = loop_timer_at(null->loop, loop_now(null->loop) + slot->ns, first_ends, null);
@@ -472,6 +493,12 @@ int executor_null_new(struct executor **ret, struct loop *loop, const struct exe
 void executor_null_set_factor(struct executor *ex, double factor)
 {
 	null_of(ex)->factor = factor;
+}
+
+void executor_null_set_noise(struct executor *ex, double noise, uint64_t seed)
+{
+	null_of(ex)->noise = noise;
+	null_of(ex)->rng = rng_init(seed, 0);
 }
 
 void executor_null_kill(struct executor *ex)

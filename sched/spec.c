@@ -112,6 +112,22 @@ static int parse_precision(struct infer_spec *spec, const cJSON *value, struct e
 	return 0;
 }
 
+static int parse_policy(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	const struct policy *policy = cJSON_IsString(value) ? policy_find(value->valuestring) : NULL;
+	char known[256] = "";
+	size_t len = 0;
+
+	if (policy && !policy->simulated) {
+		spec->policy = policy;
+		return 0;
+	}
+	for (int i = 0; (policy = policy_at(i)) && len < sizeof(known); i++)
+		if (!policy->simulated)
+			len += (size_t)snprintf(known + len, sizeof(known) - len, " %s", policy->name);
+	return err_set(err, ERR_SPEC_VALUE, "\"policy\" must be one of%s", known);
+}
+
 static int parse_settling(int64_t *ret, const cJSON *value, const char *key, struct err *err)
 {
 	static const char *const zeros[] = {"0", "0s", "0ms", "0m"};
@@ -152,7 +168,7 @@ static const struct key {
 } keys[] = {
 	{"model", parse_model},       {"version", parse_version},           {"batch", parse_batch},
 	{"deadline", parse_deadline}, {"explain", parse_explain},           {"precision", parse_precision},
-	{"settle", parse_settle},     {"settle_batch", parse_settle_batch},
+	{"settle", parse_settle},     {"settle_batch", parse_settle_batch}, {"policy", parse_policy},
 };
 #define N_KEYS (sizeof(keys) / sizeof(keys[0]))
 
@@ -195,8 +211,8 @@ static int parse_keys(struct infer_spec *spec, const cJSON *json, struct err *er
 			;
 		if (k == N_KEYS)
 			return err_set(err, ERR_SPEC_KEY,
-				       "\"%.64s\"; known are model version batch deadline explain precision "
-				       "settle settle_batch",
+				       "\"%.64s\"; known are model version batch deadline explain policy "
+				       "precision settle settle_batch",
 				       item->string);
 		if (seen[k])
 			return err_set(err, ERR_SPEC_VALUE, "\"%s\" is there twice", keys[k].name);
@@ -212,7 +228,7 @@ static int parse_keys(struct infer_spec *spec, const cJSON *json, struct err *er
 
 int infer_spec_parse(struct infer_spec *ret, const char *json, size_t len, struct err *err)
 {
-	struct infer_spec spec = {.batch = 32, .settle_ns = -1, .settle_batch_ns = -1};
+	struct infer_spec spec = INFER_SPEC_DEFAULT;
 	const char *end = NULL;
 	cJSON *tree;
 	int r;

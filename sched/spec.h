@@ -7,6 +7,7 @@
  *	batch		instances of a mini-batch, S: 1 to 1024; 32
  *	deadline	as user.deadline would be; none: best accuracy
  *	explain		[] or ["gradcam"]
+ *	policy		what lets run which sub-model (policy/policy.h): "optimal"
  *	precision	some of ["f32","bf16","int8"]: what sub-models may compute in; those that the model was measured in
  *	settle		loose files that arrive within it form one task: "50ms", 0 = each at once
  *	settle_batch	a batch directory that was quiet for it is submitted: "1s"
@@ -15,6 +16,7 @@
 #define SCHED_SPEC_H
 
 #include "engine/precision.h"
+#include "sched/policy/policy.h"
 #include "sched/sched.h"
 
 #define MAX_NAME     256 /* of a directory entry, NUL included */
@@ -27,9 +29,13 @@ struct infer_spec {
 	int batch;
 	struct deadline deadline;
 	bool gradcam;
+	const struct policy *policy;
 	unsigned precisions;                /* 1 << enum precision of each; 0: not said */
 	int64_t settle_ns, settle_batch_ns; /* -1: the daemon's option */
 };
+
+#define INFER_SPEC_DEFAULT \
+	((struct infer_spec){.batch = 32, .policy = &policy_optimal, .settle_ns = -1, .settle_batch_ns = -1})
 
 /* -EINVAL with the reason, -EAGAIN when the text is JSON cut short; ret is untouched then. */
 int infer_spec_parse(struct infer_spec *ret, const char *json, size_t len, struct err *err);

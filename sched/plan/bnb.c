@@ -5,7 +5,7 @@
  *	maximise Σ n_i·v_i + Σ y_j·w_j	subject to  Σ n_i ≤ F,  Σ n_i·t_i + Σ y_j·τ_j ≤ D,  Σ y_j ≤ 1
  *
  * GLPK works with tolerances in doubles: its answer is checked in integers, and one that does not fit
- * proves nothing.
+ * proves nothing. After an internal error (glpk.c) *s may hold anything.
  */
 #include "sched/plan/internal.h"
 
@@ -58,17 +58,9 @@ static glp_prob *make(const struct problem *p)
 	return lp;
 }
 
-struct run {
-	const struct problem *problem;
-	struct solution *solution;
-};
-
-/* 0; -EAGAIN when the time limit stopped it, with the solution one or none; or -EIO and it may hold anything. */
-static int solve(void *data)
+/* 0; -EAGAIN when the time limit stopped it, with *s a solution or none; or -EIO. */
+static int solve(const struct problem *p, struct solution *s)
 {
-	struct run *run = data;
-	const struct problem *p = run->problem;
-	struct solution *s = run->solution;
 	glp_prob *lp = make(p);
 	glp_smcp simplex;
 	glp_iocp mip;
@@ -103,13 +95,25 @@ out:
 	return r;
 }
 
+struct call {
+	const struct problem *p;
+	struct solution *s;
+};
+
+static int solve_call(void *data)
+{
+	struct call *call = data;
+
+	return solve(call->p, call->s);
+}
+
 void bnb_solve(const struct problem *p, struct solution *best)
 {
 	struct solution s = SOLUTION_NONE;
 	int r = 0;
 
 	if (p->n_items + p->n_parts)
-		r = glpk_guarded(solve, &(struct run){p, &s});
+		r = glpk_guarded(solve_call, &(struct call){p, &s});
 	if (r == -EIO)
 		return;
 	if (problem_check(p, &s) < 0)

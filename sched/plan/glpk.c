@@ -1,7 +1,7 @@
 /*
- * Where GLPK meets an internal error it would abort the process: the error hook jumps back here instead, and
- * the environment is thrown away, as its manual asks (section 6.3). Its terminal output is swallowed by a hook,
- * since an error turns output on again by itself.
+ * Where GLPK meets an internal error it would abort the process: the error hook jumps back here instead, and the environment is
+ * thrown away, as its manual asks (section 6.3). Its terminal output is swallowed by a hook, since an error turns output on again by
+ * itself.
  */
 #include "sched/plan/internal.h"
 
@@ -26,7 +26,7 @@ static int swallow(void *info, const char *text)
 	return 1;
 }
 
-int glpk_guarded(int (*solve)(void *data), void *data)
+int glpk_guarded(int (*fn)(void *data), void *data)
 {
 	int r;
 
@@ -38,7 +38,7 @@ int glpk_guarded(int (*solve)(void *data), void *data)
 	glp_term_out(GLP_OFF);
 	glp_term_hook(swallow, NULL);
 	glp_error_hook(glpk_failed, NULL);
-	r = solve(data);
+	r = fn(data);
 	glp_error_hook(NULL, NULL);
 	return r;
 }

@@ -84,8 +84,8 @@ void dp_solve(const struct problem *p, struct solution *s);
 #define HULL_PATIENCE 300000 /* some 6 ms, when all else has failed */
 
 int bnb_warm_up(void); /* GLPK's first call takes some 270 µs */
-/* Calls solve, which may use GLPK and allocate by it alone; its result, or -EIO when GLPK would have aborted the process. */
-int glpk_guarded(int (*solve)(void *data), void *data);
+/* fn(data), which calls GLPK; -EIO where that would have ended the process: every object of GLPK's is gone then. */
+int glpk_guarded(int (*fn)(void *data), void *data);
 
 struct plan_cache;
 int plan_cache_new(struct plan_cache **ret);

@@ -66,6 +66,13 @@ int plan_by_hull(const struct plan_request *request, struct plan *ret);
 int plan_by_bnb(const struct plan_request *request, struct plan *ret);
 int plan_by_dp(const struct plan_request *request, struct plan *ret);
 
+/*
+ * The paper's own Algorithm 2, where planner_plan is Eq. 2-6's optimum: to compare with. Every mini-batch counts as a full one, and when
+ * not even the fastest sub-model is in time all of them are given to it: n may take longer than D, and p_eff counts what is in time. Errors
+ * as planner_plan, -EINVAL also beyond 2^31 mini-batches; -EAGAIN, -ENOMEM: no plan.
+ */
+int plan_by_algorithm2(const struct plan_request *request, struct plan *ret);
+
 /* The `inferfs plan` command. */
 int plan_main(int argc, char **argv);
 

@@ -1,0 +1,213 @@
+#include "sched/simulate/internal.h"
+
+#include "sched/loop.h"
+
+#include "engine/base/io.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define IN         "infer/app/in/"
+#define OUT        "infer/app/out/"
+#define VERSION    "models/m/1"
+#define MODEL_INO  1
+#define OTHER_INO  2
+#define FIRST_TASK 16
+
+/* Of instance i (from 1) of a task; 0: its directory. */
+static uint64_t ino_of(int task, int i)
+{
+	return (uint64_t)(FIRST_TASK + task) << 32 | (uint64_t)i;
+}
+
+uint64_t sim_host_dir(int task)
+{
+	return ino_of(task, 0);
+}
+
+void sim_host_name(int task, char *ret, size_t size)
+{
+	snprintf(ret, size, "t%d", task);
+}
+
+/* The task whose "tK/REST" this is, *ret_rest then; -1. */
+static int task_of(const struct sim_host *h, const char *path, const char **ret_rest)
+{
+	char *end;
+	long task = *path == 't' ? strtol(path + 1, &end, 10) : -1;
+
+	if (task < 0 || task >= h->n_tasks || (*end && *end != '/'))
+		return -1;
+	*ret_rest = *end ? end + 1 : end;
+	return (int)task;
+}
+
+static int host_commit(void *host, const struct host_op *ops, size_t n)
+{
+	(void)host, (void)ops, (void)n;
+	return 0;
+}
+
+static void host_mark(void *host, uint64_t ino, const char *state)
+{
+	(void)host, (void)ino, (void)state;
+}
+
+static int host_scan(void *host, const void *prefix, size_t prefix_len,
+		     int (*fn)(void *data, const void *key, size_t key_len, const void *value,
+			       size_t value_len),
+		     void *data)
+{
+	(void)host, (void)prefix, (void)prefix_len, (void)fn, (void)data;
+	return 0;
+}
+
+struct answer {
+	struct sim_host *host;
+	void (*done)(void *data, int r, int64_t visible);
+	void *data;
+	int r;
+};
+
+static void answer(void *data)
+{
+	struct answer *a = data;
+
+	a->done(a->data, a->r, loop_now(a->host->loop));
+	free(a);
+}
+
+static int host_publish(void *host, const struct host_publication *p)
+{
+	struct sim_host *h = host;
+	const char *rest;
+	int task = strncmp(p->path, OUT, strlen(OUT)) == 0 ? task_of(h, p->path + strlen(OUT), &rest) : -1;
+	struct answer *a;
+
+	if (task >= 0 && strcmp(rest, "task.json") == 0) {
+		h->n_reports += !h->report[task].len;
+		buf_clear(&h->report[task]);
+		buf_add(&h->report[task], p->content, p->len);
+	}
+	if (!p->done)
+		return 0;
+	a = malloc(sizeof(*a));
+	if (!a)
+		return -ENOMEM;
+	*a = (struct answer){h, p->done, p->data, p->due && loop_now(h->loop) > p->due ? -ETIME : 0};
+	if (loop_post(h->loop, answer, free, a) == 0)
+		return 0;
+	free(a);
+	return -ENOMEM;
+}
+
+static int host_unpublish(void *host, const char *path)
+{
+	(void)host, (void)path;
+	return 0;
+}
+
+static int host_read(void *host, uint64_t ino, size_t max, void **ret, size_t *ret_len)
+{
+	(void)host, (void)ino, (void)max;
+	*ret = strdup("0"); /* an instance: only how many there are counts */
+	*ret_len = 1;
+	return *ret ? 0 : -ENOMEM;
+}
+
+static int host_open(void *host, uint64_t ino, int *ret_fd, uint64_t *ret_len)
+{
+	const struct sim_host *h = host;
+	const char *text = ino == MODEL_INO ? h->model_json : "";
+
+	*ret_len = strlen(text);
+	return io_memfd("simulate", text, strlen(text), ret_fd);
+}
+
+static int host_lookup(void *host, const char *path, struct host_entry *ret)
+{
+	const char *rest;
+	int task;
+
+	*ret = (struct host_entry){.path = path, .ino = OTHER_INO};
+	if (strcmp(path, VERSION "/model.json") == 0)
+		ret->ino = MODEL_INO;
+	else if (strcmp(path, VERSION) == 0 || strcmp(path, "infer/app/in") == 0)
+		ret->is_dir = true;
+	else if (strncmp(path, IN, strlen(IN)) == 0 &&
+		 (task = task_of(host, path + strlen(IN), &rest)) >= 0 && !*rest)
+		*ret = (struct host_entry){.path = path, .ino = sim_host_dir(task), .is_dir = true};
+	else if (strcmp(path, VERSION "/weights.safetensors") != 0)
+		return -ENOENT;
+	return 0;
+}
+
+static int host_walk(void *host, const char *path, int (*fn)(void *data, const struct host_entry *e),
+		     void *data)
+{
+	struct sim_host *h = host;
+	struct host_entry e = {.path = "1", .ino = OTHER_INO, .is_dir = true};
+	const char *rest;
+	int task, r = 0;
+
+	if (strcmp(path, "models/m") == 0)
+		return fn(data, &e);
+	task = strncmp(path, IN, strlen(IN)) == 0 ? task_of(h, path + strlen(IN), &rest) : -1;
+	for (int i = 1; task >= 0 && i <= h->task[task].instances && r == 0; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "%d", i);
+		e = (struct host_entry){.path = name, .ino = ino_of(task, i), .size = 1};
+		r = fn(data, &e);
+	}
+	return r;
+}
+
+static int host_access(void *host, uint64_t ino, struct host_access *ret)
+{
+	(void)host, (void)ino;
+	*ret = (struct host_access){.mode = S_IFREG | 0644};
+	return 0;
+}
+
+static int host_getxattr(void *host, uint64_t ino, const char *name, char *value, size_t size)
+{
+	const struct sim_host *h = host;
+	int64_t task = (int64_t)(ino >> 32) - FIRST_TASK;
+
+	if (strcmp(name, "user.deadline") != 0 || task < 0 || task >= h->n_tasks ||
+	    ino != sim_host_dir((int)task) || h->task[task].deadline == INT64_MAX)
+		return -ENODATA;
+	return snprintf(value, size, "%.9f", (double)h->task[task].deadline / 1e9);
+}
+
+static int host_state_open(void *host, const char *name, int flags, int *ret_fd)
+{
+	(void)host, (void)name, (void)flags, (void)ret_fd;
+	return -ENOENT;
+}
+
+static int host_state_remove(void *host, const char *name)
+{
+	(void)host, (void)name;
+	return 0;
+}
+
+const struct host_ops sim_host_ops = {
+	.commit = host_commit,
+	.mark = host_mark,
+	.scan = host_scan,
+	.publish = host_publish,
+	.unpublish = host_unpublish,
+	.read = host_read,
+	.open = host_open,
+	.lookup = host_lookup,
+	.walk = host_walk,
+	.access = host_access,
+	.getxattr = host_getxattr,
+	.state_open = host_state_open,
+	.state_remove = host_state_remove,
+};

@@ -1,0 +1,79 @@
+/* Private to sched/simulate: a trace, a host for one endpoint, a run. */
+#ifndef SCHED_SIMULATE_INTERNAL_H
+#define SCHED_SIMULATE_INTERNAL_H
+
+#include "sched/host.h"
+#include "sched/plan/plan.h"
+#include "sched/policy/policy.h"
+#include "sched/sched.h"
+
+#include "engine/base/buf.h"
+
+#include <stdio.h>
+
+struct loop;
+
+/* --- trace.c --- */
+
+enum arrivals { ARRIVE_ONCE, ARRIVE_UNIFORM, ARRIVE_POISSON, ARRIVE_BURSTY };
+
+struct sim_task {
+	int64_t at, deadline; /* ns; INT64_MAX: none */
+	int instances;
+};
+
+struct trace {
+	int n; /* sub-models */
+	double accuracy[MAX_SUBMODELS];
+	int64_t told[MAX_SUBMODELS], real[MAX_SUBMODELS], real_one[MAX_SUBMODELS]; /* ns of a mini-batch */
+	int batch;
+	int64_t deadline;
+	int *instances, n_instances; /* of the runs */
+	enum arrivals arrivals;
+	double rate;      /* tasks a second */
+	int64_t duration; /* ns */
+	int burst;
+	struct sim_task *task; /* (n_tasks), by time; those that the trace names */
+	int n_tasks;
+	double noise;
+	uint64_t seed;
+	const struct policy *policy[16];
+	int n_policies;
+};
+
+int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err);
+void trace_release(struct trace *trace);
+/* The tasks of run i, by time; *ret is malloc'd. The number of them, or -ENOMEM. */
+int trace_tasks(const struct trace *trace, int i, struct sim_task **ret);
+
+/* --- host.c --- */
+
+/* Files: models/m/1/model.json, and directories infer/app/in/tK with so many instances each. What is published is visible at once,
+ * and forgotten but for task.json. */
+struct sim_host {
+	struct loop *loop;
+	const char *model_json;
+	const struct sim_task *task; /* (n_tasks) */
+	int n_tasks;
+	struct buf *report; /* (n_tasks) out/tK/task.json, when it is there */
+	int n_reports;
+};
+
+extern const struct host_ops sim_host_ops;
+uint64_t sim_host_dir(int task);                      /* inode of infer/app/in/tK */
+void sim_host_name(int task, char *ret, size_t size); /* "tK" */
+
+/* --- run.c --- */
+
+struct outcome {
+	int64_t instances, ok, late, dropped, failed;
+	double gained, planned, bound; /* Σ over instances, 0…1 each */
+	double latency_ms, plan_us;    /* Σ over tasks */
+	int64_t last_ns;               /* when the last task was finished */
+	int64_t ran[MAX_SUBMODELS];    /* mini-batches */
+};
+
+int sim_run(const struct trace *trace, const struct policy *policy, const struct sim_task *task, int n_tasks,
+	    struct outcome *ret, struct err *err);
+
+#endif

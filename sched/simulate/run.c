@@ -1,0 +1,159 @@
+#include "sched/simulate/internal.h"
+
+#include "sched/internal.h"
+
+#include <cjson/cJSON.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LONGEST (INT64_C(10000000) * NS_PER_S) /* of a run, on its clock */
+
+static void print_model(const struct trace *trace, bool knowing, struct buf *ret)
+{
+	buf_adds(ret, "{\"classes\":1,\"submodels\":[");
+	for (int i = 0; i < trace->n; i++)
+		buf_addf(ret,
+			 "%s{\"slice\":%.9f,\"accuracy\":%.9f,\"ms\":%.6f,\"one_ms\":%.6f,\"told_ms\":%.6f}",
+			 i ? "," : "", (double)(trace->n - i) / trace->n, trace->accuracy[i],
+			 (double)trace->real[i] / 1e6, (double)trace->real_one[i] / 1e6,
+			 (double)(knowing ? trace->real[i] : trace->told[i]) / 1e6);
+	buf_adds(ret, "]}");
+}
+
+static double number(const cJSON *json, const char *key)
+{
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
+
+	/* of json_add_decimal they are raw */
+	return cJSON_IsNumber(item) ? item->valuedouble
+	       : cJSON_IsRaw(item)  ? strtod(item->valuestring, NULL)
+				    : 0;
+}
+
+static int add_report(struct outcome *o, const struct buf *report, const struct sim_task *task)
+{
+	cJSON *json = cJSON_ParseWithLength(report->data, report->len);
+	const cJSON *schedule = cJSON_GetObjectItemCaseSensitive(json, "schedule"), *item;
+	double instances = number(json, "instances");
+	int64_t finished = task->at + (int64_t)(number(json, "finished_ms") * 1e6);
+	int i = 0;
+
+	if (!json || instances != task->instances) {
+		cJSON_Delete(json);
+		return -EBADMSG;
+	}
+	o->ok += (int64_t)number(json, "ok");
+	o->late += (int64_t)number(json, "late");
+	o->dropped += (int64_t)number(json, "dropped");
+	o->failed += (int64_t)number(json, "failed");
+	o->gained += instances * number(json, "effective_accuracy") / 100;
+	o->planned += instances * number(json, "planned_effective_accuracy") / 100;
+	o->latency_ms += number(json, "finished_ms");
+	o->plan_us += number(json, "solve_us");
+	o->last_ns = finished > o->last_ns ? finished : o->last_ns;
+	cJSON_ArrayForEach(item, schedule) if (i < MAX_SUBMODELS) o->ran[i++] +=
+		(int64_t)number(item, "real");
+	cJSON_Delete(json);
+	return 0;
+}
+
+/* What is best of a task that has the device for itself, of real times. */
+static int add_bound(struct outcome *o, const struct trace *trace, const struct sim_task *task,
+		     struct planner *planner)
+{
+	struct plan_submodel m[MAX_SUBMODELS];
+	struct plan plan;
+	int r;
+
+	for (int i = 0; i < trace->n; i++)
+		m[i] = (struct plan_submodel){trace->accuracy[i], trace->real[i], trace->real_one[i]};
+	r = planner_plan(planner,
+			 &(struct plan_request){.n_submodels = trace->n,
+						.submodels = m,
+						.instances = task->instances,
+						.batch = trace->batch,
+						.deadline_ns = task->deadline},
+			 &plan);
+	o->bound += task->instances * plan.bound;
+	o->instances += task->instances;
+	return r;
+}
+
+/* Submits each when its time has come, and goes on until all were answered. */
+static int play(struct sched *s, struct sim_host *host)
+{
+	struct loop *loop = host->loop;
+	char name[32];
+
+	for (int i = 0; i < host->n_tasks; i++) {
+		loop_fake_advance(loop, host->task[i].at);
+		sim_host_name(i, name, sizeof(name));
+		sched_post_batch(s, "app", BATCH_RENAMED_IN, name, sim_host_dir(i));
+	}
+	for (int64_t step = NS_PER_S; host->n_reports < host->n_tasks; step += step / 8) {
+		if (loop_now(loop) > LONGEST)
+			return -ETIME;
+		loop_fake_advance(loop, loop_now(loop) + step);
+	}
+	return 0;
+}
+
+int sim_run(const struct trace *trace, const struct policy *policy, const struct sim_task *task, int n_tasks,
+	    struct outcome *ret, struct err *err)
+{
+	static const struct sched_options options = {.settle_ns = NS_PER_MS,
+						     .settle_batch_ns = NS_PER_MS,
+						     .worker_threads = 1,
+						     .null_backend = true};
+	struct sim_host host = {.task = task, .n_tasks = n_tasks};
+	struct buf model = BUF_INIT, spec = BUF_INIT;
+	struct planner *planner = NULL;
+	struct sched *s = NULL;
+	struct outcome o = {0};
+	struct executor *ex = NULL;
+	int r = loop_new(&host.loop, true);
+
+	print_model(trace, policy->simulated, &model);
+	/* What only a simulation can know is in the model; its policy is the best. */
+	buf_addf(&spec, "{\"model\":\"m\",\"batch\":%d,\"policy\":\"%s\"}", trace->batch,
+		 policy->simulated ? policy_optimal.name : policy->name);
+	host.report = calloc((size_t)n_tasks + 1, sizeof(*host.report));
+	if (r < 0 || model.failed || spec.failed || !host.report) {
+		r = -ENOMEM;
+		goto out;
+	}
+	host.model_json = model.data;
+	r = sched_new_on(&s, &sim_host_ops, &host, &options, host.loop);
+	if (r == 0)
+		r = sched_executor(s, &ex);
+	if (r == 0)
+		r = planner_new(&planner);
+	if (r < 0)
+		goto out;
+	executor_null_set_noise(ex, trace->noise, trace->seed);
+	sched_begin(s);
+	sched_post_endpoint_spec(s, "app", spec.data, spec.len);
+	r = play(s, &host);
+	for (int i = 0; i < n_tasks && r == 0; i++) {
+		r = add_bound(&o, trace, &task[i], planner);
+		if (r == 0)
+			r = add_report(&o, &host.report[i], &task[i]);
+	}
+out:
+	if (r < 0)
+		err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "simulating %s: %s", policy->name,
+			strerror(-r));
+	else
+		*ret = o;
+	planner_free(planner);
+	sched_free(s);
+	for (int i = 0; i < n_tasks && host.report; i++)
+		buf_release(&host.report[i]);
+	free(host.report);
+	buf_release(&model);
+	buf_release(&spec);
+	loop_free(host.loop);
+	return r;
+}

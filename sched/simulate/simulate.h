@@ -1,0 +1,28 @@
+/*
+ * `inferfs simulate FILE`: the scheduler itself, on the fake clock and the null executor, against a trace. FILE is JSON:
+ *
+ *	{"profile": {"accuracy":[79.37,71.88,70.94,65.12], "time_ms":[45.12,34.56,22.72,15.68],
+ *		     "one_ms":[…], "real_ms":[…]},
+ *	 "batch":32, "deadline":"8s", "instances":[32,6400,12800],
+ *	 "arrivals":{"kind":"poisson","rate":2,"duration":"60s","burst":5},
+ *	 "noise":0.05, "seed":1, "policies":["optimal","best-single"]}
+ *
+ * profile: accuracies in percent and times of a full mini-batch, as of `inferfs plan`; one_ms: of one instance (default: as a full
+ * one); real_ms: what mini-batches take while time_ms is what was measured before. noise: the deviation of single mini-batches, a
+ * share of their time. A run for each number of "instances" and each policy: tasks of so many instances and that deadline arrive
+ * "once" (the default), "uniform"ly, as a "poisson" process or in bursts ("bursty": `burst` tasks at once, as a Poisson
+ * process), `rate` tasks a second for `duration`. In their place "tasks" may name them, of one run:
+ *
+ *	"tasks":[{"at":"1.5s","instances":64,"deadline":"2s"},…]
+ *
+ * Standard output is CSV, a line a run: policy,instances,tasks,rate,effective_accuracy,bound,planned,ok,late,dropped,throughput,
+ * latency_ms,plan_us,share_1,…: instances of a task; offered instances a second (of D where there is one task); percent of all
+ * instances, by the profile's accuracies; the LP's bound of it, each task alone on the device with real times; answers in time a second,
+ * until the last one; mean time until a task is finished; mean time of a task's first plan; the part of the mini-batches that each sub-model ran.
+ */
+#ifndef SCHED_SIMULATE_SIMULATE_H
+#define SCHED_SIMULATE_SIMULATE_H
+
+int simulate_main(int argc, char **argv);
+
+#endif
