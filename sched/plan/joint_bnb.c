@@ -23,11 +23,11 @@
 
 struct run {
 	struct joint *j;
-	double cut, budget;          /* what has to be beaten, what may be lost */
-	double scale;                /* ns of a unit of time */
-	int n_deadlines;             /* of tasks that have groups: columns 1… */
-	int n_columns;               /* of these and of items */
-	int *deadlines;              /* (n_groups) the column of a group's deadline */
+	double cut, budget; /* what has to be beaten, what may be lost */
+	double scale;       /* ns of a unit of time */
+	int n_deadlines;    /* of tasks that have groups: columns 1… */
+	int n_columns;      /* of these and of items */
+	int *deadlines;     /* (n_tasks) the column of its deadline, or of the last before that has groups */
 	int (*items)[MAX_SUBMODELS]; /* (n_groups) the column of an item; 0: none */
 	int n_entries;               /* of the matrix, from 1 */
 	int *rows, *columns;         /* (2·n_groups·(MAX_SUBMODELS + 1) + 1) */
@@ -53,11 +53,15 @@ static void set_range(glp_prob *lp, int column, double upper)
 static void add_deadlines(struct run *run, glp_prob *lp)
 {
 	const struct joint *j = run->j;
+	int g = 0;
 
-	for (int g = 0; g < j->n_groups; g++) {
-		if (!g || j->groups[g].task != j->groups[g - 1].task)
-			run->n_deadlines++;
-		run->deadlines[g] = run->n_deadlines;
+	for (int t = 0; t < j->n_tasks; t++) {
+		bool any = false;
+
+		for (; g < j->n_groups && j->groups[g].task == t; g++)
+			any = true;
+		run->n_deadlines += any;
+		run->deadlines[t] = run->n_deadlines;
 	}
 	run->n_columns = run->n_deadlines;
 	glp_add_rows(lp, j->n_groups + run->n_deadlines);
@@ -91,7 +95,7 @@ static void add_item(struct run *run, glp_prob *lp, int group, int i)
 	glp_set_obj_coef(lp, column, g->items[i].value);
 	glp_set_col_stat(lp, column, GLP_NL);
 	add_entry(run, group + 1, column, 1);
-	add_entry(run, run->j->n_groups + run->deadlines[group], column,
+	add_entry(run, run->j->n_groups + run->deadlines[g->task], column,
 		  -(double)g->items[i].time / run->scale);
 	run->start[column] = (double)g->n[i];
 }
@@ -104,10 +108,10 @@ static void set_basis(const struct run *run, glp_prob *lp, int group)
 	if (g->vertex)
 		glp_set_col_stat(lp, run->items[group][g->hull.item[g->vertex - 1]], GLP_BS);
 	glp_set_row_stat(lp, group + 1, g->vertex ? GLP_NU : GLP_BS);
-	if (!g->critical)
+	if (g->critical < 0)
 		return;
 	glp_set_col_stat(lp, run->items[group][g->hull.item[g->vertex]], GLP_BS);
-	glp_set_col_stat(lp, run->deadlines[group], GLP_NU);
+	glp_set_col_stat(lp, run->deadlines[g->critical], GLP_NU);
 }
 
 static glp_prob *make(struct run *run)
@@ -124,7 +128,7 @@ static glp_prob *make(struct run *run)
 	}
 	for (int k = 0; k < j->n_groups; k++) {
 		const struct group *g = &j->groups[k];
-		int column = run->deadlines[k];
+		int column = run->deadlines[g->task];
 
 		most += (double)g->count * (double)g->items[g->n_items - 1].time;
 		glp_set_row_bnds(lp, k + 1, GLP_UP, 0, (double)g->count);
@@ -198,11 +202,11 @@ out:
 	return r;
 }
 
-static bool allocate(struct run *run, size_t groups)
+static bool allocate(struct run *run, size_t tasks, size_t groups)
 {
 	size_t columns = groups * (MAX_SUBMODELS + 1) + 1;
 
-	run->deadlines = malloc(groups * sizeof(*run->deadlines));
+	run->deadlines = malloc(tasks * sizeof(*run->deadlines));
 	run->items = malloc(groups * sizeof(*run->items));
 	run->rows = malloc(2 * columns * sizeof(*run->rows));
 	run->columns = malloc(2 * columns * sizeof(*run->columns));
@@ -216,7 +220,7 @@ void joint_bnb(struct joint *j)
 	double cut = joint_cut(j);
 	struct run run = {.j = j, .cut = cut, .budget = joint_budget(j), .scale = 1, .bound = j->lp};
 
-	if (clock_monotonic_ns() > j->end_ns || !allocate(&run, (size_t)j->n_groups))
+	if (clock_monotonic_ns() > j->end_ns || !allocate(&run, (size_t)j->n_tasks, (size_t)j->n_groups))
 		goto out;
 	for (int k = 0; k < j->n_groups; k++)
 		run.scale = fmax(run.scale, (double)j->groups[k].items[j->groups[k].n_items - 1].time);

@@ -36,8 +36,8 @@ struct group {
 	struct hull hull;
 	/* the LP's optimum */
 	int64_t time;
-	int vertex;    /* of the hull: all mini-batches are at this one … */
-	bool critical; /* … or some at the next: the time ended here */
+	int vertex;   /* of the hull: all mini-batches are at this one … */
+	int critical; /* … or some at the next: the task whose deadline ended it; -1 */
 	double worth, loss[MAX_SUBMODELS];
 	/* mini-batches on each of items */
 	int64_t n[MAX_SUBMODELS];    /* of the best solution so far */

@@ -13,10 +13,11 @@
  * that is free. Between two deadlines all are alike, so there are n_tasks intervals; those that are full
  * are skipped by union-find.
  *
- * When a segment of task t finds too little, all intervals up to t are full: what is to come is worth no more,
- * and those that have no price yet get this slope. These prices are the dual optimum: a segment that is
- * steeper than its task's price is taken whole, one that is less steep not at all, intervals with a price are
- * full.
+ * When a segment of task t finds too little, all intervals up to t are full, perhaps some more after it: say up
+ * to k. No task up to k gets anything more, what is to come is worth no more, and so those of them that have
+ * no price yet get this slope. These prices are the dual optimum: a segment that is steeper than its task's
+ * price was taken whole, one that is less steep not at all; and where the price drops, after k, D_k is used up, as
+ * later tasks took nothing from intervals up to k while the one after it had some left.
  */
 #include "sched/plan/joint_internal.h"
 
@@ -91,7 +92,7 @@ int joint_lp(struct joint *j)
 
 		hull_init(&g->hull, g->items, g->n_items, ~0u);
 		g->time = g->vertex = 0;
-		g->critical = false;
+		g->critical = -1;
 		for (int v = 1; v <= g->hull.n; v++)
 			segments[n++] = (struct segment){g->hull.slope[v], i, v};
 	}
@@ -115,12 +116,15 @@ int joint_lp(struct joint *j)
 		}
 		g->time += taken;
 		j->lp += (double)taken * s->slope;
-		if (!need)
+		if (!need) {
 			g->vertex = s->vertex;
-		else if (priced <= g->task)
-			g->critical = true;
-		for (; need && priced <= g->task; priced++)
+			continue;
+		}
+		if (priced > g->task)
+			continue;
+		for (; priced < j->n_tasks && (priced <= g->task || !free_ns[priced]); priced++)
 			j->price[priced] = s->slope;
+		g->critical = priced - 1;
 	}
 	for (; priced <= j->n_tasks; priced++)
 		j->price[priced] = 0;

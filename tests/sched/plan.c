@@ -336,7 +336,8 @@ static void test_large(void **state)
 			m[i] = (struct plan_submodel){random_accuracy((c / 4) % 5), random_time(c % 4), 0};
 			sum += (double)m[i].time_ns / r.n_submodels;
 		}
-		r.deadline_ns = (int64_t)fmin(9e18, erand48(plans_seed) * sum * (double)r.instances / r.batch + 1);
+		r.deadline_ns =
+			(int64_t)fmin(9e18, erand48(plans_seed) * sum * (double)r.instances / r.batch + 1);
 		before = cpu_seconds();
 		assert_int_equal(planner_plan(planner, &r, &plan), 0);
 		assert_true(cpu_seconds() - before < 2);
