@@ -33,7 +33,7 @@ double joint_cut(const struct joint *j)
 double joint_budget(const struct joint *j)
 {
 	/* Sums of doubles may be off by some 1e-13. */
-	return j->lp - joint_cut(j) + 1e-12 * j->lp;
+	return j->lp - joint_cut(j) + 1e-11 * j->lp;
 }
 
 bool joint_done(const struct joint *j)

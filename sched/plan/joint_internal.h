@@ -87,24 +87,45 @@ struct choice {
 	double value, loss;
 };
 
+struct edge {
+	double length, slope;
+};
+
+struct future { /* convex: from (start, value) along edges */
+	double start, value;
+	int edge, n; /* the first, how many */
+};
+
 struct stage {
 	int group;
 	int64_t size;
 	int n_choices;
 	struct choice choices[MAX_SUBMODELS + 1];
-	int64_t low, high; /* what all choices so far may take after it */
-	double drop;       /* when it is its task's last: what a nanosecond left before D_t costs; else 0 */
-	int64_t limit;     /* then: D_t */
+	int64_t high; /* what all choices so far may take after it at most, so that what comes keeps the deadlines */
+	int64_t limit; /* when it is its task's last: D_t; else 0 */
+	double drop;   /* then: what a nanosecond left before D_t costs */
+	struct future future;
 };
 
 struct stages {
 	int n;
 	struct stage *stages;
 	bool complete; /* no solution within the budget is left out */
+	struct edge *edges;
+	int n_edges, max_edges;
 };
 
-int joint_stages(const struct joint *j, double budget, struct stages *ret); /* -ENOMEM */
+/* -ENOMEM; -ERANGE: there is no solution within the budget (if complete). */
+int joint_stages(const struct joint *j, double budget, struct stages *ret);
 void joint_stages_free(struct stages *s);
+/* Sets all stages' future. Errors as joint_stages. */
+int joint_futures(struct stages *stages, double budget);
+struct cursor { /* begins at the future's start; for times in ascending order */
+	int edge;
+	double time, value;
+};
+/* The least that is lost after stage s when all up to it took that much; INFINITY: more than the budget. */
+double joint_future(const struct stages *stages, const struct stage *s, struct cursor *c, int64_t time);
 
 /* Dynamic programming over at most `width` labels at a time. How much of the bound that cost: more than 1
  * spoils the proof, at 0 more width changes nothing. */

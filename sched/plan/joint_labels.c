@@ -5,8 +5,7 @@
  *
  * - what a label has lost against the LP's bound (joint_internal.h) it never makes good: it is dropped
  *   when it can't be worth more than joint_cut;
- * - where the price drops after task t, time left before D_t is lost too: only labels from which the stages up
- *   to there can still use enough of it are kept, and only such that can still keep the deadlines.
+ * - the stages to come lose something too, depending on the time that is left (joint_future.c).
  *
  * More labels than `width` are thinned: of those whose values lie within a step of each other the fastest stays.
  * What was thinned goes on as the one that stays does, for less by no more than the step. So no solution is
@@ -17,6 +16,7 @@
 
 #include "engine/base/clock.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,8 +36,9 @@ struct trace {
 
 struct dp {
 	int width;
-	double budget;                         /* what may be lost */
-	double thinned;                        /* the steps */
+	double budget;  /* what may be lost */
+	double thinned; /* the steps */
+	struct stages stages;
 	struct trace *traces;                  /* (stages, width) */
 	struct label *labels, *merged, *spare; /* (3·width) */
 	int n, n_merged;
@@ -73,7 +74,8 @@ static void limit_width(struct dp *d)
 	d->thinned += step;
 }
 
-static bool extend(const struct dp *d, const struct stage *s, int choice, int parent, struct label *ret)
+static bool extend(const struct dp *d, const struct stage *s, int choice, int parent, struct cursor *future,
+		   struct label *ret)
 {
 	const struct choice *c = &s->choices[choice];
 	const struct label *l = &d->labels[parent];
@@ -85,10 +87,9 @@ static bool extend(const struct dp *d, const struct stage *s, int choice, int pa
 			      .loss = l->loss + c->loss,
 			      .parent = (uint32_t)parent,
 			      .choice = (uint32_t)choice};
-	if (ret->time < s->low)
-		return false;
-	ret->loss += s->drop * (double)(s->limit - ret->time);
-	return ret->loss <= d->budget;
+	if (s->limit)
+		ret->loss += s->drop * (double)(s->limit - ret->time);
+	return ret->loss + joint_future(&d->stages, s, future, ret->time) <= d->budget;
 }
 
 static int append(struct label *labels, int n, const struct label *l)
@@ -104,11 +105,12 @@ static int append(struct label *labels, int n, const struct label *l)
 /* Merges the labels that this choice makes of all of the stage before into merged. */
 static void merge(struct dp *d, const struct stage *s, int choice)
 {
+	struct cursor future = {.time = s->future.start, .value = s->future.value};
 	struct label *swap = d->merged, next;
 	int n = 0, i = 0;
 
 	for (int k = 0; k < d->n; k++) {
-		if (!extend(d, s, choice, k, &next))
+		if (!extend(d, s, choice, k, &future, &next))
 			continue;
 		while (i < d->n_merged && d->merged[i].time <= next.time)
 			n = append(d->spare, n, &d->merged[i++]);
@@ -138,14 +140,14 @@ static void advance(struct dp *d, const struct stage *s, struct trace *traces)
 		traces[i] = (struct trace){(uint16_t)d->labels[i].parent, (uint16_t)d->labels[i].choice};
 }
 
-static void offer_last(const struct dp *d, const struct stages *stages, struct joint *j)
+static void offer_last(const struct dp *d, struct joint *j)
 {
 	int label = d->n - 1;
 
 	for (int k = 0; k < j->n_groups; k++)
 		memset(j->groups[k].next, 0, sizeof(j->groups[k].next));
-	for (int k = stages->n - 1; k >= 0; k--) {
-		const struct stage *s = &stages->stages[k];
+	for (int k = d->stages.n - 1; k >= 0; k--) {
+		const struct stage *s = &d->stages.stages[k];
 		const struct trace *t = &d->traces[(size_t)k * (size_t)d->width + (size_t)label];
 		const struct choice *c = &s->choices[t->choice];
 
@@ -171,30 +173,28 @@ double joint_labels(struct joint *j, int width)
 {
 	double margin = MARGIN * (joint_cut(j) - j->value), beyond = joint_cut(j) - margin;
 	struct dp d = {.width = width, .budget = joint_budget(j) + margin};
-	struct stages stages;
+	int r = joint_stages(j, d.budget, &d.stages);
 
-	if (joint_stages(j, d.budget, &stages) < 0)
-		return 0;
-	if (!allocate(&d, (size_t)stages.n))
+	if (r == -ENOMEM || !allocate(&d, (size_t)d.stages.n))
 		goto out;
 	d.labels[0] = (struct label){0};
-	d.n = 1;
-	for (int k = 0; k < stages.n && d.n; k++) {
+	d.n = r == 0;
+	for (int k = 0; k < d.stages.n && d.n; k++) {
 		if (clock_monotonic_ns() > j->end_ns)
 			goto out;
-		advance(&d, &stages.stages[k], d.traces + (size_t)k * (size_t)width);
+		advance(&d, &d.stages.stages[k], d.traces + (size_t)k * (size_t)width);
 	}
 	if (d.n) {
 		beyond = fmax(beyond, d.labels[d.n - 1].value);
-		offer_last(&d, &stages, j);
+		offer_last(&d, j);
 	}
-	if (stages.complete)
+	if (d.stages.complete)
 		j->bound = fmin(j->bound, beyond + d.thinned);
 out:
 	free(d.traces);
 	free(d.labels);
 	free(d.merged);
 	free(d.spare);
-	joint_stages_free(&stages);
+	joint_stages_free(&d.stages);
 	return margin > 0 ? d.thinned / margin : d.thinned;
 }

@@ -95,28 +95,18 @@ static void add_group(struct stages *ret, const struct joint *j, double budget, 
 		add_stage(ret, j, group, 1, order, n);
 }
 
-/* What labels may take after each stage, so that what comes can keep the deadlines and use up what must be. */
-static void set_windows(struct stages *ret, double budget)
+static void set_highs(struct stages *ret)
 {
-	int64_t low = 0, high = INT64_MAX;
+	int64_t high = INT64_MAX;
 
 	for (int k = ret->n - 1; k >= 0; k--) {
 		struct stage *s = &ret->stages[k];
-		int64_t least = INT64_MAX, most = 0;
+		int64_t least = INT64_MAX;
 
 		high = s->high < high ? s->high : high;
-		if (s->drop > 0 && budget / s->drop < (double)s->high) {
-			int64_t needed = s->high - (int64_t)(budget / s->drop) - 1;
-
-			low = needed > low ? needed : low;
-		}
-		s->low = low;
 		s->high = high;
-		for (int c = 0; c < s->n_choices; c++) {
+		for (int c = 0; c < s->n_choices; c++)
 			least = s->choices[c].time < least ? s->choices[c].time : least;
-			most = s->choices[c].time > most ? s->choices[c].time : most;
-		}
-		low = low > most ? low - most : 0;
 		high -= s->n_choices ? least : 0;
 	}
 }
@@ -137,11 +127,12 @@ int joint_stages(const struct joint *j, double budget, struct stages *ret)
 		ret->stages[ret->n - 1].drop = j->price[task] - j->price[task + 1];
 		ret->stages[ret->n - 1].limit = j->limits[task];
 	}
-	set_windows(ret, budget);
-	return 0;
+	set_highs(ret);
+	return joint_futures(ret, budget);
 }
 
 void joint_stages_free(struct stages *s)
 {
 	free(s->stages);
+	free(s->edges);
 }
