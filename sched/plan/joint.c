@@ -118,7 +118,7 @@ static void solve(struct joint *j)
 	int width = MIN_WIDTH;
 
 	joint_round(j);
-	while (!joint_done(j) && width <= MAX_WIDTH) {
+	while (!joint_done(j) && width <= MAX_WIDTH && clock_monotonic_ns() < j->end_ns) {
 		double cost = joint_labels(j, width);
 
 		if (cost == 0)
@@ -142,7 +142,7 @@ static void write_plans(struct joint *j, struct plan *plans)
 	for (int t = 0; t < j->n_tasks; t++) {
 		struct problem *p = &j->problems[t];
 		struct solution s = SOLUTION_NONE;
-		__int128 before;
+		int64_t before, more;
 
 		for (; g < j->n_groups && j->groups[g].task == t; g++) {
 			const struct group *group = &j->groups[g];
@@ -154,10 +154,12 @@ static void write_plans(struct joint *j, struct plan *plans)
 					s.part = group->items[i].index;
 			}
 		}
-		before = problem_time(p, &s);
-		p->deadline = (int64_t)before + j->room[t];
+		before = (int64_t)problem_time(p, &s);
+		p->deadline = before + j->room[t];
 		problem_plan(p, &s, j->method, &plans[t]);
-		joint_use(j, t, (int64_t)(problem_time(p, &s) - before));
+		more = (int64_t)problem_time(p, &s) - before;
+		if (more)
+			joint_use(j, t, more);
 	}
 }
 

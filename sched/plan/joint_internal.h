@@ -108,7 +108,7 @@ struct stage {
 };
 
 struct stages {
-	int n;
+	int n, max_stages;
 	struct stage *stages;
 	bool complete; /* no solution within the budget is left out */
 	struct edge *edges;

@@ -111,15 +111,30 @@ static void set_highs(struct stages *ret)
 	}
 }
 
+/* Room for a group's more. */
+static int grow(struct stages *s)
+{
+	int max = 2 * (s->max_stages + STAGES);
+	struct stage *stages;
+
+	if (s->max_stages - s->n >= STAGES)
+		return 0;
+	stages = realloc(s->stages, (size_t)max * sizeof(*stages));
+	if (!stages)
+		return -ENOMEM;
+	s->stages = stages;
+	s->max_stages = max;
+	return 0;
+}
+
 int joint_stages(const struct joint *j, double budget, struct stages *ret)
 {
 	*ret = (struct stages){.complete = true};
-	ret->stages = malloc((size_t)j->n_groups * STAGES * sizeof(*ret->stages) + 1);
-	if (!ret->stages)
-		return -ENOMEM;
 	for (int k = 0; k < j->n_groups; k++) {
 		int task = j->groups[k].task;
 
+		if (grow(ret) < 0)
+			return -ENOMEM;
 		add_group(ret, j, budget, k);
 		if (k < j->n_groups - 1 && j->groups[k + 1].task == task)
 			continue;

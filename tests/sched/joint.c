@@ -292,11 +292,280 @@ static void test_lp(void **state)
 	}
 }
 
+/* --- one task --- */
+
+static void test_one_task(void **state)
+{
+	static const struct shape shape = {1, 8, 200};
+	static const struct joint_limits limits = {.gap = 0, .time_ns = 200000000};
+	struct planner *planner;
+	int cases = 1000, proved = 0;
+
+	(void)state;
+	assert_int_equal(planner_new(&planner), 0);
+	for (int c = 0; c < cases; c++) {
+		struct joint_plan joint;
+		struct plan alone;
+
+		/* Where accuracy is in proportion to time the planner need not find the optimum. */
+		random_tasks(c % 7 ? c : c + 1, &shape);
+		assert_int_equal(planner_plan(planner, &tasks[0].request, &alone), 0);
+		assert_int_equal(joint_plan(tasks, 1, &limits, &joint, plans), 0);
+		check(1, &joint);
+		proved += joint.gap <= 1e-8;
+		if (joint.value > alone.p_eff + 1e-8 || joint.bound < alone.p_eff - 1e-8 ||
+		    (joint.gap <= 1e-8 && joint.value < alone.p_eff - 1e-8))
+			fail_msg("case %d: %s %.12f, planner %s %.12f", c, plan_method_name(joint.method),
+				 joint.value, plan_method_name(alone.method), alone.p_eff);
+		assert_true(fabs(plans[0].p_eff - joint.value) < 1e-12);
+	}
+	planner_free(planner);
+	print_message("%d cases, %d proved\n", cases, proved);
+	assert_true(proved > cases * 98 / 100);
+}
+
+/* --- GLPK --- */
+
+/* Accuracy in proportion to time and many mini-batches: labels do not prove anything. */
+static int hard_tasks(int batches)
+{
+	double work = 0;
+
+	for (int t = 0; t < 2; t++) {
+		struct plan_request *r = &tasks[t].request;
+
+		*r = (struct plan_request){.n_submodels = 3, .submodels = submodels[t], .batch = 1};
+		r->instances = batches;
+		tasks[t].weight = 1;
+		for (int i = 0; i < 3; i++) {
+			submodels[t][i] = (struct plan_submodel){.time_ns = 5000000 + below(95000000)};
+			submodels[t][i].accuracy = 1e-8 * (double)submodels[t][i].time_ns;
+			work += (double)submodels[t][i].time_ns / 3 * batches;
+		}
+		r->deadline_ns = (int64_t)((0.5 + 0.5 * erand48(plans_seed)) * work);
+	}
+	qsort(tasks, 2, sizeof(*tasks), by_deadline);
+	return 2;
+}
+
+static void test_hard(void **state)
+{
+	(void)state;
+	for (int c = 0; c < 30; c++) {
+		int n = hard_tasks(13 + (int)below(3));
+		struct joint_plan joint;
+		double optimum = brute_force(n);
+
+		assert_int_equal(joint_plan(tasks, n, &exact, &joint, plans), 0);
+		check(n, &joint);
+		if (fabs(joint.value - optimum) > 1e-8 || joint.gap > 1e-8)
+			fail_msg("case %d: %s %.12f, gap %g, brute force %.12f", c,
+				 plan_method_name(joint.method), joint.value, joint.gap, optimum);
+	}
+}
+
+/* As in plan.c: GLPK out of memory would abort the process. */
+static void test_glpk_failure(void **state)
+{
+	struct joint_plan joint;
+	size_t used = 0;
+	int n;
+
+	(void)state;
+	do { /* one that GLPK is needed for */
+		n = hard_tasks(20);
+		glp_mem_limit(1);
+		for (used = 0; used < (1 << 20) - 8192;) {
+			assert_non_null(glp_alloc(1, 4096));
+			glp_mem_usage(NULL, NULL, &used, NULL);
+		}
+		assert_int_equal(joint_plan(tasks, n, &exact, &joint, plans), 0);
+		check(n, &joint);
+		glp_free_env();
+	} while (joint.gap < 1e-8);
+	assert_int_equal(joint_plan(tasks, n, &exact, &joint, plans), 0);
+	check(n, &joint);
+	assert_true(joint.gap < 1e-8);
+}
+
+/* --- at large --- */
+
+static void test_large(void **state)
+{
+	static const struct shape shapes[] = {
+		{64, 8, 100}, {64, 24, 2}, {JOINT_TASKS, 8, 8}, {MAX_TASKS, 4, 20}};
+	static const struct joint_limits patient = {.gap = 0.005, .time_ns = INT64_C(20000000000)};
+
+	(void)state;
+	for (int c = 0; c < 400; c++) {
+		int n = random_tasks(c, &shapes[c % 4]);
+		struct joint_plan joint, quick;
+
+		assert_int_equal(joint_plan(tasks, n, &lp_only, &quick, plans), 0);
+		check(n, &quick);
+		assert_int_equal(joint_plan(tasks, n, &patient, &joint, plans), 0);
+		check(n, &joint);
+		assert_true(joint.value >= quick.value && joint.bound <= quick.bound);
+		if (n <= JOINT_TASKS && joint.gap > 0.005 * (1 + 1e-9))
+			fail_msg("case %d: %d tasks, gap %g", c, n, joint.gap);
+	}
+}
+
+/* --- ends --- */
+
+static void two_tasks(void)
+{
+	for (int t = 0; t < 2; t++) {
+		submodels[t][0] = (struct plan_submodel){0.9, 10, 0};
+		submodels[t][1] = (struct plan_submodel){0.5, 4, 0};
+		tasks[t] = (struct joint_task){
+			{.n_submodels = 2, .submodels = submodels[t], .instances = 4, .batch = 1}, 1};
+		tasks[t].request.deadline_ns = 40 * (t + 1);
+	}
+}
+
+static void test_weights(void **state)
+{
+	struct joint_plan joint;
+
+	(void)state;
+	two_tasks();
+	assert_int_equal(joint_plan(tasks, 2, &exact, &joint, plans), 0);
+	check(2, &joint);
+	assert_true(joint.value == 0.9 && joint.gap == 0);
+	assert_true(plans[0].n[0] == 4 && plans[1].n[0] == 4);
+
+	/* 56 ns for both: who is worth more is answered by the larger one. */
+	for (int heavy = 0; heavy < 2; heavy++) {
+		two_tasks();
+		tasks[0].request.deadline_ns = tasks[1].request.deadline_ns = 56;
+		tasks[heavy].weight = 3;
+		assert_int_equal(joint_plan(tasks, 2, &exact, &joint, plans), 0);
+		check(2, &joint);
+		assert_int_equal(plans[heavy].n[0], 4);
+		assert_int_equal(plans[1 - heavy].n[1], 4);
+		assert_true(fabs(joint.value - (3 * 4 * 0.9 + 4 * 0.5) / 16) < 1e-12);
+		/* The unit of weights does not matter. */
+		tasks[0].weight *= 1e-9;
+		tasks[1].weight *= 1e-9;
+		assert_int_equal(joint_plan(tasks, 2, &exact, &joint, plans), 0);
+		check(2, &joint);
+		assert_int_equal(plans[heavy].n[0], 4);
+		assert_true(fabs(joint.value - (3 * 4 * 0.9 + 4 * 0.5) / 16) < 1e-12);
+	}
+	/* A task that is in a hurry takes no more than what leaves the later ones their best. */
+	two_tasks();
+	tasks[1].request.deadline_ns = 56;
+	tasks[1].weight = 3;
+	assert_int_equal(joint_plan(tasks, 2, &exact, &joint, plans), 0);
+	check(2, &joint);
+	assert_true(plans[0].n[1] == 4 && plans[1].n[0] == 4);
+	/* What is worth nothing is an answer all the same. */
+	two_tasks();
+	submodels[0][0] = (struct plan_submodel){0, 6, 0};
+	submodels[0][1] = (struct plan_submodel){0, 8, 0};
+	tasks[1].request.deadline_ns = 60;
+	assert_int_equal(joint_plan(tasks, 2, &exact, &joint, plans), 0);
+	check(2, &joint);
+	assert_true(plans[0].n[0] == 3 && plans[0].dropped == 1 && plans[1].n[0] == 4);
+}
+
+static void test_ends(void **state)
+{
+	struct joint_plan joint;
+
+	(void)state;
+	/* 2^60 ns each, to the last nanosecond. */
+	two_tasks();
+	for (int t = 0; t < 2; t++) {
+		submodels[t][0] = (struct plan_submodel){0.9, INT64_C(1) << 60, INT64_C(1) << 60};
+		submodels[t][1] = (struct plan_submodel){0.5, 1, 1};
+		tasks[t].request.instances = INT64_C(1000000000000);
+		tasks[t].request.deadline_ns = INT64_MAX;
+	}
+	assert_int_equal(joint_plan(tasks, 2, &joint_default, &joint, plans), 0);
+	check(2, &joint);
+	assert_int_equal(plans[0].n[0] + plans[1].n[0], 7);
+	assert_int_equal(plans[0].dropped + plans[1].dropped, 0);
+	submodels[0][1].time_ns = submodels[1][1].time_ns = (INT64_C(1) << 60) - 1;
+	assert_int_equal(joint_plan(tasks, 2, &joint_default, &joint, plans), 0);
+	check(2, &joint);
+
+	/* All too late, and one of two. */
+	two_tasks();
+	tasks[0].request.deadline_ns = INT64_MIN;
+	assert_int_equal(joint_plan(tasks, 2, &exact, &joint, plans), 0);
+	check(2, &joint);
+	assert_true(plans[0].dropped == 4 && plans[1].n[0] == 4);
+	tasks[1].request.deadline_ns = 0;
+	assert_int_equal(joint_plan(tasks, 2, &exact, &joint, plans), 0);
+	check(2, &joint);
+	assert_true(joint.value == 0 && joint.bound == 0 && joint.gap == 0);
+	assert_true(plans[0].dropped == 4 && plans[1].dropped == 4);
+}
+
+static void refused(int n, const struct joint_limits *limits)
+{
+	struct joint_plan joint, before;
+	struct plan plan;
+
+	memset(plans, 7, sizeof(plans));
+	memset(&plan, 7, sizeof(plan));
+	memset(&joint, 7, sizeof(joint));
+	before = joint;
+	assert_int_equal(joint_plan(tasks, n, limits, &joint, plans), -EINVAL);
+	assert_memory_equal(&joint, &before, sizeof(joint));
+	for (int t = 0; t < 2; t++)
+		assert_memory_equal(&plans[t], &plan, sizeof(plan));
+}
+
+#define REFUSED(change)                     \
+	do {                                \
+		two_tasks();                \
+		change;                     \
+		refused(2, &joint_default); \
+	} while (0)
+
+static void test_hostile(void **state)
+{
+	static const struct joint_limits wrong[] = {{-0.1, 1}, {1.1, 1}, {NAN, 1}, {0, -1}};
+
+	(void)state;
+	two_tasks();
+	refused(0, &joint_default);
+	refused(-1, &joint_default);
+	for (int i = 0; i < 4; i++)
+		refused(2, &wrong[i]);
+	REFUSED(tasks[0].request.deadline_ns = 81);
+	REFUSED(tasks[1].request.deadline_ns = INT64_MIN);
+	REFUSED(tasks[1].weight = 0);
+	REFUSED(tasks[1].weight = -1);
+	REFUSED(tasks[1].weight = NAN);
+	REFUSED(tasks[1].weight = INFINITY);
+	REFUSED(tasks[1].request.instances = 0);
+	REFUSED(tasks[1].request.instances = -4);
+	REFUSED(tasks[1].request.instances = INT64_MAX);
+	REFUSED(tasks[1].request.batch = 0);
+	REFUSED(tasks[1].request.batch = -1);
+	REFUSED(tasks[1].request.n_submodels = 0);
+	REFUSED(tasks[1].request.n_submodels = MAX_SUBMODELS + 1);
+	REFUSED(submodels[1][1].time_ns = 0);
+	REFUSED(submodels[1][1].time_ns = -4);
+	REFUSED(submodels[1][1].time_ns = (INT64_C(1) << 60) + 1);
+	REFUSED(submodels[1][1].time_one_ns = -1);
+	REFUSED(submodels[1][1].time_one_ns = INT64_MAX);
+	REFUSED(submodels[1][1].accuracy = 1.1);
+	REFUSED(submodels[1][1].accuracy = NAN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_brute_force),
-		cmocka_unit_test(test_lp),
+		cmocka_unit_test(test_brute_force),  cmocka_unit_test(test_lp),
+		cmocka_unit_test(test_one_task),     cmocka_unit_test(test_hard),
+		cmocka_unit_test(test_glpk_failure), cmocka_unit_test(test_large),
+		cmocka_unit_test(test_weights),      cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_hostile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
