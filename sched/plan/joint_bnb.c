@@ -171,7 +171,7 @@ static int solve(void *data)
 	glp_init_smcp(&simplex);
 	simplex.msg_lev = GLP_MSG_OFF;
 	simplex.tol_bnd = simplex.tol_dj = TOLERANCE;
-	simplex.tm_lim = left < INT_MAX ? (int)left : INT_MAX;
+	simplex.tm_lim = left < 1 ? 1 : left < INT_MAX ? (int)left : INT_MAX;
 	glp_init_iocp(&mip);
 	mip.msg_lev = GLP_MSG_OFF;
 	mip.tol_int = INT_TOLERANCE;

@@ -12,12 +12,15 @@
  */
 #include "sched/plan/joint_internal.h"
 
+#include "engine/base/clock.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SLACK_NS 1 /* and 1e-12 of the time */
+#define SLACK_NS  1         /* and 1e-12 of the time */
+#define MAX_EDGES (1 << 22) /* 64 MiB; chosen */
 
 struct curve {
 	double start, value; /* value at start */
@@ -136,6 +139,8 @@ static void add_choices(struct curve *c, const struct stage *s, struct edge *roo
 
 static int keep(struct stages *stages, struct stage *s, const struct curve *c)
 {
+	if (c->n > MAX_EDGES - stages->n_edges)
+		return -ENOMEM;
 	if (stages->n_edges + c->n > stages->max_edges) {
 		int max = 2 * stages->max_edges + c->n + 1024;
 		struct edge *edges = realloc(stages->edges, (size_t)max * sizeof(*edges));
@@ -151,7 +156,7 @@ static int keep(struct stages *stages, struct stage *s, const struct curve *c)
 	return 0;
 }
 
-int joint_futures(struct stages *stages, double budget)
+int joint_futures(struct stages *stages, double budget, int64_t end_ns)
 {
 	size_t most = (size_t)stages->n * MAX_SUBMODELS + 1;
 	struct curve c = {.edges = malloc(2 * most * sizeof(struct edge))};
@@ -171,13 +176,14 @@ int joint_futures(struct stages *stages, double budget)
 		} else {
 			r = keep(stages, s, &c);
 		}
-		if (r == 0 && (!s->n_choices || cut_budget(&c, budget) < 0))
-			r = -ERANGE;
-		if (r == 0) {
-			add_choices(&c, s, c.edges + most);
-			if (cut_budget(&c, budget) < 0)
-				r = -ERANGE;
-		}
+		if (r == 0 && clock_monotonic_ns() > end_ns)
+			r = -ETIME;
+		if (r == 0)
+			r = cut_budget(&c, budget);
+		if (r < 0)
+			break;
+		add_choices(&c, s, c.edges + most);
+		r = cut_budget(&c, budget);
 	}
 	free(c.edges);
 	return r;

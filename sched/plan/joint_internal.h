@@ -20,7 +20,8 @@
 #include "sched/plan/internal.h"
 #include "sched/plan/joint.h"
 
-struct move {     /* of one mini-batch to a better sub-model */
+/* Of one mini-batch to a better sub-model. */
+struct move {
 	int from; /* of items; -1: dropped */
 	int to;   /* -1: there is no move that fits */
 	int64_t time;
@@ -74,8 +75,8 @@ void joint_round(struct joint *j);
 int joint_room(struct joint *j);
 /* A task takes so much more of its room. */
 void joint_use(struct joint *j, int task, int64_t time);
-/* Gives what time groups' next leaves to what gains most by it; where it is better than the best, it becomes that. Nothing
- * happens when it does not fit. */
+/* Gives what time groups' next leaves to what gains most by it; where it is better than the best, it becomes
+ * that. Nothing happens when it does not fit. */
 void joint_offer(struct joint *j, enum plan_method method);
 /* What may be lost against the LP's bound. */
 double joint_budget(const struct joint *j);
@@ -101,7 +102,7 @@ struct stage {
 	int64_t size;
 	int n_choices;
 	struct choice choices[MAX_SUBMODELS + 1];
-	int64_t high; /* what all choices so far may take after it at most, so that what comes keeps the deadlines */
+	int64_t high; /* what all choices so far may take at most, so that what comes can keep the deadlines */
 	int64_t limit; /* when it is its task's last: D_t; else 0 */
 	double drop;   /* then: what a nanosecond left before D_t costs */
 	struct future future;
@@ -115,11 +116,12 @@ struct stages {
 	int n_edges, max_edges;
 };
 
-/* -ENOMEM; -ERANGE: there is no solution within the budget (if complete). */
+/* -ERANGE: there is no solution within the budget (if complete); -ETIME; -ENOMEM. */
 int joint_stages(const struct joint *j, double budget, struct stages *ret);
 void joint_stages_free(struct stages *s);
 /* Sets all stages' future. Errors as joint_stages. */
-int joint_futures(struct stages *stages, double budget);
+int joint_futures(struct stages *stages, double budget, int64_t end_ns);
+
 struct cursor { /* begins at the future's start; for times in ascending order */
 	int edge;
 	double time, value;

@@ -175,7 +175,7 @@ double joint_labels(struct joint *j, int width)
 	struct dp d = {.width = width, .budget = joint_budget(j) + margin};
 	int r = joint_stages(j, d.budget, &d.stages);
 
-	if (r == -ENOMEM || !allocate(&d, (size_t)d.stages.n))
+	if ((r < 0 && r != -ERANGE) || !allocate(&d, (size_t)d.stages.n))
 		goto out;
 	d.labels[0] = (struct label){0};
 	d.n = r == 0;

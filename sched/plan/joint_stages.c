@@ -95,7 +95,8 @@ static void add_group(struct stages *ret, const struct joint *j, double budget, 
 		add_stage(ret, j, group, 1, order, n);
 }
 
-static void set_highs(struct stages *ret)
+/* -ERANGE: no choices keep the deadlines. */
+static int set_highs(struct stages *ret)
 {
 	int64_t high = INT64_MAX;
 
@@ -107,8 +108,11 @@ static void set_highs(struct stages *ret)
 		s->high = high;
 		for (int c = 0; c < s->n_choices; c++)
 			least = s->choices[c].time < least ? s->choices[c].time : least;
-		high -= s->n_choices ? least : 0;
+		if (least > high)
+			return -ERANGE;
+		high -= least;
 	}
+	return 0;
 }
 
 /* Room for a group's more. */
@@ -129,6 +133,8 @@ static int grow(struct stages *s)
 
 int joint_stages(const struct joint *j, double budget, struct stages *ret)
 {
+	int r;
+
 	*ret = (struct stages){.complete = true};
 	for (int k = 0; k < j->n_groups; k++) {
 		int task = j->groups[k].task;
@@ -142,8 +148,8 @@ int joint_stages(const struct joint *j, double budget, struct stages *ret)
 		ret->stages[ret->n - 1].drop = j->price[task] - j->price[task + 1];
 		ret->stages[ret->n - 1].limit = j->limits[task];
 	}
-	set_highs(ret);
-	return joint_futures(ret, budget);
+	r = set_highs(ret);
+	return r < 0 ? r : joint_futures(ret, budget, j->end_ns);
 }
 
 void joint_stages_free(struct stages *s)
