@@ -14,10 +14,10 @@
 #define MAX_WEIGHT 1e12
 #define TOLERANCE  1e-10 /* of the bound, when the optimum is asked for; the rounding of doubles is finer */
 
-const struct joint_limits joint_default = {.gap = 0.005, .time_ns = 1500000};
-
-#define MIN_WIDTH 32
+#define MIN_WIDTH 32   /* of labels; measured: fewer prove little */
 #define MAX_WIDTH 8192 /* traces keep a label in 16 bits */
+
+const struct joint_limits joint_default = {.gap = 0.005, .time_ns = 1500000};
 
 double joint_cut(const struct joint *j)
 {
@@ -130,7 +130,7 @@ static void solve(struct joint *j)
 		joint_bnb(j);
 }
 
-/* The best solution as plans; what no task gains by but a plan gives out all the same (problem_plan) is taken from the room. */
+/* The best solution as plans. problem_plan gives out what is worth nothing too: that comes out of the room. */
 static void write_plans(struct joint *j, struct plan *plans)
 {
 	int g = 0;

@@ -16,7 +16,7 @@
  *	struct plan plans[n];
  *	joint_plan(tasks, n, &joint_default, &joint, plans);
  *
- * Not thread-safe: GLPK has global state.
+ * Not thread-safe: GLPK has global state. planner_new makes GLPK's first call, which takes longer.
  */
 #ifndef SCHED_PLAN_JOINT_H
 #define SCHED_PLAN_JOINT_H
@@ -26,9 +26,8 @@
 #define JOINT_TASKS 64 /* GLPK is asked about no more at once */
 
 struct joint_task {
-	struct plan_request
-		request; /* borrowed sub-models; deadline_ns as there, none below that of the task before */
-	double weight;   /* 1e-12…1e12 */
+	struct plan_request request; /* no deadline_ns is below that of the task before */
+	double weight;               /* 1e-12…1e12 */
 };
 
 struct joint_limits {
@@ -46,10 +45,11 @@ struct joint_plan {
 };
 
 /*
- * plans (n) get each task's share; their bound is the task's own, as if it were alone, their method that of
- * the whole, solve_ns is 0. More than JOINT_TASKS tasks are planned by the LP, rounding and DP alone, n·K·log
- * steps and as long as limits say: the gap is proved as well, but may be larger. -EINVAL (then *ret and plans are
- * untouched): n < 1, deadlines not in order, or what planner_plan refuses; -ENOMEM.
+ * plans (n) get each task's share: their bound is the task's own, as if it were alone, their method that of
+ * the whole, solve_ns is 0. The LP and rounding take some 2 µs a task (5 µs of a thousand), whatever limits say.
+ * More than JOINT_TASKS tasks do without GLPK: the gap is proved as well, but may stay larger.
+ * -EINVAL (then *ret and plans are untouched): n < 1, deadlines not in order, weights or limits out of range, or
+ * what planner_plan refuses; -ENOMEM.
  */
 int joint_plan(const struct joint_task *tasks, int n, const struct joint_limits *limits,
 	       struct joint_plan *ret, struct plan *plans);

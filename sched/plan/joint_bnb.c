@@ -1,12 +1,12 @@
 /*
- * Branch and bound by GLPK: a column for each item of each group that a better solution may use, and one for the time
- * that is used up to each deadline, so that the matrix is sparse:
+ * Branch and bound by GLPK: a column for each item of each group that a better solution may use, and one for
+ * the time that is used up to each deadline, so that the matrix is sparse:
  *
  *	Σ_i n_gi ≤ count_g	C_t - C_(t-1) - Σ n_gi·t_gi (of task t's groups) = 0	0 ≤ C_t ≤ D_t
  *
  * Warm start: the LP is solved already (joint_lp.c), so the simplex begins at its optimal basis: of each
- * group the item that all are on (or the row, where they are dropped), for the group at which the time ended the next
- * item in place of C_t, which is at D_t. And branch and bound begins with the best solution.
+ * group the item that all are on (or the row, where they are dropped), and for the group at which the time
+ * ended the next item in place of C_t, which is at D_t. Branch and bound begins with the best solution.
  */
 #include "sched/plan/joint_internal.h"
 
@@ -100,7 +100,7 @@ static void add_item(struct run *run, glp_prob *lp, int group, int i)
 	run->start[column] = (double)g->n[i];
 }
 
-/* The LP's optimal basis; it has as many columns as there are rows, since each deadline has one critical group at most. */
+/* The LP's optimal basis: as many columns as rows, since a deadline has one critical group at most. */
 static void set_basis(const struct run *run, glp_prob *lp, int group)
 {
 	const struct group *g = &run->j->groups[group];

@@ -1,14 +1,14 @@
 /*
- * The least that what comes after a stage can lose, by how much time the stages so far take: taking too little
- * leaves time unused where that costs (struct stage's drop) or forces later groups to slow down for little gain, taking too much
- * forces them to be fast. As for the LP, each later group may mix its choices, so that the function is convex:
+ * The least that what comes after a stage can lose, by how much time the stages so far take: too little leaves
+ * time unused where that costs (struct stage's drop) or makes later groups slower for little gain, too much
+ * makes them fast. As for the LP, each later group may mix its choices, so that the function is convex:
  *
  *	future_s-1(T) = min over mixes of choices of stage s (loss + G_s(T + time)),
  *	G_s(T) = future_s(T) + drop_s·(D - T) for T ≤ D, when s is its task's last; future_s(T) otherwise
  *
  * which is an infimal convolution: the edges of G_s and of the choices' lower hull, merged by slope. Where it
- * is larger than the budget it is cut off, which leaves few edges. In doubles; deadlines are kept by whole numbers elsewhere
- * (struct stage's high), and a nanosecond of rounding is allowed for.
+ * is larger than the budget it is cut off, which leaves few edges. In doubles, with a nanosecond allowed for
+ * rounding: struct stage's high keeps the deadlines exactly.
  */
 #include "sched/plan/joint_internal.h"
 
@@ -88,7 +88,7 @@ static int cut_budget(struct curve *c, double budget)
 static struct curve choices_hull(const struct stage *s, struct edge edges[])
 {
 	double time[MAX_SUBMODELS + 1] = {0}, loss[MAX_SUBMODELS + 1] = {0};
-	int order[MAX_SUBMODELS + 1], n = 0;
+	int order[MAX_SUBMODELS + 1] = {0}, n = 0;
 	struct curve c = {.edges = edges};
 
 	for (int i = 0; i < s->n_choices; i++) {

@@ -129,8 +129,10 @@ struct cursor { /* begins at the future's start; for times in ascending order */
 /* The least that is lost after stage s when all up to it took that much; INFINITY: more than the budget. */
 double joint_future(const struct stages *stages, const struct stage *s, struct cursor *c, int64_t time);
 
-/* Dynamic programming over at most `width` labels at a time. How much of the bound that cost: more than 1
- * spoils the proof, at 0 more width changes nothing. */
+/*
+ * Dynamic programming over at most `width` labels at a time, when not joint_done. How much of the bound that
+ * limit cost: more than 1 spoils the proof; at 0 more width proves no more.
+ */
 double joint_labels(struct joint *j, int width);
 void joint_bnb(struct joint *j);
 

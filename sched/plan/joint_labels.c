@@ -162,10 +162,10 @@ static bool allocate(struct dp *d, size_t stages)
 {
 	size_t width = (size_t)d->width;
 
-	d->traces = malloc(stages * width * sizeof(*d->traces) + 1);
-	d->labels = malloc(3 * width * sizeof(*d->labels));
-	d->merged = malloc(3 * width * sizeof(*d->merged));
-	d->spare = malloc(3 * width * sizeof(*d->spare));
+	d->traces = calloc(stages * width + 1, sizeof(*d->traces));
+	d->labels = calloc(3 * width, sizeof(*d->labels));
+	d->merged = calloc(3 * width, sizeof(*d->merged));
+	d->spare = calloc(3 * width, sizeof(*d->spare));
 	return d->traces && d->labels && d->merged && d->spare;
 }
 
@@ -196,5 +196,5 @@ out:
 	free(d.merged);
 	free(d.spare);
 	joint_stages_free(&d.stages);
-	return margin > 0 ? d.thinned / margin : d.thinned;
+	return d.stages.complete ? d.thinned / margin : 0;
 }

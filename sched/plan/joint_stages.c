@@ -75,7 +75,7 @@ static void add_stage(struct stages *ret, const struct joint *j, int group, int6
 static void add_group(struct stages *ret, const struct joint *j, double budget, int group)
 {
 	const struct group *g = &j->groups[group];
-	int order[MAX_SUBMODELS + 1], n = set_order(g, budget, order), base = 1;
+	int order[MAX_SUBMODELS + 1] = {0}, n = set_order(g, budget, order), base = 1;
 	int64_t units = n > 1 ? allowed(g, budget, item_loss(g, order[1])) : 0, rest;
 
 	if (units > UNITS) {

@@ -1,4 +1,4 @@
-/* What tests of plans share: random sub-models of all kinds, seeded, and plan.h's time of a mini-batch that is not full. */
+/* What tests of plans share: seeded random sub-models, and plan.h's time of a mini-batch that is not full. */
 #ifndef TESTS_SUPPORT_PLANS_H
 #define TESTS_SUPPORT_PLANS_H
 
