@@ -50,6 +50,7 @@ int64_t plan_gcd(int64_t a, int64_t b); /* of what is not negative; gcd(0, b) = 
 int problem_init(struct problem *p, const struct plan_request *request);
 /* A part-filled mini-batch's time, plan.h's formula, rounded down. */
 int64_t problem_part_time(const struct plan_request *request, int submodel, int k);
+__int128 problem_time(const struct problem *p, const struct solution *s);
 /* Computes the value; -ERANGE when it does not fit in D or in the counts. Exact. */
 int problem_check(const struct problem *p, struct solution *s);
 /* Whether a bound proves that nothing is better than value. */

@@ -135,26 +135,34 @@ int problem_init(struct problem *p, const struct plan_request *request)
 	return 0;
 }
 
+__int128 problem_time(const struct problem *p, const struct solution *s)
+{
+	const struct plan_request *r = p->request;
+	__int128 time = s->part >= 0 ? problem_part_time(r, s->part, p->rest) : 0;
+
+	for (int i = 0; i < r->n_submodels; i++)
+		time += (__int128)s->n[i] * r->submodels[i].time_ns;
+	return time;
+}
+
 int problem_check(const struct problem *p, struct solution *s)
 {
 	const struct plan_request *r = p->request;
-	__int128 time = 0, count = 0;
+	__int128 count = 0;
 	double value = 0;
 
 	for (int i = 0; i < r->n_submodels; i++) {
 		if (s->n[i] < 0)
 			return -ERANGE;
-		time += (__int128)s->n[i] * r->submodels[i].time_ns;
 		count += s->n[i];
 		value += (double)s->n[i] * (r->batch * r->submodels[i].accuracy);
 	}
 	if (s->part >= 0) {
 		if (!p->rest)
 			return -ERANGE;
-		time += problem_part_time(r, s->part, p->rest);
 		value += p->rest * r->submodels[s->part].accuracy;
 	}
-	if (count > p->full || time > p->deadline)
+	if (count > p->full || problem_time(p, s) > p->deadline)
 		return -ERANGE;
 	s->value = value;
 	return 0;

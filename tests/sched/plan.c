@@ -1,6 +1,8 @@
 /* Plans: the table of DESIGN section 6, and every method against brute force. */
 #include "sched/plan/plan.h"
 
+#include "tests/support/plans.h"
+
 #include <errno.h>
 #include <glpk.h>
 #include <math.h>
@@ -40,15 +42,6 @@ static double cpu_seconds(void)
 }
 
 /* --- what must hold for any plan, in exact arithmetic and from plan.h alone --- */
-
-static int64_t part_time(const struct plan_request *r, int i, int64_t k)
-{
-	const struct plan_submodel *m = &r->submodels[i];
-
-	if (!m->time_one_ns || r->batch == 1)
-		return m->time_ns;
-	return m->time_one_ns + (int64_t)((__int128)(m->time_ns - m->time_one_ns) * (k - 1) / (r->batch - 1));
-}
 
 static void check(const struct plan_request *r, const struct plan *plan)
 {
@@ -221,50 +214,6 @@ static double brute_force(const struct plan_request *r)
 	return best / (double)r->instances;
 }
 
-static unsigned short seed[3] = {1, 2, 3};
-
-static int64_t below(int64_t n)
-{
-	return (int64_t)(erand48(seed) * (double)n);
-}
-
-static int64_t random_time(int kind)
-{
-	static const int64_t primes[] = {
-		2, 3, 5, 7, 11, 13, 9973, 99991, 1000003, 999999937, INT64_C(15485863)};
-
-	switch (kind) {
-	case 0: /* as measured: 1 to 100 ms */
-		return 1000000 + below(99000000);
-	case 1: /* small multiples of a millisecond */
-		return (1 + below(40)) * 1000000;
-	case 2:
-		return primes[below(sizeof(primes) / sizeof(primes[0]))];
-	case 3: /* from 1 ns to hours, all magnitudes */
-		return (int64_t)exp(erand48(seed) * log(2e13)) + 1;
-	case 4: /* hours that differ by nanoseconds */
-		return INT64_C(7200000000000) + below(10);
-	default:
-		return 1 + below(4);
-	}
-}
-
-static double random_accuracy(int kind)
-{
-	switch (kind) {
-	case 0:
-		return (double)below(10001) / 10000;
-	case 1: /* of 10,000 validation images, all near each other */
-		return 0.9 + (double)below(300) / 10000;
-	case 2:
-		return erand48(seed);
-	case 3: /* ties and zeros */
-		return (double)below(3) / 2;
-	default:
-		return (double)(1 + below(7)) / 7;
-	}
-}
-
 static void random_request(struct plan_request *r, struct plan_submodel *m, int kind)
 {
 	int64_t time = 0, longest = 0, n_mb;
@@ -307,7 +256,7 @@ static void random_request(struct plan_request *r, struct plan_submodel *m, int 
 		break;
 	default:
 		r->deadline_ns =
-			(int64_t)(erand48(seed) * 1.2 * (double)(n_mb * (time / r->n_submodels) + 1));
+			(int64_t)(erand48(plans_seed) * 1.2 * (double)(n_mb * (time / r->n_submodels) + 1));
 	}
 }
 
@@ -382,12 +331,13 @@ static void test_large(void **state)
 
 		r.n_submodels = 1 + (int)below(MAX_SUBMODELS);
 		r.batch = 1 + (int)below(200);
-		r.instances = 1 + (int64_t)exp(erand48(seed) * log(1e9));
+		r.instances = 1 + (int64_t)exp(erand48(plans_seed) * log(1e9));
 		for (int i = 0; i < r.n_submodels; i++) {
 			m[i] = (struct plan_submodel){random_accuracy((c / 4) % 5), random_time(c % 4), 0};
 			sum += (double)m[i].time_ns / r.n_submodels;
 		}
-		r.deadline_ns = (int64_t)fmin(9e18, erand48(seed) * sum * (double)r.instances / r.batch + 1);
+		r.deadline_ns =
+			(int64_t)fmin(9e18, erand48(plans_seed) * sum * (double)r.instances / r.batch + 1);
 		before = cpu_seconds();
 		assert_int_equal(planner_plan(planner, &r, &plan), 0);
 		assert_true(cpu_seconds() - before < 2);
@@ -418,14 +368,14 @@ static void test_hard(void **state)
 		int64_t times = 0;
 		double before;
 
-		r.instances = 1 + (int64_t)exp(erand48(seed) * log(1e5));
+		r.instances = 1 + (int64_t)exp(erand48(plans_seed) * log(1e5));
 		for (int i = 0; i < r.n_submodels; i++) {
 			m[i].time_ns = c & 1 ? 100000000 + below(100) : 5000000 + below(95000000);
 			m[i].time_one_ns = c & 2 ? 0 : m[i].time_ns / 5;
 			m[i].accuracy = 5e-9 * (double)m[i].time_ns;
 			times += m[i].time_ns;
 		}
-		r.deadline_ns = (int64_t)(erand48(seed) * (double)times / r.n_submodels *
+		r.deadline_ns = (int64_t)(erand48(plans_seed) * (double)times / r.n_submodels *
 					  (double)(r.instances / 32 + 1));
 		before = cpu_seconds();
 		assert_int_equal(planner_plan(planner, &r, &plan), 0);
