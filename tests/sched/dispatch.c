@@ -3,6 +3,7 @@
  * several tasks at once, slow publication, a worker that dies, a hundred thousand instances.
  */
 #include "tests/support/fake_host.h"
+#include "tests/support/table3.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -14,13 +15,6 @@
 
 #include <cmocka.h>
 
-/* DESIGN section 6, X-ray. */
-#define TABLE3                                               \
-	"{\"classes\":10,\"submodels\":["                    \
-	"{\"slice\":1,\"accuracy\":0.7937,\"ms\":45.12},"    \
-	"{\"slice\":0.75,\"accuracy\":0.7188,\"ms\":34.56}," \
-	"{\"slice\":0.5,\"accuracy\":0.7094,\"ms\":22.72},"  \
-	"{\"slice\":0.25,\"accuracy\":0.6512,\"ms\":15.68}]}"
 #define SPEC "{\"model\":\"m\",\"batch\":32}"
 
 static struct world w;

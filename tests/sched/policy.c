@@ -1,5 +1,6 @@
 /* What each policy lets run, alone and at an endpoint that names it. */
 #include "tests/support/fake_host.h"
+#include "tests/support/table3.h"
 
 #include "engine/base/rng.h"
 #include "sched/policy/policy.h"
@@ -198,12 +199,6 @@ static void test_algorithm2_between(void **state)
 	planner_free(planner);
 }
 
-#define TABLE3                                               \
-	"{\"classes\":10,\"submodels\":["                    \
-	"{\"slice\":1,\"accuracy\":0.7937,\"ms\":45.12},"    \
-	"{\"slice\":0.75,\"accuracy\":0.7188,\"ms\":34.56}," \
-	"{\"slice\":0.5,\"accuracy\":0.7094,\"ms\":22.72},"  \
-	"{\"slice\":0.25,\"accuracy\":0.6512,\"ms\":15.68}]}"
 
 /* 100 mini-batches of an endpoint with that policy; the mini-batches that ran, by sub-model, into ran (4). */
 static double play(const char *policy, const char *deadline, int ran[4], int *ret_late)
