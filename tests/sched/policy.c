@@ -199,7 +199,6 @@ static void test_algorithm2_between(void **state)
 	planner_free(planner);
 }
 
-
 /* 100 mini-batches of an endpoint with that policy; the mini-batches that ran, by sub-model, into ran (4). */
 static double play(const char *policy, const char *deadline, int ran[4], int *ret_late)
 {
