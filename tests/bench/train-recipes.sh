@@ -3,7 +3,7 @@
 # between the smallest and the full one in each step ("sampled") and with all of them ("sandwich"), with and without the full
 # network's soft labels for narrow slices. Prints a line a recipe and seed: accuracy of each slice on the 10,000 test images, samples/s.
 #
-#	BUILD=build/release EPOCHS=6 SEEDS="1 2" THREADS=2 NET='"depth":8,"width":32,"stem":2' tests/bench/train-recipes.sh
+#	BUILD=build/release EPOCHS=6 SEEDS="1 2" THREADS=2 NORMS="group batch" NET='"depth":8,"width":32,"stem":2' tests/bench/train-recipes.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -17,7 +17,7 @@ trap 'rm -rf "$work"' EXIT
 echo "| norm | steps | distilled | seed | 1 | 0.75 | 0.5 | 0.25 | samples/s |"
 echo "|---|---|---|---|---|---|---|---|---|"
 for seed in ${SEEDS:-1}; do
-	for norm in group batch; do
+	for norm in ${NORMS:-group batch}; do
 		for random in 1 2; do
 			for distill in 0 0.5; do
 				"$train" '{"dataset":"fashion","net":{"arch":"resnet",'"$net"',"norm":"'$norm'"},
