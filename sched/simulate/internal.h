@@ -8,6 +8,7 @@
 #include "sched/sched.h"
 
 #include "engine/base/buf.h"
+#include "engine/cascade.h"
 
 #include <stdio.h>
 
@@ -26,8 +27,10 @@ struct trace {
 	int n; /* sub-models */
 	double accuracy[MAX_SUBMODELS];
 	int64_t told[MAX_SUBMODELS], real[MAX_SUBMODELS], real_one[MAX_SUBMODELS]; /* ns of a mini-batch */
+	/* Cascades (engine/cascade.h), 0…1; 0: none. */
+	float sure[MAX_SUBMODELS][CASCADE_POINTS], then[MAX_SUBMODELS][MAX_SUBMODELS][CASCADE_POINTS];
 	int batch;
-	int64_t deadline;
+	int64_t deadline, publish;   /* ns; of an answer */
 	int *instances, n_instances; /* of the runs */
 	enum arrivals arrivals;
 	double rate;      /* tasks a second */
@@ -48,10 +51,13 @@ int trace_tasks(const struct trace *trace, int i, struct sim_task **ret);
 
 /* --- host.c --- */
 
-/* Files: models/m/1/model.json, and directories infer/app/in/tK with so many instances each. What is published is visible at once,
- * and forgotten but for task.json. */
+/*
+ * Files: models/m/1/model.json, and directories infer/app/in/tK with so many instances each, whose answers have scores spread evenly over
+ * 0…1. Answers are published one after the other, and forgotten, but for task.json.
+ */
 struct sim_host {
 	struct loop *loop;
+	int64_t publish, free_at; /* ns an answer; loop_now when the last one is done */
 	const char *model_json;
 	const struct sim_task *task; /* (n_tasks) */
 	int n_tasks;

@@ -17,7 +17,7 @@ static void usage(FILE *f)
 	      "  {\"profile\":{\"accuracy\":[79.37,65.12],\"time_ms\":[45.12,15.68]}, \"batch\":32, "
 	      "\"deadline\":\"8s\",\n"
 	      "   \"instances\":[3200,6400], \"noise\":0.05, \"policies\":[\"optimal\",\"best-single\"]}\n\n"
-	      "Also \"one_ms\" and \"real_ms\" (profile), "
+	      "Also \"one_ms\", \"real_ms\", \"sure\", \"then\" (profile), \"publish_us\", "
 	      "\"arrivals\":{\"kind\":\"poisson\",\"rate\":2,\"duration\":\"60s\"} (once, uniform,\n"
 	      "bursty with \"burst\"), \"tasks\":[{\"at\":\"1s\",\"instances\":64,\"deadline\":\"2s\"},…], "
 	      "\"seed\". Policies (default: all):\n",

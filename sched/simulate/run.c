@@ -10,15 +10,36 @@
 
 #define LONGEST (INT64_C(10000000) * NS_PER_S) /* of a run, on its clock */
 
+static void print_shares(struct buf *ret, const float shares[CASCADE_POINTS])
+{
+	for (int k = 0; k < CASCADE_POINTS; k++)
+		buf_addf(ret, "%s%.6f", k ? "," : "[", (double)shares[k]);
+	buf_adds(ret, "]");
+}
+
 static void print_model(const struct trace *trace, bool knowing, struct buf *ret)
 {
+	static const float shares[CASCADE_POINTS] = CASCADE_SHARES;
+
 	buf_adds(ret, "{\"classes\":1,\"submodels\":[");
-	for (int i = 0; i < trace->n; i++)
+	for (int i = 0; i < trace->n; i++) {
 		buf_addf(ret,
-			 "%s{\"slice\":%.9f,\"accuracy\":%.9f,\"ms\":%.6f,\"one_ms\":%.6f,\"told_ms\":%.6f}",
+			 "%s{\"slice\":%.9f,\"accuracy\":%.9f,\"ms\":%.6f,\"one_ms\":%.6f,\"told_ms\":%.6f",
 			 i ? "," : "", (double)(trace->n - i) / trace->n, trace->accuracy[i],
 			 (double)trace->real[i] / 1e6, (double)trace->real_one[i] / 1e6,
 			 (double)(knowing ? trace->real[i] : trace->told[i]) / 1e6);
+		/* Scores are spread evenly: so many are below a threshold. */
+		buf_adds(ret, ",\"threshold\":");
+		print_shares(ret, shares);
+		buf_adds(ret, ",\"sure\":");
+		print_shares(ret, trace->sure[i]);
+		buf_adds(ret, ",\"then\":[");
+		for (int j = 0; j < trace->n; j++) {
+			buf_adds(ret, j ? "," : "");
+			print_shares(ret, trace->then[i][j]);
+		}
+		buf_adds(ret, "]}");
+	}
 	buf_adds(ret, "]}");
 }
 
@@ -107,7 +128,7 @@ int sim_run(const struct trace *trace, const struct policy *policy, const struct
 						     .settle_batch_ns = NS_PER_MS,
 						     .worker_threads = 1,
 						     .null_backend = true};
-	struct sim_host host = {.task = task, .n_tasks = n_tasks};
+	struct sim_host host = {.task = task, .n_tasks = n_tasks, .publish = trace->publish};
 	struct buf model = BUF_INIT, spec = BUF_INIT;
 	struct planner *planner = NULL;
 	struct sched *s = NULL;
@@ -148,6 +169,9 @@ out:
 	else
 		*ret = o;
 	planner_free(planner);
+	if (s) /* what is still to be published is the loop's */
+		loop_fake_advance(host.loop,
+				  host.free_at > loop_now(host.loop) ? host.free_at : loop_now(host.loop));
 	sched_free(s);
 	for (int i = 0; i < n_tasks && host.report; i++)
 		buf_release(&host.report[i]);

@@ -2,14 +2,15 @@
  * `inferfs simulate FILE`: the scheduler itself, on the fake clock and the null executor, against a trace. FILE is JSON:
  *
  *	{"profile": {"accuracy":[79.37,71.88,70.94,65.12], "time_ms":[45.12,34.56,22.72,15.68],
- *		     "one_ms":[…], "real_ms":[…]},
+ *		     "one_ms":[…], "real_ms":[…], "sure":[…], "then":[…]},
  *	 "batch":32, "deadline":"8s", "instances":[32,6400,12800],
  *	 "arrivals":{"kind":"poisson","rate":2,"duration":"60s","burst":5},
- *	 "noise":0.05, "seed":1, "policies":["optimal","best-single"]}
+ *	 "noise":0.05, "publish_us":90, "seed":1, "policies":["optimal","best-single"]}
  *
  * profile: accuracies in percent and times of a full mini-batch, as of `inferfs plan`; one_ms: of one instance (default: as a full
- * one); real_ms: what mini-batches take while time_ms is what was measured before. noise: the deviation of single mini-batches, a
- * share of their time. A run for each number of "instances" and each policy: tasks of so many instances and that deadline arrive
+ * one); real_ms: what mini-batches take while time_ms is what was measured before. sure, then: cascades, of each sub-model a list of CASCADE_POINTS percentages, and a list
+ * of such for each other one, as engine/cascade.h says; null: none. noise: the deviation of single mini-batches, a share of their time.
+ * publish_us: what each answer's publication takes (0). A run for each number of "instances" and each policy: tasks of so many instances and that deadline arrive
  * "once" (the default), "uniform"ly, as a "poisson" process or in bursts ("bursty": `burst` tasks at once, as a Poisson
  * process), `rate` tasks a second for `duration`. In their place "tasks" may name them, of one run:
  *

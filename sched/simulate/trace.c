@@ -37,9 +37,63 @@ static int read_list(const cJSON *object, const char *key, double min, double ma
 	return 0;
 }
 
+/* Percent of a sub-model at CASCADE_POINTS shares, as 0…1; null: none. */
+static int read_shares(const cJSON *list, const char *key, float ret[CASCADE_POINTS], struct err *err)
+{
+	const cJSON *item;
+	int k = 0;
+
+	if (cJSON_IsNull(list))
+		return 0;
+	if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != CASCADE_POINTS)
+		return err_set(err, ERR_SPEC_VALUE, "\"profile.%s\" must hold lists of %d numbers", key,
+			       CASCADE_POINTS);
+	cJSON_ArrayForEach(item, list)
+	{
+		if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= 100))
+			return err_set(err, ERR_SPEC_VALUE, "\"profile.%s\" must hold numbers from 0 to 100",
+				       key);
+		ret[k++] = (float)(item->valuedouble / 100);
+	}
+	return 0;
+}
+
+/* A list with one for each sub-model. */
+static int check_lists(const struct trace *t, const cJSON *list, const char *key, struct err *err)
+{
+	if (cJSON_IsArray(list) && cJSON_GetArraySize(list) == t->n)
+		return 0;
+	return err_set(err, ERR_SPEC_VALUE, "\"profile.%s\" must hold a list for each of the %d sub-models",
+		       key, t->n);
+}
+
+static int read_cascades(struct trace *t, const cJSON *profile, struct err *err)
+{
+	const cJSON *sure = cJSON_GetObjectItemCaseSensitive(profile, "sure"), *item, *inner,
+		    *then = cJSON_GetObjectItemCaseSensitive(profile, "then");
+	int r, i = 0, j;
+
+	if (!sure && !then)
+		return 0;
+	if ((r = check_lists(t, sure, "sure", err)) < 0 || (r = check_lists(t, then, "then", err)) < 0)
+		return r;
+	cJSON_ArrayForEach(item, sure) if ((r = read_shares(item, "sure", t->sure[i++], err)) < 0) return r;
+	i = 0;
+	cJSON_ArrayForEach(item, then)
+	{
+		j = 0;
+		if (!cJSON_IsNull(item) && (r = check_lists(t, item, "then", err)) < 0)
+			return r;
+		cJSON_ArrayForEach(inner, item) if ((r = read_shares(inner, "then", t->then[i][j++], err)) <
+						    0) return r;
+		i++;
+	}
+	return 0;
+}
+
 static int read_profile(struct trace *t, const cJSON *root, struct err *err)
 {
-	static const char *const known[] = {"accuracy", "time_ms", "one_ms", "real_ms", NULL};
+	static const char *const known[] = {"accuracy", "time_ms", "one_ms", "real_ms", "sure", "then", NULL};
 	const cJSON *profile = cJSON_GetObjectItemCaseSensitive(root, "profile");
 	double accuracy[MAX_SUBMODELS] = {0}, told[MAX_SUBMODELS] = {0}, one[MAX_SUBMODELS],
 	       real[MAX_SUBMODELS];
@@ -65,7 +119,7 @@ static int read_profile(struct trace *t, const cJSON *root, struct err *err)
 		t->real[i] = llround(real[i] * 1e6);
 		t->real_one[i] = llround(fmin(one[i] / told[i], 1) * real[i] * 1e6);
 	}
-	return 0;
+	return read_cascades(t, profile, err);
 }
 
 /* "1.5s" and the like, or a number of seconds; *ret stays where the key isn't there, and is INT64_MAX for null. */
@@ -207,12 +261,12 @@ static int read_policies(struct trace *t, const cJSON *list, struct err *err)
 
 int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err)
 {
-	static const char *const known[] = {"profile", "batch", "deadline", "instances", "arrivals",
-					    "tasks",   "noise", "seed",     "policies",  NULL};
+	static const char *const known[] = {"profile", "batch", "deadline", "instances",  "arrivals", "tasks",
+					    "noise",   "seed",  "policies", "publish_us", NULL};
 	struct trace t = {.batch = 32, .deadline = INT64_MAX};
 	cJSON *root = cJSON_ParseWithLength(json, len);
 	const cJSON *tasks = cJSON_GetObjectItemCaseSensitive(root, "tasks");
-	double seed = 1;
+	double seed = 1, publish_us = 0;
 	int r;
 
 	if (!cJSON_IsObject(root)) {
@@ -225,10 +279,12 @@ int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err
 	    (r = read_arrivals(&t, root, err)) < 0 ||
 	    (r = tasks ? read_tasks(&t, tasks, err) : read_instances(&t, root, err)) < 0 ||
 	    (r = spec_double(root, "", "noise", 0, 1, &t.noise, err)) < 0 ||
+	    (r = spec_double(root, "", "publish_us", 0, 1e9, &publish_us, err)) < 0 ||
 	    (r = spec_double(root, "", "seed", 0, 9007199254740992.0, &seed, err)) < 0 ||
 	    (r = read_policies(&t, cJSON_GetObjectItemCaseSensitive(root, "policies"), err)) < 0)
 		goto out;
 	t.seed = (uint64_t)seed;
+	t.publish = llround(publish_us * 1e3);
 	*ret = t;
 	t = (struct trace){0};
 out:

@@ -163,6 +163,62 @@ static void test_tasks(void **state)
 	trace_release(&trace);
 }
 
+/* The small one alone has 80 %, both together 93 % when the large one answers a fifth; where there is no time for that, nothing is lost. */
+#define CASCADE                                                                                     \
+	"{\"profile\":{\"accuracy\":[95,80],\"time_ms\":[20,2],\"one_ms\":[2,0.2],"                 \
+	"\"sure\":[null,[83,87,91,95,95.5,96,96.5,97,97.5]],"                                       \
+	"\"then\":[null,[[84,87,90,93,93.3,93.6,94,94.3,94.5],null]]},\"batch\":10,\"noise\":0.05," \
+	"\"publish_us\":50,"
+
+static void test_cascade(void **state)
+{
+	static const struct {
+		const char *deadline;
+		double least, more; /* percent; than `optimal` */
+	} cases[] = {{"230ms", 79, -0.1},
+		     {"400ms", 84, 3},
+		     {"700ms", 92, 7},
+		     {"3s", 94.9, -0.1},
+		     {"100ms", 30, -0.5}};
+	char json[1024];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct trace trace;
+		struct outcome with, without;
+
+		/* The first task is there so that the publisher's time is known. */
+		snprintf(json, sizeof(json),
+			 CASCADE "\"tasks\":[{\"instances\":500,\"deadline\":\"5s\"},{\"at\":\"10s\","
+				 "\"instances\":1000,\"deadline\":\"%s\"}]}",
+			 cases[i].deadline);
+		trace = trace_of(json);
+		with = run(&trace, "cascade", 0, NULL);
+		without = run(&trace, "optimal", 0, NULL);
+		/* of the second one */
+		double p = (100 * with.gained - 500 * 95) / 1000,
+		       q = (100 * without.gained - 500 * 95) / 1000;
+
+		if (p < cases[i].least || p - q < cases[i].more || with.late > 10)
+			fail_msg("%s: %.3f, %.3f without, %d late", cases[i].deadline, p, q, (int)with.late);
+		trace_release(&trace);
+	}
+}
+
+/* 100 ms of publications fit in 100 ms, whatever is computed. */
+static void test_publish(void **state)
+{
+	struct trace trace = trace_of(
+		"{\"profile\":{\"accuracy\":[90],\"time_ms\":[1]},\"batch\":10,\"publish_us\":1000,"
+		"\"tasks\":[{\"instances\":500},{\"at\":5,\"instances\":500,\"deadline\":\"100ms\"}]}");
+	struct outcome o = run(&trace, "optimal", 0, NULL);
+
+	(void)state;
+	assert_in_range(o.ok, 500 + 80, 500 + 100);
+	assert_int_equal(o.late, 0);
+	trace_release(&trace);
+}
+
 static void test_refused(void **state)
 {
 #define GOOD "\"profile\":{" TABLE3 "}"
@@ -185,6 +241,14 @@ static void test_refused(void **state)
 		{"{" GOOD ",\"instances\":3,\"policies\":[]}", "policies"},
 		{"{" GOOD ",\"instances\":3,\"arrivals\":{\"kind\":\"often\"}}", "kind"},
 		{"{" GOOD ",\"instances\":3,\"arrivals\":{\"duration\":null}}", "duration"},
+		{"{" GOOD ",\"instances\":3,\"publish_us\":-1}", "publish_us"},
+		{"{\"instances\":3,\"profile\":{\"accuracy\":[50],\"time_ms\":[1],\"sure\":[[1,2]],\"then\":["
+		 "null]}}",
+		 "lists of 9"},
+		{"{\"instances\":3,\"profile\":{\"accuracy\":[50],\"time_ms\":[1],\"sure\":[null]}}", "then"},
+		{"{\"instances\":3,\"profile\":{\"accuracy\":[50],\"time_ms\":[1],\"sure\":[null],\"then\":["
+		 "null,null]}}",
+		 "each of the 1"},
 		{"{" GOOD ",\"tasks\":[]}", "tasks"},
 		{"{" GOOD ",\"tasks\":[{\"at\":null}]}", "at"},
 		{"{" GOOD ",\"tasks\":[{\"instances\":-1}]}", "instances"},
@@ -211,9 +275,10 @@ static void test_refused(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_table3), cmocka_unit_test(test_noise),
-					   cmocka_unit_test(test_drift),  cmocka_unit_test(test_arrivals),
-					   cmocka_unit_test(test_tasks),  cmocka_unit_test(test_refused)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_table3),  cmocka_unit_test(test_noise),
+					   cmocka_unit_test(test_drift),   cmocka_unit_test(test_arrivals),
+					   cmocka_unit_test(test_tasks),   cmocka_unit_test(test_cascade),
+					   cmocka_unit_test(test_publish), cmocka_unit_test(test_refused)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
