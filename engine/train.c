@@ -1,9 +1,10 @@
 /*
- * The training loop. A step runs the full width first, with hard labels; its logits are then the teacher of
- * the smallest slice and of `random` others (Yu & Huang 2019, "universally slimmable networks", sandwich rule
- * and inplace distillation); the gradients of all are summed before one update. With "epochs" the schedule
- * counts steps and the run is exactly repeatable; with "budget" it follows the clock, so it ends in time
- * whatever else the machine does, and no two runs are alike.
+ * The training loop. A step runs the full width first, with hard labels, then the smallest slice and `random`
+ * others (Yu & Huang 2019, "universally slimmable networks", sandwich rule), which learn from its logits as far as
+ * "distill" says (inplace distillation; measured, it gains nothing here: tests/bench/RESULTS.md); the gradients
+ * of all are summed before one update. With "epochs" the schedule counts steps and the run is exactly repeatable;
+ * with "budget" it follows the clock, so it ends in time whatever else the machine does, and no two runs are
+ * alike.
  */
 #include "engine/train_private.h"
 

@@ -30,8 +30,8 @@ static const struct knob {
 	{"weight_decay", D, AT(weight_decay), 5e-4, 0, 10},
 	{"warmup", D, AT(warmup), 1, 0, 100000}, /* epochs; with a budget the first 5 % of it */
 	{"smoothing", D, AT(smoothing), 0, 0, 0.9},
-	{"random", I, AT(random), 1, 0, MODEL_MAX_RATES}, /* slices between, each step */
-	{"distill", D, AT(distill), 1, 0, 1},             /* soft against hard labels, for narrow slices */
+	{"random", I, AT(random), 2, 0, MODEL_MAX_RATES}, /* slices between, each step */
+	{"distill", D, AT(distill), 0, 0, 1},             /* soft against hard labels, for narrow slices */
 	{"temperature", D, AT(temperature), 1, 0.1, 100},
 	{"shift", I, AT(shift), -1, -1, 64}, /* pixels each way; -1: side/14 */
 	{"erase", I, AT(erase), 0, 0, 256},  /* side of a square set to the mean; half of the images */
@@ -168,7 +168,8 @@ int train_spec_parse(struct train_spec **ret, const char *json, size_t len, stru
 	const char *end = NULL, *dataset = NULL, *model = NULL, *input = NULL, *init = NULL,
 		   *optimizer = "sgd";
 	cJSON *root = len <= MAX_SPEC ? cJSON_ParseWithLengthOpts(json, len, &end, 0) : NULL,
-	      *default_net = cJSON_Parse("{\"arch\":\"resnet\",\"depth\":20,\"width\":16,\"groups\":8}");
+	      *default_net = cJSON_Parse(
+		      "{\"arch\":\"resnet\",\"depth\":20,\"width\":16,\"groups\":8,\"norm\":\"batch\"}");
 	const cJSON *net;
 	struct train_spec *spec = calloc(1, sizeof(*spec));
 	bool flip;
