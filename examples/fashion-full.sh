@@ -4,7 +4,7 @@
 #
 #	examples/fashion-full.sh [SEED …]		seeds to train with, 1 if none is given; of several the means are shown, too
 #	examples/fashion-full.sh --alone [SEED …]	nets of each slice's width for themselves by the same recipe, to compare with
-#	EPOCHS=40 examples/fashion-full.sh …		instead of 20
+#	EPOCHS=60 examples/fashion-full.sh …		instead of 40
 #
 # Everything it makes lies in build/fashion-full: state/ is what the filesystem keeps, ml/ is the mount, seed-N/ copies of the results.
 set -euo pipefail
@@ -14,7 +14,7 @@ data=/usr/share/datasets/fashion-mnist
 dir=$PWD/build/fashion-full
 ml=$dir/ml
 inferfs=$PWD/build/release/inferfs
-width=64
+width=32
 alone=
 if [ "${1:-}" = --alone ]; then
 	alone=yes
@@ -38,9 +38,9 @@ train() { # NAME WIDTH SLICES SEED
 	[ -e "$job/spec.json" ] || cat >"$job/spec.json" <<-SPEC
 		{
 		  "dataset": "fashion", "model": "$1", "slices": $3, "seed": $4,
-		  "net": {"arch": "resnet", "depth": 8, "width": $2, "stem": 1, "norm": "batch"},
-		  "batch": 128, "lr": 0.1, "distill": 0.5, "shift": 2, "flip": true, "erase": 8,
-		  "epochs": ${EPOCHS:-20}
+		  "net": {"arch": "resnet", "depth": 20, "width": $2, "stem": 1, "norm": "batch"},
+		  "batch": 128, "lr": 0.1, "shift": 2, "flip": true, "erase": 8,
+		  "epochs": ${EPOCHS:-40}
 		}
 	SPEC
 	"$inferfs" wait "$job/state" --timeout 1m
