@@ -204,6 +204,7 @@ static bool drop_overdue(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
 	struct list *lists[] = {&d->due, &d->due_asleep};
+	struct task *overdue;
 
 	for (size_t i = 0; i < 2; i++)
 		while (!list_empty(lists[i]) &&
@@ -215,7 +216,11 @@ static bool drop_overdue(struct sched *s)
 			if (task->n_queued)
 				list_append(&d->overdue, &task->link);
 		}
-	return !list_empty(&d->overdue) && drop_some(s, list_entry(d->overdue.next, struct task, link));
+	if (list_empty(&d->overdue))
+		return false;
+	overdue = list_entry(d->overdue.next, struct task, link);
+	cascade_release(overdue); /* what ran since; without a queue it leaves the list by that */
+	return !overdue->n_queued || drop_some(s, overdue);
 }
 
 /* Nothing that is held has the time to run again. */
@@ -374,7 +379,9 @@ static void pump(struct sched *s)
 	release_at = cascade_release_due(s); /* of what was just handed over, too */
 	due = first_due(d);
 	due = release_at < due ? release_at : due;
-	if (!d->timer && due != INT64_MAX && due > loop_now(s->loop))
+	/* What became due while this ran, too; but with too many answers on their way it is they who kick. */
+	if (!d->timer && due != INT64_MAX &&
+	    (due > loop_now(s->loop) || s->outbox.outstanding < MAX_UNPUBLISHED))
 		dispatch_look_again(s, due);
 }
 

@@ -243,6 +243,7 @@ static bool hold(struct minibatch *mb, struct instance *inst, const struct insta
 		 int64_t compute_ns)
 {
 	return mb->of.then >= 0 && !mb->again && answer && !answer->failed && inst->task->due != INT64_MAX &&
+	       inst->task->due > loop_now(mb->ep->s->loop) &&
 	       answer->score < cascade_threshold(mb->ep, &mb->of) &&
 	       cascade_hold(inst, &mb->of, answer, compute_ns);
 }

@@ -175,6 +175,23 @@ static void test_slower(void **state)
 	assert_true(task_number("effective_accuracy") > 79.9);
 }
 
+/* What ran for the first time when its deadline passed is answered at once, and nothing waits behind it. */
+static void test_overdue(void **state)
+{
+	(void)state;
+	w.host.publish_ns = NS_PER_MS; /* dropping takes until after that */
+	executor_null_set_factor(w.s->ex, 400);
+	submit("650ms");
+	world_run(&w, 10000);
+	assert_int_equal(task_number("late") + task_number("dropped"), N);
+	by_large(true);
+	assert_int_equal(w.s->dispatch.n_held, 0);
+	executor_null_set_factor(w.s->ex, 1);
+	world_put(&w, "next", "1");
+	world_run(&w, 1000);
+	assert_string_equal(world_status(&w, "next"), "ok");
+}
+
 /* Publications take their time: held answers are handed over early enough for the last one. */
 static void test_slow_publication(void **state)
 {
@@ -331,6 +348,7 @@ int main(void)
 					   WORLD(test_ends),
 					   WORLD(test_loose),
 					   WORLD(test_slower),
+					   WORLD(test_overdue),
 					   WORLD(test_slow_publication),
 					   WORLD(test_worker_dies),
 					   WORLD(test_reload),
