@@ -7,7 +7,7 @@
  * instance counts as running, and its answer can be given at any moment. When nothing of the task is queued any more the least certain
  * ones run again, as many as there is time for; what is left is answered as it was held, in time to be published.
  *
- *	cascade_family(ep, &family, publish)	// the sub-models and cascades a plan may use
+ *	cascade_family(ep, &family, publish, publish_one)	// the sub-models and cascades a plan may use
  *	cascade_hold(inst, of, answer, ns)	// false: can't be held, is to be answered
  *	cascade_take(task)			// the least certain; its `held` stays until it is answered
  *	cascade_release(task)			// answers all that are held
@@ -52,7 +52,8 @@ struct held_set {
 	struct list step[HELD_STEPS]; /* of instances, by their link */
 };
 
-/* family->m has the endpoint's n sub-models; adds the cascades on the hull. publish: the least time of a mini-batch. */
+/* family->m has the endpoint's n sub-models; adds the cascades on the hull. publish: the least time of a mini-batch;
+ * publish_one: of one instance. */
 void cascade_family(const struct endpoint *ep, struct plan_family *family, int64_t publish,
 		    int64_t publish_one);
 /* Below it an answer of the first one is held; 0: none is. */

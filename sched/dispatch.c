@@ -31,6 +31,7 @@ void dispatch_init(struct dispatch *d)
 	list_init(&d->overdue);
 	list_init(&d->removing);
 	list_init(&d->pictures);
+	d->pictured = -1;
 }
 
 void dispatch_release(struct sched *s)
@@ -82,12 +83,12 @@ void dispatch_task(struct sched *s, struct task *task)
 	struct dispatch *d = &s->dispatch;
 
 	list_remove(&task->link);
-	if (!task->n_queued && !task->n_held)
-		;
-	else if (task->due == INT64_MAX)
-		insert(task->ep->ready ? &d->free : &d->free_asleep, task);
-	else
-		insert(task->ep->ready ? &d->due : &d->due_asleep, task);
+	if (task->n_queued || task->n_held) {
+		if (task->due == INT64_MAX)
+			insert(task->ep->ready ? &d->free : &d->free_asleep, task);
+		else
+			insert(task->ep->ready ? &d->due : &d->due_asleep, task);
+	}
 	dispatch_kick(s);
 }
 

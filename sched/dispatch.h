@@ -37,6 +37,9 @@ struct dispatch {
 	struct list overdue;  /* of both: their deadline passed, and they are being dropped */
 	struct list removing; /* tasks with removed instances whose answers wait */
 	struct list pictures; /* waiting */
+	/* Of the last ones that were made: an endpoint's number, -1: none were. The worker keeps what it needs for one sub-model. */
+	int64_t pictured;
+	int pictured_submodel;
 	struct minibatch *out[PIPELINE];
 	int n_out;
 	uint64_t next_id;

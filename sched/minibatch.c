@@ -238,12 +238,12 @@ void minibatch_blame(struct minibatch *mb, bool suspected)
 	}
 }
 
-/* Whether the answer is kept to be given anew. */
+/* Whether the answer is kept to be given anew: not by an endpoint that loads, whose sub-models will be others. */
 static bool hold(struct minibatch *mb, struct instance *inst, const struct instance_answer *answer,
 		 int64_t compute_ns)
 {
-	return mb->of.then >= 0 && !mb->again && answer && !answer->failed && inst->task->due != INT64_MAX &&
-	       inst->task->due > loop_now(mb->ep->s->loop) &&
+	return mb->of.then >= 0 && !mb->again && mb->ep->ready && answer && !answer->failed &&
+	       inst->task->due != INT64_MAX && inst->task->due > loop_now(mb->ep->s->loop) &&
 	       answer->score < cascade_threshold(mb->ep, &mb->of) &&
 	       cascade_hold(inst, &mb->of, answer, compute_ns);
 }

@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define EXPLAIN_BATCH 8 /* instances: what a task that comes meanwhile waits for */
+/* What a task that comes meanwhile waits for: instances, and no more of them than take that long; chosen. */
+#define EXPLAIN_BATCH 8
+#define EXPLAIN_NS    (20 * NS_PER_MS)
 #define MAX_PICTURE   (64u << 20)
 
 void pictures_add(struct sched *s, struct picture *picture)
@@ -44,6 +46,30 @@ static void picture_forget(struct sched *s, struct picture *picture)
 	free(picture);
 }
 
+/* Forward and backward of one instance at a time. */
+static int64_t expected_ns(const struct picture *p, int n)
+{
+	return 3 * n * profile_expect_ns(&p->ep->profile, p->submodel, 1);
+}
+
+static bool is_like_last(const struct dispatch *d, const struct picture *p)
+{
+	return p->ep->number == d->pictured && p->submodel == d->pictured_submodel;
+}
+
+/* Where to begin: of the sub-model of the last ones while there are any, since changing it costs more than many pictures. */
+static struct list *first_picture(struct dispatch *d)
+{
+	list_each(link, &d->pictures)
+	{
+		const struct picture *p = list_entry(link, struct picture, link);
+
+		if (p->ep->ready && is_like_last(d, p))
+			return link;
+	}
+	return d->pictures.next;
+}
+
 void pictures_next(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
@@ -51,13 +77,14 @@ void pictures_next(struct sched *s)
 	int labels[EXPLAIN_BATCH], r = 0;
 	float scores[EXPLAIN_BATCH];
 	struct minibatch *mb = NULL;
+	bool forgot = false;
 
-	list_each(link, &d->pictures)
-	{
+	for (struct list *link = first_picture(d), *next; link != &d->pictures; link = next) {
 		struct picture *p = list_entry(link, struct picture, link);
 		void *bytes = NULL;
 		size_t len = 0;
 
+		next = link->next;
 		if (!p->ep->ready || (mb && (mb->ep != p->ep || mb->submodel != p->submodel)))
 			continue;
 		list_remove(link);
@@ -65,6 +92,7 @@ void pictures_next(struct sched *s)
 		    p->submodel >= p->ep->n_submodels || p->tries >= MAX_TRIES ||
 		    s->ops->read(s->host, p->ino, MAX_INSTANCE, &bytes, &len) < 0) {
 			picture_forget(s, p); /* removed, of another model, or not asked for any more */
+			forgot = true;
 			continue;
 		}
 		if (!mb) {
@@ -81,14 +109,19 @@ void pictures_next(struct sched *s)
 		labels[mb->n] = p->label;
 		scores[mb->n] = p->score;
 		mb->picture[mb->n++] = p;
-		if (mb->n == EXPLAIN_BATCH || mb->n == p->ep->spec.batch)
+		if (mb->n == EXPLAIN_BATCH || mb->n == p->ep->spec.batch ||
+		    expected_ns(p, mb->n + 1) > EXPLAIN_NS)
 			break;
 	}
-	if (!mb)
+	if (!mb) {
+		if (forgot) /* those before it */
+			dispatch_kick(s);
 		return;
+	}
 	mb->handed = loop_now(s->loop);
-	/* Forward and backward of one instance at a time; only needed until it is done. */
-	mb->expected = 3 * mb->n * profile_expect_ns(&mb->ep->profile, mb->submodel, 1);
+	mb->expected = expected_ns(mb->picture[0], mb->n); /* only needed until it is done */
+	d->pictured = mb->ep->number;
+	d->pictured_submodel = mb->submodel;
 	r = s->ex->ops->explain(s->ex, mb->id, mb->ep->number, mb->submodel, in, labels, scores, mb->n);
 	for (int i = 0; i < mb->n; i++)
 		free((void *)in[i].data);

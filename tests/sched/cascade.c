@@ -1,6 +1,8 @@
 /* Cascades: which ones a plan may use, what is held and answered anew, and that nothing that is held is ever late or lost by it. */
 #include "tests/support/fake_host.h"
 
+#include "sched/minibatch.h"
+
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -290,6 +292,38 @@ static void test_endpoint_goes(void **state)
 	assert_int_equal(w.s->dispatch.n_held, 0);
 }
 
+/* Pictures of both sub-models wait, mixed: the worker is asked for those of one, then for those of the other. */
+static void test_pictures(void **state)
+{
+	int changes = 0, last = -1, most[2] = {0};
+	char path[64];
+
+	(void)state;
+	world_release(&w);
+	begin("{\"model\":\"m\",\"batch\":10,\"explain\":[\"gradcam\"]}");
+	submit("650ms");
+	world_run(&w, 660);
+	assert_true(w.s->dispatch.pictures.next != w.s->dispatch.pictures.prev); /* many */
+	world_remove(&w, "b/000003");
+	for (int i = 0; i < 30000 && !list_empty(&w.s->dispatch.pictures); i++) {
+		world_run(&w, 1);
+		changes += w.s->dispatch.pictured_submodel != last;
+		last = w.s->dispatch.pictured_submodel;
+		if (w.s->dispatch.n_out && w.s->dispatch.out[0]->explains &&
+		    w.s->dispatch.out[0]->n > most[last])
+			most[last] = w.s->dispatch.out[0]->n;
+	}
+	assert_int_equal(most[0],
+			 3); /* a picture counts as three times an instance, and 20 ms are the limit */
+	assert_int_equal(most[1], 8);
+	world_run(&w, 1000);
+	for (int i = 0; i < N; i++) {
+		snprintf(path, sizeof(path), "infer/app/out/b/%06d.gradcam.png", i);
+		assert_true((i == 3) == !fake_content(&w.host, path));
+	}
+	assert_in_range(changes, 2, 3);
+}
+
 /* kill -9 while answers are held: they are computed again, and given once. */
 static void test_crash(void **state)
 {
@@ -352,6 +386,7 @@ int main(void)
 					   WORLD(test_slow_publication),
 					   WORLD(test_worker_dies),
 					   WORLD(test_reload),
+					   WORLD(test_pictures),
 					   WORLD(test_files_change),
 					   WORLD(test_deadline_moves),
 					   WORLD(test_endpoint_goes),
