@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const float shares[CASCADE_POINTS] = CASCADE_SHARES;
+const float cascade_shares[CASCADE_POINTS] = {0.05f, 0.1f, 0.15f, 0.2f, 0.25f, 0.3f, 0.4f, 0.5f, 0.6f};
 
 int cascade_answers_init(struct cascade_answers *a, size_t n)
 {
@@ -59,7 +59,7 @@ int cascade_sort(struct cascade_answers *a)
 /* How many of n are the share at a point. */
 static size_t count_at(size_t n, int point)
 {
-	size_t count = (size_t)llround((double)shares[point] * (double)n);
+	size_t count = (size_t)llround((double)cascade_shares[point] * (double)n);
 
 	return count ? count : 1;
 }

@@ -25,10 +25,7 @@
 #include <stdint.h>
 
 enum { CASCADE_POINTS = 9 };
-#define CASCADE_SHARES                                                  \
-	{                                                               \
-		0.05f, 0.1f, 0.15f, 0.2f, 0.25f, 0.3f, 0.4f, 0.5f, 0.6f \
-	} /* q; chosen */
+extern const float cascade_shares[CASCADE_POINTS]; /* q: 0.05 to 0.6; chosen */
 
 /* Of one sub-model; 0…1. */
 struct cascade_first {

@@ -10,8 +10,6 @@
 /* Instances, over all tasks; chosen: some 5 MiB, and twice that while they are published. */
 #define MOST_HELD 16384
 
-static const float shares[CASCADE_POINTS] = CASCADE_SHARES;
-
 /* --- what a plan may use --- */
 
 struct point {
@@ -51,8 +49,9 @@ static int hull(struct point *p, int n)
 
 static double time_with(const struct plan_family *f, const struct cascade *of, int64_t publish)
 {
-	return fmax((double)publish, (double)f->m[of->first].time_ns +
-					     (double)shares[of->point] * (double)f->m[of->then].time_ns);
+	return fmax((double)publish,
+		    (double)f->m[of->first].time_ns +
+			    (double)cascade_shares[of->point] * (double)f->m[of->then].time_ns);
 }
 
 /* Those of one first sub-model, behind the n points. */
@@ -103,7 +102,7 @@ void cascade_family(const struct endpoint *ep, struct plan_family *family, int64
 		*to = (struct plan_submodel){.accuracy = p[i].accuracy,
 					     .time_ns = llround(p[i].time),
 					     .time_one_ns = family->m[of->first].time_one_ns +
-							    llround((double)shares[of->point] *
+							    llround((double)cascade_shares[of->point] *
 								    (double)family->m[of->then].time_one_ns)};
 		to->time_one_ns = to->time_one_ns < publish_one ? publish_one : to->time_one_ns;
 		family->of[family->n++] = *of;
@@ -123,7 +122,7 @@ double cascade_sure(const struct endpoint *ep, const struct cascade *of)
 /* Of the q, when all have that accuracy. */
 static double among_unsure(const struct endpoint *ep, const struct cascade *of, double all)
 {
-	double q = (double)shares[of->point], right = (all - (1 - q) * cascade_sure(ep, of)) / q;
+	double q = (double)cascade_shares[of->point], right = (all - (1 - q) * cascade_sure(ep, of)) / q;
 
 	return fmin(fmax(right, 0), 1);
 }

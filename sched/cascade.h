@@ -29,7 +29,7 @@ struct task;
 
 /* Sub-models of an endpoint; then < 0: the first one alone. */
 struct cascade {
-	int first, then, point; /* of CASCADE_SHARES */
+	int first, then, point; /* of cascade_shares */
 };
 
 /* What a plan may use: the endpoint's sub-models under their numbers, and then cascades. */

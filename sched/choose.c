@@ -222,13 +222,11 @@ static bool squeeze(const struct endpoint *ep, const struct plan_family *f, uint
 /* Mini-batches of each sub-model. */
 static void count_plan(const struct plan *plan, const struct plan_family *f, double ret[MAX_SUBMODELS])
 {
-	static const float shares[CASCADE_POINTS] = CASCADE_SHARES;
-
 	memset(ret, 0, MAX_SUBMODELS * sizeof(*ret));
 	for (int i = 0; i < f->n; i++) {
 		ret[f->of[i].first] += (double)plan->n[i];
 		if (f->of[i].then >= 0)
-			ret[f->of[i].then] += (double)plan->n[i] * (double)shares[f->of[i].point];
+			ret[f->of[i].then] += (double)plan->n[i] * (double)cascade_shares[f->of[i].point];
 	}
 }
 

@@ -19,8 +19,6 @@ static void print_shares(struct buf *ret, const float shares[CASCADE_POINTS])
 
 static void print_model(const struct trace *trace, bool knowing, struct buf *ret)
 {
-	static const float shares[CASCADE_POINTS] = CASCADE_SHARES;
-
 	buf_adds(ret, "{\"classes\":1,\"submodels\":[");
 	for (int i = 0; i < trace->n; i++) {
 		buf_addf(ret,
@@ -30,7 +28,7 @@ static void print_model(const struct trace *trace, bool knowing, struct buf *ret
 			 (double)(knowing ? trace->real[i] : trace->told[i]) / 1e6);
 		/* Scores are spread evenly: so many are below a threshold. */
 		buf_adds(ret, ",\"threshold\":");
-		print_shares(ret, shares);
+		print_shares(ret, cascade_shares);
 		buf_adds(ret, ",\"sure\":");
 		print_shares(ret, trace->sure[i]);
 		buf_adds(ret, ",\"then\":[");
