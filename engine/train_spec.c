@@ -35,8 +35,8 @@ static const struct knob {
 	{"temperature", D, AT(temperature), 1, 0.1, 100},
 	{"shift", I, AT(shift), -1, -1, 64}, /* pixels each way; -1: side/14 */
 	{"erase", I, AT(erase), 0, 0, 256},  /* side of a square set to the mean; half of the images */
-	{"clip", D, AT(clip), 0, 0, 1e6},    /* of the gradient's norm; 0: none */
-	{"ema", D, AT(ema), 0, 0, 0.99999},  /* decay of the averaged weights; 0: none */
+	{"clip", D, AT(clip), -1, -1, 1e6}, /* of the gradient's norm; 0: none; -1: 1 without normalisation */
+	{"ema", D, AT(ema), 0, 0, 0.99999}, /* decay of the averaged weights; 0: none */
 	{"seed", D, AT(seed), 1, 0, 9007199254740992.0},
 	{"threads", I, AT(threads), 0, 0, 1024}, /* 0: all */
 #undef I

@@ -299,6 +299,25 @@ static void learns(void **state)
 	dataset_close(ds);
 }
 
+/* Twice the default lr and the sum of four slices' gradients: without a bound on its norm the loss grows to infinity. */
+static void learns_without_normalisation(void **state)
+{
+#define MLP "{\"dataset\":\"d\",\"net\":{\"arch\":\"mlp\"},\"batch\":32,\"lr\":0.2,\"epochs\":20"
+	struct run bound = {0}, unbound = {0};
+	struct dataset *ds = blobs(400);
+	double accuracy[3];
+
+	(void)state;
+	assert_int_equal(train(ds, MLP "}", &bound, NULL, accuracy), 0);
+	for (int i = 0; i < 3; i++)
+		assert_true(accuracy[i] > 0.9);
+	assert_int_equal(train(ds, MLP ",\"clip\":0}", &unbound, NULL, NULL), -EDOM);
+	run_release(&bound);
+	run_release(&unbound);
+	dataset_close(ds);
+#undef MLP
+}
+
 static void repeats_and_resumes(void **state)
 {
 	static const char *const specs[] = {
@@ -572,6 +591,7 @@ int main(void)
 		cmocka_unit_test(specs),
 		cmocka_unit_test(learns),
 		cmocka_unit_test(cascades),
+		cmocka_unit_test(learns_without_normalisation),
 		cmocka_unit_test(repeats_and_resumes),
 		cmocka_unit_test(stops_evaluating),
 		cmocka_unit_test(begins_with_another),
