@@ -38,6 +38,7 @@ struct sched {
 	struct status status;
 	uint64_t *expected; /* (n_expected), ascending: sched_expect's */
 	size_t n_expected;
+	int64_t in_memory, in_memory_bytes; /* struct instances */
 	struct loop_timer *stop_timer;
 	int64_t stop_until;
 };

@@ -63,7 +63,7 @@ static void add_tasks(struct buf *ret, const struct family *f, const struct endp
 
 static void add_queue(struct buf *ret, const struct family *f, const struct endpoint *ep)
 {
-	add_one(ret, f, ep, (double)ep->instances.count);
+	add_one(ret, f, ep, (double)endpoint_waiting(ep));
 }
 
 static void add_running(struct buf *ret, const struct family *f, const struct endpoint *ep)

@@ -183,7 +183,9 @@ static int recover_row(struct recovery *rec, const struct found *f, const char *
 	double gain;
 	int at = 0, more = 0;
 
-	if (!task || sscanf(f->value, "%lf %15s%n", &gain, status, &at) != 2)
+	if (!task)
+		return -ENOENT; /* of a draft */
+	if (sscanf(f->value, "%lf %15s%n", &gain, status, &at) != 2)
 		return -EBADMSG;
 	if (f->value[at] == ' ') {
 		known = sscanf(f->value + at, "%" SCNo32 " %" SCNu32 " %" SCNu32 "%n", &access.mode,
@@ -200,28 +202,33 @@ static int recover_instances(struct recovery *rec, const struct found *f, const 
 			     uint32_t no, char suffix)
 {
 	struct task *task = find_task(rec, app, seq);
-	const char *end = f->value + f->len;
-	int r = task ? task_note_instances(task, no) : -EBADMSG;
+	const char *at = f->value, *path;
+	uint32_t first = no;
+	int r = task ? task_note_instances(task, no) : -ENOENT; /* of a draft */
+	uint64_t ino;
 
 	(void)suffix;
-	for (const char *p = f->value; r == 0 && p < end; p += strlen(p) + 1, no++) {
+	for (; r == 0 && store_next_instance(&at, f->value + f->len, &ino, &path); no++) {
 		struct instance *inst;
-		uint64_t ino;
-		int at = 0;
 
-		if (sscanf(p, "%" SCNu64 "%n", &ino, &at) != 1 || p[at] != ' ') {
+		if (!path) {
 			log_warn("a record that says nothing usable: %s, instance %" PRIu32, f->key, no);
 			continue;
 		}
 		if (task_has_row(task, no))
 			continue;
-		inst = instance_new(task->batch, p + at + 1, ino);
+		inst = instance_new(task->batch, path, ino);
 		if (!inst)
 			return -ENOMEM;
 		inst->task = task;
 		inst->no = no;
 		instance_queue(inst, task);
 		rec->s->ops->mark(rec->s->host, ino, "queued");
+	}
+	if (r == 0 && spill_is_due(rec->s)) {
+		if (store_mark(task, first) < 0)
+			log_trace(LOG_SCHED, "%s: user.state could not be stored", task->id);
+		spill_from(task, first);
 	}
 	return r;
 }
@@ -307,8 +314,9 @@ static int recover_kind(struct recovery *rec, const struct kind *kind)
 			continue;
 		}
 		r = kind->recover(rec, f, app, seq, no, suffix);
-		if (r == -EBADMSG) {
-			log_warn("a record that says nothing usable is removed: %s", f->key);
+		if (r == -EBADMSG || r == -ENOENT) {
+			if (r == -EBADMSG)
+				log_warn("a record that says nothing usable is removed: %s", f->key);
 			opset_add(&rec->garbage, HOST_DEL, 0, f->key, NULL, 0);
 			r = 0;
 		}
@@ -356,7 +364,7 @@ static void recover_entry(struct sched *s, const struct found *f)
 	if (sched_expects(s, f->ino))
 		return;
 	ep = endpoint_get(s, app, true);
-	if (ep && !instance_name_waits(path) && !table_find(&ep->instances, path) && !is_answered(s, f->ino))
+	if (ep && !instance_name_waits(path) && !instance_is_known(ep, path) && !is_answered(s, f->ino))
 		task_instance_event(ep, INSTANCE_COMPLETE, path, f->ino);
 }
 

@@ -17,9 +17,16 @@
 
 #define MAX_RESULTS (UINT64_C(1) << 28) /* bytes of an older results.csv that is taken up; chosen */
 
+void task_set_submitted(struct task *task, int64_t submitted_wall)
+{
+	const struct loop *loop = task->ep->s->loop;
+
+	task->submitted_wall = submitted_wall;
+	task->submitted = loop_now(loop) - (loop_wall(loop) - submitted_wall);
+}
+
 int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submitted_wall)
 {
-	struct loop *loop = batch->ep->s->loop;
 	struct task *task = calloc(1, sizeof(*task));
 
 	if (!task)
@@ -28,10 +35,10 @@ int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submi
 	task->batch = batch;
 	task->seq = seq;
 	snprintf(task->id, sizeof(task->id), "%s-%06" PRIu32, batch->ep->name, seq);
-	task->submitted_wall = submitted_wall;
-	task->submitted = loop_now(loop) - (loop_wall(loop) - submitted_wall);
+	task_set_submitted(task, submitted_wall);
 	task->due = INT64_MAX;
 	list_init(&task->queue);
+	list_init(&task->pages);
 	list_init(&task->removed);
 	list_init(&task->removing);
 	list_init(&task->link);
@@ -45,6 +52,7 @@ void task_free(struct task *task)
 	struct batch *batch = task->batch;
 
 	dispatch_task_gone(task);
+	spill_forget(task);
 	list_remove(&task->removing);
 	list_remove(&task->batch_link);
 	cascade_forget(task);
@@ -346,8 +354,8 @@ void task_recovered(struct task *task)
 	struct deadline deadline = task->deadline;
 
 	/* A deadline may have been moved after the record was made. */
-	if (source == DEADLINE_FILE && task->n_queued) {
-		struct instance *inst = list_entry(task->queue.next, struct instance, link);
+	if (source == DEADLINE_FILE && task_next(task)) {
+		struct instance *inst = task_next(task);
 		struct sched *s = task->ep->s;
 		char text[80];
 
@@ -376,6 +384,9 @@ static void free_batch(void *data, struct table_node *node)
 
 	(void)data;
 	batch->removed = false; /* it goes at the end, not within */
+	if (batch->draft)
+		task_free(batch->draft);
+	batch->draft = NULL;
 	for (size_t i = 0; i < 2; i++)
 		list_each(link, loose[i]) instance_free(list_entry(link, struct instance, link));
 	for (size_t i = 0; i < 2; i++)
