@@ -197,10 +197,10 @@ static void instance_complete(struct endpoint *ep, struct instance *inst, const 
 		inst->ino = ino; /* replaced by a rename; what is there when it runs counts */
 		return;
 	}
-	leave_batch(inst);
 	if (deadline_read(ep->s, ino, &own))
 		inst->own = own;
 	if (unpack_wants(inst)) {
+		leave_batch(inst);
 		inst->state = INSTANCE_IS_UNPACKING;
 		unpack_take(inst);
 		return;
