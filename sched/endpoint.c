@@ -390,6 +390,7 @@ void endpoint_gone(struct endpoint *ep)
 	s->by_number[ep->number] = NULL;
 	pictures_forget(ep);
 	task_forget_all(ep);
+	erasures_forget(ep);
 	if (store_forget(s, ep->name) < 0)
 		log_error("infer/%s: its records could not be removed", ep->name);
 	status_event(s, "endpoint", ep->name, "removed", -1);

@@ -66,7 +66,7 @@ struct endpoint {
 
 /* create: made, stopped, when it is not there. NULL: not there or out of memory. */
 struct endpoint *endpoint_get(struct sched *s, const char *name, bool create);
-size_t endpoint_waiting(const struct endpoint *ep); /* instances that are not answered */
+size_t endpoint_waiting(const struct endpoint *ep);    /* instances that are not answered */
 const char *endpoint_model(const struct endpoint *ep); /* whose answers are given; the spec's before it ran */
 void endpoint_spec(struct endpoint *ep, const char *json, size_t len);
 void endpoint_word(struct endpoint *ep, enum infer_word word);

@@ -267,9 +267,11 @@ static const struct kind {
 	int (*recover)(struct recovery *rec, const struct found *f, const char *app, uint32_t seq,
 		       uint32_t no, char suffix);
 	bool outlives; /* the removal of its endpoint */
+	bool at_once;  /* while the keys are read, for there may be many: asks nothing of the host */
 } kinds[] = {
-	{"n/", recover_number, true},     {"t/", recover_task, false},    {"r/", recover_row, false},
-	{"p/", recover_instances, false}, {"x/", recover_picture, false},
+	{"n/", recover_number, true, false},   {"t/", recover_task, false, false},
+	{"r/", recover_row, false, true},      {"p/", recover_instances, false, false},
+	{"x/", recover_picture, false, false},
 };
 
 static bool app_exists(struct sched *s, const char *app)
@@ -281,6 +283,60 @@ static bool app_exists(struct sched *s, const char *app)
 	return s->ops->lookup(s->host, path, &e) == 0 && e.is_dir;
 }
 
+static int recover_one(struct recovery *rec, const struct kind *kind, const struct found *f, const char *app,
+		       uint32_t seq, uint32_t no, char suffix)
+{
+	int r = kind->recover(rec, f, app, seq, no, suffix);
+
+	if (r != -EBADMSG && r != -ENOENT)
+		return r;
+	if (r == -EBADMSG)
+		log_warn("a record that says nothing usable is removed: %s", f->key);
+	opset_add(&rec->garbage, HOST_DEL, 0, f->key, NULL, 0);
+	return 0;
+}
+
+struct reading {
+	struct recovery *rec;
+	const struct kind *kind;
+	struct buf key, value;
+	int r;
+};
+
+static int recover_key(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct reading *reading = data;
+	struct found f = {.len = value_len};
+	char app[MAX_NAME], suffix;
+	uint32_t seq, no;
+
+	buf_clear(&reading->key);
+	buf_clear(&reading->value);
+	buf_add(&reading->key, key, key_len);
+	buf_add(&reading->value, value, value_len);
+	if (buf_status(&reading->key) < 0 || buf_status(&reading->value) < 0) {
+		reading->r = -ENOMEM;
+		return 1;
+	}
+	f.key = reading->key.data;
+	f.value = reading->value.data;
+	if (parse_key(f.key, app, &seq, &no, &suffix))
+		reading->r = recover_one(reading->rec, reading->kind, &f, app, seq, no, suffix);
+	else
+		log_warn("an unknown key is left alone: %s", f.key);
+	return reading->r != 0;
+}
+
+static int recover_at_once(struct recovery *rec, const struct kind *kind)
+{
+	struct reading reading = {.rec = rec, .kind = kind};
+	int r = rec->s->ops->scan(rec->s->host, kind->prefix, strlen(kind->prefix), recover_key, &reading);
+
+	buf_release(&reading.key);
+	buf_release(&reading.value);
+	return r < 0 ? r : reading.r;
+}
+
 static int recover_kind(struct recovery *rec, const struct kind *kind)
 {
 	struct sched *s = rec->s;
@@ -289,6 +345,8 @@ static int recover_kind(struct recovery *rec, const struct kind *kind)
 	bool exists = false;
 	int r;
 
+	if (kind->at_once)
+		return recover_at_once(rec, kind);
 	list_init(&scan.found);
 	r = s->ops->scan(s->host, kind->prefix, strlen(kind->prefix), note_key, &scan);
 	if (r >= 0)
@@ -313,13 +371,7 @@ static int recover_kind(struct recovery *rec, const struct kind *kind)
 			opset_add(&rec->garbage, HOST_DEL, 0, f->key, NULL, 0);
 			continue;
 		}
-		r = kind->recover(rec, f, app, seq, no, suffix);
-		if (r == -EBADMSG || r == -ENOENT) {
-			if (r == -EBADMSG)
-				log_warn("a record that says nothing usable is removed: %s", f->key);
-			opset_add(&rec->garbage, HOST_DEL, 0, f->key, NULL, 0);
-			r = 0;
-		}
+		r = recover_one(rec, kind, f, app, seq, no, suffix);
 	}
 	scan_release(&scan);
 	return r;

@@ -271,7 +271,8 @@ static void lose(struct spill_page *page, int r)
 {
 	struct task *task = page->task;
 
-	log_error("%s: %u instances are answered after the next start: %s", task->id, page->left, strerror(-r));
+	log_error("%s: %u instances are answered after the next start: %s", task->id, page->left,
+		  strerror(-r));
 	task->n_queued -= page->left;
 	task->ep->s->dispatch.n_queued -= page->left;
 	for (uint32_t i = 0; i < page->n; i++)
@@ -310,7 +311,8 @@ struct instance *task_next(struct task *task)
 }
 
 /* The page that has an instance of that path, and which one of it that is; NULL: none. */
-static struct spill_page *find(const struct endpoint *ep, const char *path, uint32_t *ret_i, uint64_t *ret_ino)
+static struct spill_page *find(const struct endpoint *ep, const char *path, uint32_t *ret_i,
+			       uint64_t *ret_ino)
 {
 	const struct spill *sp = &ep->spill;
 	uint32_t hash, next;

@@ -28,7 +28,8 @@ struct task;
 
 struct spill_spot { /* an instance of a page */
 	uint32_t hash;
-	uint32_t next; /* the next of its chain, as in `chains`; SPILL_TAKEN: it is not in the page any more */
+	uint32_t
+		next; /* the next of its chain, as in `chains`; SPILL_TAKEN: it is not in the page any more */
 };
 
 struct spill_page {
@@ -40,10 +41,11 @@ struct spill_page {
 	struct spill_spot spot[];
 };
 
-struct spill { /* an endpoint's */
+struct spill {                    /* an endpoint's */
 	struct spill_page **page; /* (n_pages), by id; NULL: free */
 	uint32_t n_pages, maybe_free;
-	uint32_t *chains; /* (n_chains, a power of two) their first spots: page id · STORE_TOGETHER + place in it + 1; 0: none */
+	uint32_t *
+		chains; /* (n_chains, a power of two) their first spots: page id · STORE_TOGETHER + place in it + 1; 0: none */
 	size_t n_chains;
 	size_t count; /* instances */
 };

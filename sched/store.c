@@ -306,6 +306,14 @@ int store_split(struct task *from, uint32_t old_no, struct task *to, struct inst
 	return r;
 }
 
+void store_end_task(struct opset *set, const struct task *task)
+{
+	char key[KEY_SIZE];
+
+	key_format(key, KEY_TASK, task->ep->name, task->seq, -1, "");
+	opset_add(set, HOST_DEL, 0, key, NULL, 0);
+}
+
 void store_end(struct opset *set, const struct task *task)
 {
 	char key[KEY_SIZE];
@@ -319,8 +327,6 @@ void store_end(struct opset *set, const struct task *task)
 		key_format(key, KEY_INSTANCES, task->ep->name, task->seq, task->noted[i], "");
 		opset_add(set, HOST_DEL, 0, key, NULL, 0);
 	}
-	if (task == task->batch->draft)
-		return;
-	key_format(key, KEY_TASK, task->ep->name, task->seq, -1, "");
-	opset_add(set, HOST_DEL, 0, key, NULL, 0);
+	if (task != task->batch->draft)
+		store_end_task(set, task);
 }

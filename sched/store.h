@@ -71,6 +71,8 @@ bool store_next_instance(const char **at, const char *end, uint64_t *ret_ino, co
 int store_split(struct task *from, uint32_t old_no, struct task *to, struct instance *inst);
 /* All keys of a task that has ended, or of a draft. */
 void store_end(struct opset *set, const struct task *task);
+/* The task's own: the others say nothing from then on. */
+void store_end_task(struct opset *set, const struct task *task);
 
 /* Reads all keys and makes the tasks, queued instances and pictures they tell of; then walks infer/ for
  * instances without an answer. */

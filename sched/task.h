@@ -85,7 +85,8 @@ struct batch {
 	bool fresh;   /* made while we watched and not submitted yet: what lies in out/ is of an older one */
 	bool deadline_known; /* else user.deadline of the directory must be read */
 	struct deadline deadline;
-	struct task *draft;   /* what is complete and waits on disk for its submission (draft.c); NULL: nothing. In no list */
+	struct task *
+		draft; /* what is complete and waits on disk for its submission (draft.c); NULL: nothing. In no list */
 	struct list tasks;    /* unfinished, by submission */
 	struct list finished; /* tasks that wait for the others of this directory */
 	char name[MAX_NAME];
@@ -93,11 +94,17 @@ struct batch {
 
 enum deadline_source { DEADLINE_NONE, DEADLINE_SPEC, DEADLINE_IN, DEADLINE_BATCH, DEADLINE_FILE };
 
+#define ROWS_KEPT \
+	(2u       \
+	 << 20) /* bytes of a task's rows in memory; chosen: 16,000 of them. The others are read from its records */
+
 struct row { /* of results.csv, with its newline, in task->rows */
 	uint32_t no;
-	bool renewed; /* the key's suffix */
-	size_t at, len;
+	uint32_t at; /* ROW_STORED: only in its record */
+	uint32_t len : 31;
+	uint32_t renewed : 1; /* the key's suffix */
 };
+#define ROW_STORED UINT32_MAX
 
 struct task {
 	struct endpoint *ep;
@@ -123,7 +130,7 @@ struct task {
 	uint32_t total, ok, late, dropped, failed;
 	double gained;   /* Σ p_i of instances that were in time */
 	double expected; /* Σ p_i of all that were handed to the executor */
-	bool numbered; /* its number was taken before it is submitted */
+	bool numbered;   /* its number was taken before it is submitted */
 	bool planned;
 	bool begun; /* some of it was handed to the executor */
 	double planned_p_eff;
@@ -136,7 +143,8 @@ struct task {
 	struct buf rows;
 	struct row *row; /* (n_rows) */
 	size_t n_rows, rows_size;
-	uint32_t *noted; /* (n_noted) numbers in the task's KEY_INSTANCES */
+	bool rows_stored; /* not all of them are in `rows` */
+	uint32_t *noted;  /* (n_noted) numbers in the task's KEY_INSTANCES */
 	size_t n_noted;
 };
 
@@ -175,6 +183,8 @@ bool deadline_read(struct sched *s, uint64_t ino, struct deadline *ret); /* the 
 int task_note_instances(struct task *task, uint32_t first);
 /* After all rows were recovered: in the order of their keys they come sorted. */
 bool task_has_row(const struct task *task, uint32_t no);
+/* All rows with their texts, in the order of the instances. */
+int task_read_rows(struct task *task);
 /* A row of results.csv, in place of row *ret, or (SIZE_MAX) a new one. */
 int task_add_row(struct task *task, uint32_t no, bool renewed, const char *text, size_t *ret);
 void task_end_if_done(struct task *task); /* may free the task and its batch */
@@ -205,7 +215,7 @@ void draft_gather(struct batch *batch);
 void draft_withdraw(struct task *task, struct instance *inst, uint32_t no);
 void draft_discard(struct batch *batch); /* and its records */
 
-bool instance_name_waits(const char *path);                    /* .hidden, ~, .tmp, .part: some part of it */
+bool instance_name_waits(const char *path); /* .hidden, ~, .tmp, .part: some part of it */
 /* access: NULL when the record has none. */
 int task_recover_row(struct task *task, uint32_t no, bool renewed, const char *status, double gain,
 		     const struct host_access *access, const char *text);

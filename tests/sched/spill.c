@@ -339,6 +339,52 @@ static void test_endpoint_goes(void **state)
 	assert_int_equal(fake_count_keys(&w.host, "p/"), 0);
 }
 
+static int count_rows(const char *text, const char *status)
+{
+	int n = 0;
+
+	for (const char *line = text; *line; line = strchr(line, '\n') + 1)
+		n += strstr(line, status) && strstr(line, status) < strchr(line, '\n');
+	return n;
+}
+
+/* Rows that are not kept in memory, and records that go bit by bit. */
+static void test_long_results(void **state)
+{
+	char name[230];
+	int n = 0;
+
+	(void)state;
+	memset(name, 'x', sizeof(name));
+	name[sizeof(name) - 1] = '\0';
+	world_mkdir(&w, "b");
+	for (; n < 40 * STORE_TOGETHER; n++) {
+		char path[300];
+
+		snprintf(path, sizeof(path), "b/%s%05d", name, n);
+		world_put(&w, path, n == 7 ? "bad" : "3");
+	}
+	world_deadline(&w, "b", "51s"); /* time for nearly all, on the fast slice */
+	world_run(&w, 20000);
+	world_crash(&w);
+	world_restart(&w);
+	world_deadline(&w, "b", "50s");
+	for (int i = 0; i < 2000 && !fake_content(&w.host, "infer/app/out/b/task.json"); i++)
+		world_run(&w, 20);
+	assert_non_null(fake_content(&w.host, "infer/app/out/b/task.json"));
+	assert_int_equal(fake_count_keys(&w.host, "t/"), 0);
+	assert_in_range(fake_count_keys(&w.host, "r/"), 1, n);
+	assert_int_equal(
+		count_rows(fake_content(&w.host, "infer/app/out/b/results.csv"), ",ok,") +
+			count_rows(fake_content(&w.host, "infer/app/out/b/results.csv"), ",dropped,"),
+		n - 1);
+	assert_int_equal(count_rows(fake_content(&w.host, "infer/app/out/b/results.csv"), ",failed,"), 1);
+	world_crash(&w); /* what is left of them goes at the next start */
+	world_restart(&w);
+	assert_int_equal(fake_count_keys(&w.host, "r/"), 0);
+	assert_nothing_waits();
+}
+
 /* Also names count: a bound of bytes. */
 static void test_bytes(void **state)
 {
@@ -375,6 +421,7 @@ int main(void)
 		B(test_several),
 		B(test_crashes),
 		B(test_endpoint_goes),
+		B(test_long_results),
 		B(test_bytes),
 	};
 

@@ -158,8 +158,8 @@ static int probe(const char *mnt)
 		lap(&at, &removing);
 		usleep(20000);
 	}
-	printf("longest_list_ms %.1f read %.1f create %.1f write %.1f unlink %.1f\n", listing, reading, making,
-	       writing, removing);
+	printf("longest_list_ms %.1f read %.1f create %.1f write %.1f unlink %.1f\n", listing, reading,
+	       making, writing, removing);
 	return 0;
 }
 
