@@ -34,7 +34,7 @@ static const struct option_row {
 	{"queue", OPTION_NUMBER, AT(queue), 65536, 1, INT64_C(1) << 40,
 	 "instances that wait in memory, of all endpoints; more of them wait on disk"},
 	{"queue_bytes", OPTION_SIZE, AT(queue_bytes), 64 << 20, 1 << 16, INT64_C(1) << 40,
-	 "memory that these may take, names included (K, M, G)"},
+	 "memory that these may take, names included (64M; K, M, G)"},
 	{"threads", OPTION_NUMBER, AT(threads), 16, 4, 256, "threads that serve the filesystem"},
 	{"worker_threads", OPTION_NUMBER, AT(worker_threads), 0, 0, 1024,
 	 "threads of a worker; 0: all cores, but one for inference"},

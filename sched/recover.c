@@ -13,10 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A key and its value, or a path of the walk; used after the scan, which must not be disturbed. */
+/* A key and its value; used after the scan, which must not be disturbed. */
 struct found {
 	struct list link;
-	uint64_t ino;
 	char *key, *value; /* NUL-terminated */
 	size_t len;        /* of the value */
 };
@@ -53,16 +52,15 @@ static void scan_release(struct scan *scan)
 	list_each(link, &scan->found) found_free(list_entry(link, struct found, link));
 }
 
-static int note(struct scan *scan, uint64_t ino, const void *key, size_t key_len, const void *value,
-		size_t value_len)
+static int note_key(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
 {
+	struct scan *scan = data;
 	struct found *f = calloc(1, sizeof(*f));
 
 	if (!f) {
 		scan->r = -ENOMEM;
 		return 1;
 	}
-	f->ino = ino;
 	f->key = strndup(key, key_len);
 	f->value = calloc(1, value_len + 1);
 	list_append(&scan->found, &f->link);
@@ -74,21 +72,6 @@ static int note(struct scan *scan, uint64_t ino, const void *key, size_t key_len
 	if (value_len)
 		memcpy(f->value, value, value_len);
 	return 0;
-}
-
-static int note_key(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
-{
-	return note(data, 0, key, key_len, value, value_len);
-}
-
-static int note_entry(void *data, const struct host_entry *e)
-{
-	const char *slash = strchr(e->path, '/');
-
-	/* There may be a million answers in out/. */
-	if (slash && strcmp(slash, "/in") != 0 && strncmp(slash, "/in/", 4) != 0)
-		return e->is_dir ? HOST_NOT_BELOW : 0;
-	return note(data, e->ino, e->path, strlen(e->path), e->is_dir ? "d" : "f", 1);
 }
 
 /* "t/APP/SEQ[/NO[l]]" in its parts; false if it is not of that form. */
@@ -392,17 +375,36 @@ static bool is_answered(struct sched *s, uint64_t ino)
 	return false;
 }
 
+/* What the walk found, in a buf: this and the path with NUL. There may be many. */
+struct entry {
+	uint64_t ino;
+	bool is_dir;
+};
+
+static int note_entry(void *data, const struct host_entry *e)
+{
+	const char *slash = strchr(e->path, '/');
+	struct entry entry = {.ino = e->ino, .is_dir = e->is_dir};
+
+	/* There may be a million answers in out/. */
+	if (slash && strcmp(slash, "/in") != 0 && strncmp(slash, "/in/", 4) != 0)
+		return e->is_dir ? HOST_NOT_BELOW : 0;
+	buf_add(data, &entry, sizeof(entry));
+	buf_add(data, e->path, strlen(e->path) + 1);
+	return buf_status(data);
+}
+
 /* path: "APP", "APP/in/…" and others, which do not count. */
-static void recover_entry(struct sched *s, const struct found *f)
+static void recover_entry(struct sched *s, const struct entry *e, const char *found)
 {
 	char app[MAX_NAME];
-	const char *slash = strchr(f->key, '/'), *path;
-	size_t len = slash ? (size_t)(slash - f->key) : strlen(f->key);
+	const char *slash = strchr(found, '/'), *path;
+	size_t len = slash ? (size_t)(slash - found) : strlen(found);
 	struct endpoint *ep;
 
-	if (len >= MAX_NAME || (!slash && f->value[0] != 'd'))
+	if (len >= MAX_NAME || (!slash && !e->is_dir))
 		return;
-	memcpy(app, f->key, len);
+	memcpy(app, found, len);
 	app[len] = '\0';
 	if (!slash) {
 		ep = endpoint_get(s, app, true);
@@ -410,27 +412,30 @@ static void recover_entry(struct sched *s, const struct found *f)
 			endpoint_recover(ep);
 		return;
 	}
-	if (strncmp(slash, "/in/", 4) != 0 || f->value[0] != 'f')
+	if (strncmp(slash, "/in/", 4) != 0 || e->is_dir)
 		return;
 	path = slash + 4;
-	if (sched_expects(s, f->ino))
+	if (sched_expects(s, e->ino))
 		return;
 	ep = endpoint_get(s, app, true);
-	if (ep && !instance_name_waits(path) && !instance_is_known(ep, path) && !is_answered(s, f->ino))
-		task_instance_event(ep, INSTANCE_COMPLETE, path, f->ino);
+	if (ep && !instance_name_waits(path) && !instance_is_known(ep, path) && !is_answered(s, e->ino))
+		task_instance_event(ep, INSTANCE_COMPLETE, path, e->ino);
 }
 
 static int recover_tree(struct sched *s)
 {
-	struct scan scan = {0};
-	int r;
+	struct buf found = BUF_INIT;
+	int r = s->ops->walk(s->host, "infer", note_entry, &found);
 
-	list_init(&scan.found);
-	r = s->ops->walk(s->host, "infer", note_entry, &scan);
-	if (r >= 0)
-		r = scan.r;
-	list_each(link, &scan.found) recover_entry(s, list_entry(link, struct found, link));
-	scan_release(&scan);
+	for (size_t at = 0; at < found.len;) {
+		const char *path = found.data + at + sizeof(struct entry);
+		struct entry entry;
+
+		memcpy(&entry, found.data + at, sizeof(entry));
+		at += sizeof(entry) + strlen(path) + 1;
+		recover_entry(s, &entry, path);
+	}
+	buf_release(&found);
 	return r == -ENOENT ? 0 : r;
 }
 

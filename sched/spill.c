@@ -18,6 +18,7 @@ void spill_release(struct spill *spill)
 {
 	free(spill->page);
 	free(spill->chains);
+	buf_release(&spill->record);
 	*spill = (struct spill){0};
 }
 
@@ -121,6 +122,8 @@ static void page_free(struct spill_page *page)
 
 	list_remove(&page->link);
 	sp->page[page->id] = NULL;
+	if (sp->last == page)
+		sp->last = NULL;
 	if (page->id < sp->maybe_free)
 		sp->maybe_free = page->id;
 	free(page);
@@ -240,15 +243,24 @@ static int read_page(const struct spill_page *page, struct buf *ret)
 	return r < 0 ? r : ret->len ? 0 : -ENOENT;
 }
 
-/* Where the page's i-th instance is in its record. */
-static const char *find_entry(const struct buf *record, uint32_t i, uint64_t *ret_ino)
+/* The page's i-th instance; NULL: it can't be read. Borrowed until the next call. */
+static const char *look_up(struct spill_page *page, uint32_t i, uint64_t *ret_ino)
 {
-	const char *at = record->data, *path = NULL;
+	struct spill *sp = &page->task->ep->spill;
+	const char *at, *end, *path;
 
-	for (uint32_t k = 0; k <= i; k++)
-		if (!store_next_instance(&at, record->data + record->len, ret_ino, &path))
+	if (sp->last != page) {
+		sp->last = NULL;
+		buf_clear(&sp->record);
+		if (read_page(page, &sp->record) < 0)
 			return NULL;
-	return path;
+		sp->last = page;
+	}
+	at = sp->record.data;
+	end = at + sp->record.len;
+	while (i-- && at < end)
+		at += strlen(at) + 1;
+	return store_next_instance(&at, end, ret_ino, &path) ? path : NULL;
 }
 
 static struct instance *recall(struct spill_page *page, uint32_t i, uint64_t ino, const char *path)
@@ -322,19 +334,14 @@ static struct spill_page *find(const struct endpoint *ep, const char *path, uint
 	hash = (uint32_t)table_hash(path);
 	for (uint32_t id = *chain_of(sp, hash); id; id = next) {
 		struct spill_page *page = page_of(sp, id);
-		struct buf record = BUF_INIT;
-		const char *found = NULL;
+		const char *found;
 
 		next = spot_of(sp, id)->next;
 		if (spot_of(sp, id)->hash != hash)
 			continue;
 		*ret_i = (id - 1) % STORE_TOGETHER;
-		if (read_page(page, &record) == 0)
-			found = find_entry(&record, *ret_i, ret_ino);
+		found = look_up(page, *ret_i, ret_ino);
 		if (found && strcmp(found, path) == 0)
-			next = SPILL_TAKEN;
-		buf_release(&record);
-		if (next == SPILL_TAKEN)
 			return page;
 	}
 	return NULL;

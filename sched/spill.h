@@ -47,7 +47,9 @@ struct spill {                    /* an endpoint's */
 	uint32_t *
 		chains; /* (n_chains, a power of two) their first spots: page id · STORE_TOGETHER + place in it + 1; 0: none */
 	size_t n_chains;
-	size_t count; /* instances */
+	size_t count;            /* instances */
+	struct spill_page *last; /* that was looked into; NULL: none */
+	struct buf record;       /* its: who looks for one often looks for its neighbours */
 };
 
 void spill_release(struct spill *spill); /* without pages */
