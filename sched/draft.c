@@ -17,8 +17,9 @@ static int begin(struct batch *batch)
 	uint32_t seq;
 	int r = store_take_number(ep, &seq);
 
-	if (r == 0)
-		r = task_new(&task, batch, seq, loop_wall(ep->s->loop));
+	if (r < 0)
+		return r;
+	r = task_new(&task, batch, seq, loop_wall(ep->s->loop));
 	if (r < 0)
 		return r;
 	list_remove(&task->batch_link);

@@ -317,8 +317,12 @@ static void page_in(struct spill_page *page)
 
 struct instance *task_next(struct task *task)
 {
-	while (list_empty(&task->queue) && !list_empty(&task->pages))
-		page_in(list_entry(task->pages.next, struct spill_page, link));
+	list_each(link, &task->pages)
+	{
+		if (!list_empty(&task->queue))
+			break;
+		page_in(list_entry(link, struct spill_page, link));
+	}
 	return list_empty(&task->queue) ? NULL : list_entry(task->queue.next, struct instance, link);
 }
 
