@@ -87,9 +87,8 @@ static void assert_nothing_waits(void)
 	assert_int_equal(w.s->dispatch.n_queued, 0);
 }
 
-static void test_order(void **state)
+static void run_in_order(bool crash)
 {
-	(void)state;
 	copy("b", MANY);
 	world_run(&w, 1100); /* quiet */
 	assert_in_range(app()->spill.count, MANY - MOST, MANY);
@@ -97,12 +96,28 @@ static void test_order(void **state)
 		assert_non_null(state_of(name_of("b", i)));
 	assert_string_equal(state_of(name_of("b", MANY - 1)), "queued");
 	assert_in_range(endpoint_waiting(app()), MANY - 8, MANY); /* at most two mini-batches ran */
+	if (crash) {
+		world_crash(&w);
+		world_restart(&w);
+	}
 	run_bounded(20000);
 	assert_int_equal(count_status("b", MANY, "ok"), MANY);
 	for (int i = 1; i < MANY; i++)
 		assert_in_range(visible_ms(name_of("b", i)) - visible_ms(name_of("b", i - 1)), 0, 200);
 	assert_int_equal((int)world_number(&w, "out/b/task.json", "instances"), MANY);
 	assert_nothing_waits();
+}
+
+static void test_order(void **state)
+{
+	(void)state;
+	run_in_order(false);
+}
+
+static void test_order_after_crash(void **state)
+{
+	(void)state;
+	run_in_order(true);
 }
 
 /* The plan is of all that wait. */
@@ -409,6 +424,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		B(test_order),
+		B(test_order_after_crash),
 		B(test_plan_counts_all),
 		B(test_draft),
 		B(test_draft_is_removed),
