@@ -15,6 +15,11 @@ bool batch_is_loose(const struct batch *batch)
 	return !batch->name[0];
 }
 
+bool batch_has_complete(const struct batch *batch)
+{
+	return !list_empty(&batch->ready) || (batch->draft && batch->draft->total);
+}
+
 struct batch *batch_get(struct endpoint *ep, const char *path, bool create)
 {
 	const char *slash = strchr(path, '/');
@@ -64,7 +69,7 @@ void batch_cancel_timers(struct batch *batch)
 
 void batch_release_unused(struct batch *batch)
 {
-	if (!batch->removed || !list_empty(&batch->ready) || !list_empty(&batch->writing) ||
+	if (!batch->removed || !list_empty(&batch->ready) || batch->draft || !list_empty(&batch->writing) ||
 	    !list_empty(&batch->tasks) || !list_empty(&batch->finished))
 		return;
 	batch_cancel_timers(batch);
@@ -136,7 +141,7 @@ static void settled(void *data)
 		batch_submit(batch, loop_now(loop));
 		return;
 	}
-	if (batch->n_writing || batch->closing || list_empty(&batch->ready))
+	if (batch->n_writing || batch->closing || !batch_has_complete(batch))
 		return; /* the next event sets the timer again */
 	if (loop_now(loop) < at)
 		batch_settle_at(batch, at);
@@ -149,7 +154,7 @@ void batch_touch(struct batch *batch)
 	struct loop *loop = batch->ep->s->loop;
 
 	batch->last_event = loop_now(loop);
-	if (batch->settle || list_empty(&batch->ready) || (!batch_is_loose(batch) && batch->n_writing))
+	if (batch->settle || !batch_has_complete(batch) || (!batch_is_loose(batch) && batch->n_writing))
 		return;
 	if (settle_ns(batch) == 0)
 		batch_submit(batch, batch->last_event);
@@ -170,7 +175,7 @@ void batch_ask_submission(struct batch *batch)
 	struct sched *s = batch->ep->s;
 	int64_t now = loop_now(s->loop);
 
-	if (list_empty(&batch->ready) && !batch->n_writing)
+	if (!batch_has_complete(batch) && !batch->n_writing)
 		return;
 	if (!batch->n_writing) {
 		batch_submit(batch, now);

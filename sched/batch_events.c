@@ -67,6 +67,7 @@ static void remove_below(struct batch *batch, const char *dir)
 {
 	struct list *lists[] = {&batch->writing, &batch->ready};
 
+	spill_recall_below(batch, dir);
 	for (size_t i = 0; i < 2; i++)
 		list_each(link, lists[i])
 		{
@@ -113,6 +114,8 @@ void task_batch_event(struct endpoint *ep, enum batch_event event, const char *p
 		batch->last_event = loop_now(ep->s->loop);
 		break;
 	case BATCH_REMOVED:
+		if (top)
+			draft_discard(batch);
 		remove_below(batch, path);
 		if (top) {
 			batch->removed = true;

@@ -181,11 +181,12 @@ static bool drop_some(struct sched *s, struct task *task)
 	enum err_code code = task->ep->state == ENDPOINT_STOPPED || task->ep->state == ENDPOINT_FAILED
 				     ? ERR_STOPPED
 				     : ERR_NO_TIME;
+	struct instance *inst;
 	bool any = false;
 
-	while (!list_empty(&task->queue) && s->outbox.outstanding < MAX_DROPS) {
+	while (s->outbox.outstanding < MAX_DROPS && (inst = task_next(task))) {
 		/* The task lives at least as long as this instance's publication. */
-		task_drop_instance(list_entry(task->queue.next, struct instance, link), code);
+		task_drop_instance(inst, code);
 		any = true;
 	}
 	return any;

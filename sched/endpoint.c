@@ -108,6 +108,7 @@ void endpoint_free(struct endpoint *ep)
 	loop_timer_cancel(ep->s->loop, ep->reload_timer);
 	free_labels(ep);
 	table_release(&ep->instances);
+	spill_release(&ep->spill);
 	table_release(&ep->batches);
 	buf_release(&ep->schedule);
 	timeline_free(ep->timeline);
@@ -118,6 +119,11 @@ void endpoint_unref(struct endpoint *ep)
 {
 	if (--ep->refs == 0 && ep->gone)
 		endpoint_free(ep);
+}
+
+size_t endpoint_waiting(const struct endpoint *ep)
+{
+	return ep->instances.count + ep->spill.count;
 }
 
 const char *endpoint_model(const struct endpoint *ep)
@@ -384,6 +390,7 @@ void endpoint_gone(struct endpoint *ep)
 	s->by_number[ep->number] = NULL;
 	pictures_forget(ep);
 	task_forget_all(ep);
+	erasures_forget(ep);
 	if (store_forget(s, ep->name) < 0)
 		log_error("infer/%s: its records could not be removed", ep->name);
 	status_event(s, "endpoint", ep->name, "removed", -1);

@@ -16,6 +16,7 @@
 #include "sched/outbox.h"
 #include "sched/profile.h"
 #include "sched/spec.h"
+#include "sched/spill.h"
 #include "sched/stats.h"
 #include "sched/table.h"
 #include "sched/timeline.h"
@@ -49,7 +50,8 @@ struct endpoint {
 	int n_labels;
 	struct profile profile;
 
-	struct table instances; /* not answered, by path */
+	struct table instances; /* not answered, by path … */
+	struct spill spill;     /* … and those that wait on disk */
 	struct table batches;
 	uint32_t last_seq; /* of the last task; 0: none yet */
 	struct stats stats;
@@ -64,6 +66,7 @@ struct endpoint {
 
 /* create: made, stopped, when it is not there. NULL: not there or out of memory. */
 struct endpoint *endpoint_get(struct sched *s, const char *name, bool create);
+size_t endpoint_waiting(const struct endpoint *ep);    /* instances that are not answered */
 const char *endpoint_model(const struct endpoint *ep); /* whose answers are given; the spec's before it ran */
 void endpoint_spec(struct endpoint *ep, const char *json, size_t len);
 void endpoint_word(struct endpoint *ep, enum infer_word word);

@@ -125,7 +125,8 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 	cJSON_AddNumberToObject(json, "failed", (double)st->failed);
 	cJSON_AddNumberToObject(json, "misses", (double)(st->late + st->dropped));
 	cJSON_AddNumberToObject(json, "explained", (double)st->explained);
-	cJSON_AddNumberToObject(json, "queued", (double)ep->instances.count);
+	cJSON_AddNumberToObject(json, "queued", (double)endpoint_waiting(ep));
+	cJSON_AddNumberToObject(json, "on_disk", (double)ep->spill.count);
 	cJSON_AddNumberToObject(json, "worker_deaths", (double)st->worker_deaths);
 	add_quantiles(json, "plan_us", &st->plan, 1e3);
 	add_quantiles(json, "compute_ms", &st->compute, 1e6);

@@ -44,7 +44,17 @@ struct instance *instance_find(struct endpoint *ep, const char *path)
 {
 	struct table_node *node = table_find(&ep->instances, path);
 
-	return node ? list_entry(node, struct instance, node) : NULL;
+	return node ? list_entry(node, struct instance, node) : spill_find(ep, path);
+}
+
+bool instance_is_known(const struct endpoint *ep, const char *path)
+{
+	return table_find(&ep->instances, path) || spill_has(ep, path);
+}
+
+int64_t instance_bytes(const struct instance *inst)
+{
+	return (int64_t)(sizeof(*inst) + strlen(inst->path) + 1);
 }
 
 struct instance *instance_new(struct batch *batch, const char *path, uint64_t ino)
@@ -62,6 +72,8 @@ struct instance *instance_new(struct batch *batch, const char *path, uint64_t in
 		return NULL;
 	}
 	inst->named = true;
+	batch->ep->s->in_memory++;
+	batch->ep->s->in_memory_bytes += instance_bytes(inst);
 	list_append(&batch->writing, &inst->link);
 	batch->n_writing++;
 	return inst;
@@ -98,25 +110,43 @@ void instance_free(struct instance *inst)
 	cancel_synced(inst);
 	list_remove(&inst->link);
 	instance_unname(inst);
+	instance_discard(inst->batch->ep->s, inst);
+}
+
+void instance_discard(struct sched *s, struct instance *inst)
+{
+	s->in_memory--;
+	s->in_memory_bytes -= instance_bytes(inst);
 	free(inst->held);
 	free(inst);
 }
 
-void instance_queue(struct instance *inst, struct task *task)
+void instance_ready(struct instance *inst)
+{
+	leave_batch(inst);
+	inst->state = INSTANCE_IS_COMPLETE;
+	list_append(&inst->batch->ready, &inst->link);
+	inst->batch->n_ready++;
+}
+
+void instance_wait(struct instance *inst, struct task *task, uint32_t no)
 {
 	leave_batch(inst);
 	inst->state = INSTANCE_IS_QUEUED;
-	if (!inst->task) {
-		inst->task = task;
-		inst->no = task->next_no;
-	}
+	inst->task = task;
+	inst->no = no;
+	list_append(&task->queue, &inst->link);
+}
+
+void instance_queue(struct instance *inst, struct task *task)
+{
+	instance_wait(inst, task, inst->task ? inst->no : task->next_no);
 	if (inst->no >= task->next_no)
 		task->next_no = inst->no + 1;
 	task->total++;
 	task->open++;
 	task->n_queued++;
 	task->ep->s->dispatch.n_queued++;
-	list_append(&task->queue, &inst->link);
 }
 
 static void instance_writing(struct endpoint *ep, struct instance *inst, const char *path, uint64_t ino)
@@ -155,6 +185,7 @@ static void instance_writing(struct endpoint *ep, struct instance *inst, const c
 static void instance_complete(struct endpoint *ep, struct instance *inst, const char *path, uint64_t ino)
 {
 	struct deadline own;
+	struct batch *batch;
 
 	instance_writing(ep, inst, path, ino);
 	inst = instance_find(ep, path);
@@ -166,24 +197,22 @@ static void instance_complete(struct endpoint *ep, struct instance *inst, const 
 		inst->ino = ino; /* replaced by a rename; what is there when it runs counts */
 		return;
 	}
-	leave_batch(inst);
 	if (deadline_read(ep->s, ino, &own))
 		inst->own = own;
 	if (unpack_wants(inst)) {
+		leave_batch(inst);
 		inst->state = INSTANCE_IS_UNPACKING;
 		unpack_take(inst);
 		return;
 	}
-	inst->state = INSTANCE_IS_COMPLETE;
-	list_append(&inst->batch->ready, &inst->link);
-	inst->batch->n_ready++;
-	if (inst->batch->closing && !inst->batch->n_writing) {
-		int64_t at = inst->batch->asked_at;
-
-		batch_submit(inst->batch, at);
+	batch = inst->batch;
+	instance_ready(inst);
+	if (batch->closing && !batch->n_writing) {
+		batch_submit(batch, batch->asked_at);
 		return;
 	}
-	batch_touch(inst->batch);
+	batch_touch(batch);
+	draft_gather(batch);
 }
 
 static void synced_ends(void *data)

@@ -7,6 +7,7 @@
 #include "sched/cascade.h"
 #include "sched/dispatch.h"
 #include "sched/endpoint.h"
+#include "sched/erase.h"
 #include "sched/host.h"
 #include "sched/jobs.h"
 #include "sched/loop.h"
@@ -35,9 +36,12 @@ struct sched {
 	struct dispatch dispatch;
 	struct outbox outbox;
 	struct unpacker unpacker;
+	struct list erasures; /* to be done, the first one now */
+	struct loop_timer *erase_timer;
 	struct status status;
 	uint64_t *expected; /* (n_expected), ascending: sched_expect's */
 	size_t n_expected;
+	int64_t in_memory, in_memory_bytes; /* struct instances */
 	struct loop_timer *stop_timer;
 	int64_t stop_until;
 };

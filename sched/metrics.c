@@ -63,7 +63,12 @@ static void add_tasks(struct buf *ret, const struct family *f, const struct endp
 
 static void add_queue(struct buf *ret, const struct family *f, const struct endpoint *ep)
 {
-	add_one(ret, f, ep, (double)ep->instances.count);
+	add_one(ret, f, ep, (double)endpoint_waiting(ep));
+}
+
+static void add_on_disk(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	add_one(ret, f, ep, (double)ep->spill.count);
 }
 
 static void add_running(struct buf *ret, const struct family *f, const struct endpoint *ep)
@@ -155,6 +160,8 @@ static const struct family families[] = {
 	{"inferfs_misses_total", "counter", "Instances answered late or dropped", add_misses},
 	{"inferfs_tasks_total", "counter", "Tasks that ended", add_tasks},
 	{"inferfs_queue_length", "gauge", "Instances without an answer", add_queue},
+	{"inferfs_queue_on_disk", "gauge", "Of these, the ones that wait on disk since the queue is full",
+	 add_on_disk},
 	{"inferfs_endpoint_running", "gauge", "1 while the endpoint runs", add_running},
 	{"inferfs_latency_seconds", "histogram", "Submission to visible answer", add_latency},
 	{"inferfs_throughput", "gauge", "Answers a second over the last 10 s", add_throughput},

@@ -53,8 +53,7 @@ void minibatch_abandon(struct minibatch *mb)
 		if (mb->explains)
 			free(mb->picture[i]);
 		else if (mb->ep->gone) {
-			free(mb->inst[i]->held);
-			free(mb->inst[i]);
+			instance_discard(mb->ep->s, mb->inst[i]);
 		} else
 			instance_free(mb->inst[i]);
 	}
@@ -122,6 +121,7 @@ void minibatch_fill(struct sched *s, struct list *list, const struct group *grou
 		    const struct choice *choice, struct minibatch *mb, struct instance_input *in)
 {
 	struct list *at = &group->first->link;
+	struct instance *inst;
 	uint16_t limit = 0;
 	size_t bytes = 0;
 	int seen = 0, k = choice->k;
@@ -135,8 +135,7 @@ void minibatch_fill(struct sched *s, struct list *list, const struct group *grou
 		at = at->next; /* the task leaves the list with its last instance */
 		if (task->ep != mb->ep)
 			continue;
-		while (mb->n < k && !list_empty(&task->queue) && bytes < MAX_BYTES) {
-			struct instance *inst = list_entry(task->queue.next, struct instance, link);
+		while (mb->n < k && bytes < MAX_BYTES && (inst = task_next(task))) {
 			void *data = NULL;
 			size_t len = 0;
 			int r;

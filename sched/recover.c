@@ -13,10 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A key and its value, or a path of the walk; used after the scan, which must not be disturbed. */
+/* A key and its value; used after the scan, which must not be disturbed. */
 struct found {
 	struct list link;
-	uint64_t ino;
 	char *key, *value; /* NUL-terminated */
 	size_t len;        /* of the value */
 };
@@ -53,16 +52,15 @@ static void scan_release(struct scan *scan)
 	list_each(link, &scan->found) found_free(list_entry(link, struct found, link));
 }
 
-static int note(struct scan *scan, uint64_t ino, const void *key, size_t key_len, const void *value,
-		size_t value_len)
+static int note_key(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
 {
+	struct scan *scan = data;
 	struct found *f = calloc(1, sizeof(*f));
 
 	if (!f) {
 		scan->r = -ENOMEM;
 		return 1;
 	}
-	f->ino = ino;
 	f->key = strndup(key, key_len);
 	f->value = calloc(1, value_len + 1);
 	list_append(&scan->found, &f->link);
@@ -74,21 +72,6 @@ static int note(struct scan *scan, uint64_t ino, const void *key, size_t key_len
 	if (value_len)
 		memcpy(f->value, value, value_len);
 	return 0;
-}
-
-static int note_key(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
-{
-	return note(data, 0, key, key_len, value, value_len);
-}
-
-static int note_entry(void *data, const struct host_entry *e)
-{
-	const char *slash = strchr(e->path, '/');
-
-	/* There may be a million answers in out/. */
-	if (slash && strcmp(slash, "/in") != 0 && strncmp(slash, "/in/", 4) != 0)
-		return e->is_dir ? HOST_NOT_BELOW : 0;
-	return note(data, e->ino, e->path, strlen(e->path), e->is_dir ? "d" : "f", 1);
 }
 
 /* "t/APP/SEQ[/NO[l]]" in its parts; false if it is not of that form. */
@@ -183,7 +166,9 @@ static int recover_row(struct recovery *rec, const struct found *f, const char *
 	double gain;
 	int at = 0, more = 0;
 
-	if (!task || sscanf(f->value, "%lf %15s%n", &gain, status, &at) != 2)
+	if (!task)
+		return -ENOENT; /* of a draft */
+	if (sscanf(f->value, "%lf %15s%n", &gain, status, &at) != 2)
 		return -EBADMSG;
 	if (f->value[at] == ' ') {
 		known = sscanf(f->value + at, "%" SCNo32 " %" SCNu32 " %" SCNu32 "%n", &access.mode,
@@ -200,28 +185,33 @@ static int recover_instances(struct recovery *rec, const struct found *f, const 
 			     uint32_t no, char suffix)
 {
 	struct task *task = find_task(rec, app, seq);
-	const char *end = f->value + f->len;
-	int r = task ? task_note_instances(task, no) : -EBADMSG;
+	const char *at = f->value, *path;
+	uint32_t first = no;
+	int r = task ? task_note_instances(task, no) : -ENOENT; /* of a draft */
+	uint64_t ino;
 
 	(void)suffix;
-	for (const char *p = f->value; r == 0 && p < end; p += strlen(p) + 1, no++) {
+	for (; r == 0 && store_next_instance(&at, f->value + f->len, &ino, &path); no++) {
 		struct instance *inst;
-		uint64_t ino;
-		int at = 0;
 
-		if (sscanf(p, "%" SCNu64 "%n", &ino, &at) != 1 || p[at] != ' ') {
+		if (!path) {
 			log_warn("a record that says nothing usable: %s, instance %" PRIu32, f->key, no);
 			continue;
 		}
 		if (task_has_row(task, no))
 			continue;
-		inst = instance_new(task->batch, p + at + 1, ino);
+		inst = instance_new(task->batch, path, ino);
 		if (!inst)
 			return -ENOMEM;
 		inst->task = task;
 		inst->no = no;
 		instance_queue(inst, task);
 		rec->s->ops->mark(rec->s->host, ino, "queued");
+	}
+	if (r == 0 && spill_is_due(rec->s)) {
+		if (store_mark(task, first) < 0)
+			log_trace(LOG_SCHED, "%s: user.state could not be stored", task->id);
+		spill_from(task, first);
 	}
 	return r;
 }
@@ -260,9 +250,11 @@ static const struct kind {
 	int (*recover)(struct recovery *rec, const struct found *f, const char *app, uint32_t seq,
 		       uint32_t no, char suffix);
 	bool outlives; /* the removal of its endpoint */
+	bool at_once;  /* while the keys are read, for there may be many: asks nothing of the host */
 } kinds[] = {
-	{"n/", recover_number, true},     {"t/", recover_task, false},    {"r/", recover_row, false},
-	{"p/", recover_instances, false}, {"x/", recover_picture, false},
+	{"n/", recover_number, true, false},   {"t/", recover_task, false, false},
+	{"r/", recover_row, false, true},      {"p/", recover_instances, false, false},
+	{"x/", recover_picture, false, false},
 };
 
 static bool app_exists(struct sched *s, const char *app)
@@ -274,6 +266,60 @@ static bool app_exists(struct sched *s, const char *app)
 	return s->ops->lookup(s->host, path, &e) == 0 && e.is_dir;
 }
 
+static int recover_one(struct recovery *rec, const struct kind *kind, const struct found *f, const char *app,
+		       uint32_t seq, uint32_t no, char suffix)
+{
+	int r = kind->recover(rec, f, app, seq, no, suffix);
+
+	if (r != -EBADMSG && r != -ENOENT)
+		return r;
+	if (r == -EBADMSG)
+		log_warn("a record that says nothing usable is removed: %s", f->key);
+	opset_add(&rec->garbage, HOST_DEL, 0, f->key, NULL, 0);
+	return 0;
+}
+
+struct reading {
+	struct recovery *rec;
+	const struct kind *kind;
+	struct buf key, value;
+	int r;
+};
+
+static int recover_key(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct reading *reading = data;
+	struct found f = {.len = value_len};
+	char app[MAX_NAME], suffix;
+	uint32_t seq, no;
+
+	buf_clear(&reading->key);
+	buf_clear(&reading->value);
+	buf_add(&reading->key, key, key_len);
+	buf_add(&reading->value, value, value_len);
+	if (buf_status(&reading->key) < 0 || buf_status(&reading->value) < 0) {
+		reading->r = -ENOMEM;
+		return 1;
+	}
+	f.key = reading->key.data;
+	f.value = reading->value.data;
+	if (parse_key(f.key, app, &seq, &no, &suffix))
+		reading->r = recover_one(reading->rec, reading->kind, &f, app, seq, no, suffix);
+	else
+		log_warn("an unknown key is left alone: %s", f.key);
+	return reading->r != 0;
+}
+
+static int recover_at_once(struct recovery *rec, const struct kind *kind)
+{
+	struct reading reading = {.rec = rec, .kind = kind};
+	int r = rec->s->ops->scan(rec->s->host, kind->prefix, strlen(kind->prefix), recover_key, &reading);
+
+	buf_release(&reading.key);
+	buf_release(&reading.value);
+	return r < 0 ? r : reading.r;
+}
+
 static int recover_kind(struct recovery *rec, const struct kind *kind)
 {
 	struct sched *s = rec->s;
@@ -282,6 +328,8 @@ static int recover_kind(struct recovery *rec, const struct kind *kind)
 	bool exists = false;
 	int r;
 
+	if (kind->at_once)
+		return recover_at_once(rec, kind);
 	list_init(&scan.found);
 	r = s->ops->scan(s->host, kind->prefix, strlen(kind->prefix), note_key, &scan);
 	if (r >= 0)
@@ -306,12 +354,7 @@ static int recover_kind(struct recovery *rec, const struct kind *kind)
 			opset_add(&rec->garbage, HOST_DEL, 0, f->key, NULL, 0);
 			continue;
 		}
-		r = kind->recover(rec, f, app, seq, no, suffix);
-		if (r == -EBADMSG) {
-			log_warn("a record that says nothing usable is removed: %s", f->key);
-			opset_add(&rec->garbage, HOST_DEL, 0, f->key, NULL, 0);
-			r = 0;
-		}
+		r = recover_one(rec, kind, f, app, seq, no, suffix);
 	}
 	scan_release(&scan);
 	return r;
@@ -332,17 +375,36 @@ static bool is_answered(struct sched *s, uint64_t ino)
 	return false;
 }
 
+/* What the walk found, in a buf: this and the path with NUL. There may be many. */
+struct entry {
+	uint64_t ino;
+	bool is_dir;
+};
+
+static int note_entry(void *data, const struct host_entry *e)
+{
+	const char *slash = strchr(e->path, '/');
+	struct entry entry = {.ino = e->ino, .is_dir = e->is_dir};
+
+	/* There may be a million answers in out/. */
+	if (slash && strcmp(slash, "/in") != 0 && strncmp(slash, "/in/", 4) != 0)
+		return e->is_dir ? HOST_NOT_BELOW : 0;
+	buf_add(data, &entry, sizeof(entry));
+	buf_add(data, e->path, strlen(e->path) + 1);
+	return buf_status(data);
+}
+
 /* path: "APP", "APP/in/…" and others, which do not count. */
-static void recover_entry(struct sched *s, const struct found *f)
+static void recover_entry(struct sched *s, const struct entry *e, const char *found)
 {
 	char app[MAX_NAME];
-	const char *slash = strchr(f->key, '/'), *path;
-	size_t len = slash ? (size_t)(slash - f->key) : strlen(f->key);
+	const char *slash = strchr(found, '/'), *path;
+	size_t len = slash ? (size_t)(slash - found) : strlen(found);
 	struct endpoint *ep;
 
-	if (len >= MAX_NAME || (!slash && f->value[0] != 'd'))
+	if (len >= MAX_NAME || (!slash && !e->is_dir))
 		return;
-	memcpy(app, f->key, len);
+	memcpy(app, found, len);
 	app[len] = '\0';
 	if (!slash) {
 		ep = endpoint_get(s, app, true);
@@ -350,27 +412,30 @@ static void recover_entry(struct sched *s, const struct found *f)
 			endpoint_recover(ep);
 		return;
 	}
-	if (strncmp(slash, "/in/", 4) != 0 || f->value[0] != 'f')
+	if (strncmp(slash, "/in/", 4) != 0 || e->is_dir)
 		return;
 	path = slash + 4;
-	if (sched_expects(s, f->ino))
+	if (sched_expects(s, e->ino))
 		return;
 	ep = endpoint_get(s, app, true);
-	if (ep && !instance_name_waits(path) && !table_find(&ep->instances, path) && !is_answered(s, f->ino))
-		task_instance_event(ep, INSTANCE_COMPLETE, path, f->ino);
+	if (ep && !instance_name_waits(path) && !instance_is_known(ep, path) && !is_answered(s, e->ino))
+		task_instance_event(ep, INSTANCE_COMPLETE, path, e->ino);
 }
 
 static int recover_tree(struct sched *s)
 {
-	struct scan scan = {0};
-	int r;
+	struct buf found = BUF_INIT;
+	int r = s->ops->walk(s->host, "infer", note_entry, &found);
 
-	list_init(&scan.found);
-	r = s->ops->walk(s->host, "infer", note_entry, &scan);
-	if (r >= 0)
-		r = scan.r;
-	list_each(link, &scan.found) recover_entry(s, list_entry(link, struct found, link));
-	scan_release(&scan);
+	for (size_t at = 0; at < found.len;) {
+		const char *path = found.data + at + sizeof(struct entry);
+		struct entry entry;
+
+		memcpy(&entry, found.data + at, sizeof(entry));
+		at += sizeof(entry) + strlen(path) + 1;
+		recover_entry(s, &entry, path);
+	}
+	buf_release(&found);
 	return r == -ENOENT ? 0 : r;
 }
 

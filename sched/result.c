@@ -246,6 +246,8 @@ static void add_names(struct table *names_seen, const struct task *task, struct 
 		struct file_name *name;
 		size_t field;
 
+		if (!task->row[i].len)
+			continue; /* of one that moved to another task */
 		csv_line(line, task->row[i].len, &field);
 		name = name_new(line, field);
 		if (!name || (!table_find(names_seen, name->text) &&
@@ -283,7 +285,11 @@ static void add_old(struct buf *ret, const char *old, size_t old_len, const stru
 void result_csv(struct buf *ret, const char *old, size_t old_len, struct task *const *tasks, size_t n)
 {
 	struct table seen = TABLE_INIT;
+	size_t len = strlen(RESULTS_HEADER) + old_len + 1;
 
+	for (size_t i = 0; i < n; i++)
+		len += tasks[i]->rows.len;
+	buf_reserve(ret, len);
 	buf_adds(ret, RESULTS_HEADER);
 	if (old) {
 		for (size_t i = 0; i < n; i++)

@@ -317,6 +317,7 @@ int sched_new_on(struct sched **ret, const struct host_ops *ops, void *host,
 	dispatch_init(&s->dispatch);
 	outbox_init(&s->outbox);
 	unpack_init(s);
+	list_init(&s->erasures);
 	r = planner_new(&s->planner);
 	if (r == 0)
 		r = jobs_new(&s->jobs, loop, ops, host, &s->options, &jobs_events, s);
@@ -462,6 +463,7 @@ void sched_free(struct sched *s)
 	if (s->ex)
 		s->ex->ops->free(s->ex);
 	unpack_release(s);
+	erasures_release(s);
 	dispatch_release(s);
 	outbox_release(&s->outbox);
 	table_each(&s->endpoints, free_endpoint, NULL);

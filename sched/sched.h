@@ -26,9 +26,11 @@ struct loop;
 struct sched_options {
 	int64_t settle_ns;       /* loose files that arrive together; 50 ms */
 	int64_t settle_batch_ns; /* a batch directory is complete when quiet for this long; 1 s */
-	int worker_threads;      /* 0: all cores, but one for inference */
-	int64_t patience_ns;     /* how long a scan or training worker may be silent; 0: as their files say */
-	bool null_backend;       /* endpoints run on the null executor (tests) */
+	/* Instances that have a struct, and the memory these take (spill.h): what comes beyond waits on disk. 0: no bound. */
+	int64_t queue, queue_bytes;
+	int worker_threads;  /* 0: all cores, but one for inference */
+	int64_t patience_ns; /* how long a scan or training worker may be silent; 0: as their files say */
+	bool null_backend;   /* endpoints run on the null executor (tests) */
 };
 
 int sched_new(struct sched **ret, const struct host_ops *ops, void *host,

@@ -54,7 +54,7 @@ static void status_line(void *data, struct table_node *node)
 		 "infer/%s %s model=%s/%d queued=%zu ok=%" PRIu64 " late=%" PRIu64 " dropped=%" PRIu64
 		 " failed=%" PRIu64 "\n",
 		 ep->name, endpoint_state_name(ep->state), *ep->spec.model ? ep->spec.model : "-",
-		 ep->version, ep->instances.count, st->ok, st->late, st->dropped, st->failed);
+		 ep->version, endpoint_waiting(ep), st->ok, st->late, st->dropped, st->failed);
 }
 
 /* Publishes `text` unless it is what was published last; `last` takes it over. */

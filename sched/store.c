@@ -121,7 +121,8 @@ void store_add_task(struct opset *set, const char *app, uint32_t seq, int64_t su
 
 static void add_task(struct opset *set, const struct task *task)
 {
-	add_number(set, task->ep->name, task->seq);
+	if (!task->numbered)
+		add_number(set, task->ep->name, task->seq);
 	store_add_task(set, task->ep->name, task->seq, task->submitted_wall, (int)task->source,
 		       &task->deadline, task->batch->name);
 }
@@ -172,15 +173,18 @@ uint32_t store_last_number(struct sched *s, const char *app)
 	return last;
 }
 
-int store_submit(struct task *task)
+static void add_queued(struct opset *set, uint64_t ino)
 {
-	struct sched *s = task->ep->s;
-	struct opset set = OPSET_INIT;
+	opset_add(set, HOST_STATE, ino, "user.state", "queued", strlen("queued"));
+}
+
+static int add_queue(struct opset *set, struct task *task, size_t kept)
+{
 	struct buf value = BUF_INIT;
 	uint32_t first = 0, n = 0;
+	size_t place = 0;
 	int r = 0;
 
-	add_task(&set, task);
 	list_each(link, &task->queue)
 	{
 		const struct instance *inst = list_entry(link, struct instance, link);
@@ -188,21 +192,98 @@ int store_submit(struct task *task)
 		if (!n)
 			first = inst->no;
 		add_instance(&value, inst);
+		if (place++ >= kept)
+			add_queued(set, inst->ino);
 		if (++n < STORE_TOGETHER && link->next != &task->queue)
 			continue;
-		r = put_instances(&set, task, first, &value);
+		r = put_instances(set, task, first, &value);
 		if (r < 0)
 			break;
 		n = 0;
 	}
+	buf_release(&value);
+	return r;
+}
+
+int store_submit(struct task *task, size_t kept)
+{
+	struct sched *s = task->ep->s;
+	struct opset set = OPSET_INIT;
+	size_t noted = task->n_noted, place = 0;
+	int r;
+
+	add_task(&set, task);
+	r = add_queue(&set, task, kept);
 	if (r == 0)
 		r = opset_commit(&set, s);
-	if (r == 0)
+	if (r < 0)
+		task->n_noted = noted;
+	else
 		list_each(link, &task->queue)
-			s->ops->mark(s->host, list_entry(link, struct instance, link)->ino, "queued");
-	buf_release(&value);
+		{
+			if (place++ < kept)
+				s->ops->mark(s->host, list_entry(link, struct instance, link)->ino, "queued");
+		}
 	opset_release(&set);
 	return r;
+}
+
+int store_gather(struct task *task)
+{
+	struct opset set = OPSET_INIT;
+	size_t noted = task->n_noted;
+	int r = add_queue(&set, task, 0);
+
+	if (r == 0)
+		r = opset_commit(&set, task->ep->s);
+	if (r < 0)
+		task->n_noted = noted;
+	opset_release(&set);
+	return r;
+}
+
+int store_withdraw(struct task *task, uint32_t no)
+{
+	struct opset set = OPSET_INIT;
+	size_t row = SIZE_MAX;
+	char key[KEY_SIZE];
+	int r = task_add_row(task, no, false, "", &row);
+
+	key_format(key, KEY_ROW, task->ep->name, task->seq, no, "");
+	opset_add(&set, HOST_PUT, 0, key, ROW_MOVED, strlen(ROW_MOVED));
+	if (r == 0)
+		r = opset_commit(&set, task->ep->s);
+	opset_release(&set);
+	return r;
+}
+
+int store_mark(struct task *task, uint32_t first)
+{
+	struct opset set = OPSET_INIT;
+	int r;
+
+	for (const struct list *at = task->queue.prev; at != &task->queue; at = at->prev) {
+		const struct instance *inst = list_entry(at, struct instance, link);
+
+		if (inst->no < first)
+			break;
+		add_queued(&set, inst->ino);
+	}
+	r = opset_commit(&set, task->ep->s);
+	opset_release(&set);
+	return r;
+}
+
+bool store_next_instance(const char **at, const char *end, uint64_t *ret_ino, const char **ret_path)
+{
+	const char *p = *at;
+	int len = 0;
+
+	if (p >= end)
+		return false;
+	*at = p + strlen(p) + 1;
+	*ret_path = sscanf(p, "%" SCNu64 "%n", ret_ino, &len) == 1 && p[len] == ' ' ? p + len + 1 : NULL;
+	return true;
 }
 
 int store_split(struct task *from, uint32_t old_no, struct task *to, struct instance *inst)
@@ -225,6 +306,14 @@ int store_split(struct task *from, uint32_t old_no, struct task *to, struct inst
 	return r;
 }
 
+void store_end_task(struct opset *set, const struct task *task)
+{
+	char key[KEY_SIZE];
+
+	key_format(key, KEY_TASK, task->ep->name, task->seq, -1, "");
+	opset_add(set, HOST_DEL, 0, key, NULL, 0);
+}
+
 void store_end(struct opset *set, const struct task *task)
 {
 	char key[KEY_SIZE];
@@ -238,6 +327,6 @@ void store_end(struct opset *set, const struct task *task)
 		key_format(key, KEY_INSTANCES, task->ep->name, task->seq, task->noted[i], "");
 		opset_add(set, HOST_DEL, 0, key, NULL, 0);
 	}
-	key_format(key, KEY_TASK, task->ep->name, task->seq, -1, "");
-	opset_add(set, HOST_DEL, 0, key, NULL, 0);
+	if (task != task->batch->draft)
+		store_end_task(set, task);
 }

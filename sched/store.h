@@ -3,7 +3,8 @@
  *
  *	n/APP/SEQ	 the last task number that was given; the next submission replaces it
  *	t/APP/SEQ	 a task, from its submission until its task.json is out
- *	p/APP/SEQ/NO	 the instances NO, NO + 1 …: inode number and path of each, NUL after each; goes with task.json
+ *	p/APP/SEQ/NO	 the instances NO, NO + 1 …: inode number and path of each, NUL after each; goes with task.json. Without a
+ *			 t/APP/SEQ it is of a draft, and says nothing after a crash: what is complete is found in the tree
  *	r/APP/SEQ/NO[l]	 what became of one, put in the write batch that publishes its answer: its row of results.csv
  *			 ("l": renewed as late), or that it moved to another task; goes with task.json
  *	x/APP/SEQ/NO	 a picture that is to be made; goes when it is published
@@ -55,12 +56,23 @@ int store_take_number(struct endpoint *ep, uint32_t *ret);
 struct deadline;
 void store_add_task(struct opset *set, const char *app, uint32_t seq, int64_t submitted_wall, int source,
 		    const struct deadline *deadline, const char *batch);
-/* A new task with all instances of its queue; they are marked "queued". */
-int store_submit(struct task *task);
+/* A new task with all instances of its queue (and those of its pages, which have records). They are marked "queued", but from
+ * place `kept` on for good, not in memory. */
+int store_submit(struct task *task, size_t kept);
+/* The queue of a task that is not submitted yet: all as from `kept` on. */
+int store_gather(struct task *task);
+/* One of these is no part of that task any more. */
+int store_withdraw(struct task *task, uint32_t no);
+/* Those of its queue from number `first` on are "queued" for good. */
+int store_mark(struct task *task, uint32_t first);
+/* The next instance of a record; false: there is none. *ret_path NULL: it says nothing usable. Borrowed from the record. */
+bool store_next_instance(const char **at, const char *end, uint64_t *ret_ino, const char **ret_path);
 /* An instance moves from one submitted task to a new one. */
 int store_split(struct task *from, uint32_t old_no, struct task *to, struct instance *inst);
-/* All keys of a task that has ended. */
+/* All keys of a task that has ended, or of a draft. */
 void store_end(struct opset *set, const struct task *task);
+/* The task's own: the others say nothing from then on. */
+void store_end_task(struct opset *set, const struct task *task);
 
 /* Reads all keys and makes the tasks, queued instances and pictures they tell of; then walks infer/ for
  * instances without an answer. */

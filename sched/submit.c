@@ -27,20 +27,69 @@ static bool same_deadline(const struct deadline *a, const struct deadline *b)
 	return a->set == b->set && (!a->set || (a->absolute == b->absolute && a->ns == b->ns));
 }
 
+void task_unqueue(struct task *task, struct list *list)
+{
+	list_each(link, &task->queue)
+	{
+		struct instance *inst = list_entry(link, struct instance, link);
+
+		list_remove(&inst->link);
+		list_append(list, &inst->link);
+		inst->task = NULL;
+		inst->no = 0;
+		inst->state = INSTANCE_IS_COMPLETE;
+		task->batch->n_ready++;
+		task->total--;
+		task->open--;
+		task->n_queued--;
+		task->ep->s->dispatch.n_queued--;
+	}
+}
+
+/* A new task, or the batch's draft. */
+static int begin(struct batch *batch, const struct deadline *own, int64_t at, struct task **ret)
+{
+	struct endpoint *ep = batch->ep;
+	int64_t wall = loop_wall(ep->s->loop) - (loop_now(ep->s->loop) - at);
+
+	if (own->set || !batch->draft)
+		return task_new(ret, batch, ep->last_seq + 1, wall);
+	*ret = batch->draft;
+	batch->draft = NULL;
+	task_set_submitted(*ret, wall);
+	list_append(&batch->tasks, &(*ret)->batch_link);
+	return 0;
+}
+
+/* It could not be recorded. */
+static void take_back(struct task *task, struct list *list)
+{
+	task_unqueue(task, list);
+	if (!task->numbered) {
+		task_free(task);
+		return;
+	}
+	list_remove(&task->batch_link);
+	task->batch->draft = task;
+}
+
 /* Instances of `list` up to the first whose own deadline differs from the first one's. They go back to the
- * batch when the task could not be recorded. */
+ * batch when the task could not be recorded. Without any: the draft alone. */
 static int submit_some(struct batch *batch, struct list *list, int64_t at)
 {
 	struct endpoint *ep = batch->ep;
-	struct instance *first = list_entry(list->next, struct instance, link);
 	enum deadline_source source = DEADLINE_FILE;
-	struct deadline deadline = first->own;
+	struct deadline own = {0}, deadline;
 	struct task *task;
-	int64_t wall = loop_wall(ep->s->loop) - (loop_now(ep->s->loop) - at);
-	int r = task_new(&task, batch, ep->last_seq + 1, wall);
+	size_t kept;
+	int r;
 
+	if (!list_empty(list))
+		own = list_entry(list->next, struct instance, link)->own;
+	r = begin(batch, &own, at, &task);
 	if (r < 0)
 		return r;
+	deadline = own;
 	if (!deadline.set)
 		source = batch_deadline(batch, &deadline);
 	task_set_deadline(task, &deadline, source);
@@ -48,28 +97,19 @@ static int submit_some(struct batch *batch, struct list *list, int64_t at)
 	{
 		struct instance *inst = list_entry(link, struct instance, link);
 
-		if (!same_deadline(&inst->own, &first->own))
+		if (!same_deadline(&inst->own, &own))
 			break;
 		instance_queue(inst, task);
 	}
-	r = store_submit(task);
+	kept = spill_keeps(task);
+	r = store_submit(task, kept);
 	if (r < 0) {
-		list_each(link, &task->queue)
-		{
-			struct instance *inst = list_entry(link, struct instance, link);
-
-			list_remove(&inst->link);
-			list_append(list, &inst->link);
-			inst->task = NULL;
-			inst->no = 0;
-			inst->state = INSTANCE_IS_COMPLETE;
-			batch->n_ready++;
-			ep->s->dispatch.n_queued--;
-		}
-		task_free(task);
+		take_back(task, list);
 		return r;
 	}
-	ep->last_seq = task->seq;
+	if (task->seq > ep->last_seq)
+		ep->last_seq = task->seq;
+	spill_behind(task, kept);
 	status_event(ep->s, "submitted", ep->name, task->id, task->total);
 	dispatch_task(ep->s, task);
 	return 0;
@@ -109,7 +149,7 @@ void batch_submit(struct batch *batch, int64_t at)
 	int r = 0;
 
 	batch_cancel_timers(batch);
-	if (list_empty(&batch->ready))
+	if (!batch_has_complete(batch))
 		return;
 	if (!batch_is_loose(batch)) {
 		char path[2 * MAX_NAME + 64];
@@ -126,7 +166,7 @@ void batch_submit(struct batch *batch, int64_t at)
 	list_init(&list);
 	list_splice(&list, &batch->ready);
 	sort_by_deadline(&list, batch->n_ready);
-	while (r == 0 && !list_empty(&list))
+	while (r == 0 && (!list_empty(&list) || (batch->draft && batch->draft->total)))
 		r = submit_some(batch, &list, at);
 	list_splice(&batch->ready, &list);
 	if (r < 0) {

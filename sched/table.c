@@ -8,7 +8,7 @@
 #define FIRST_SLOTS 16
 
 /* FNV-1a over a seed, mixed at the end since the slot is taken from the low bits. */
-static uint64_t hash_of(const char *name)
+uint64_t table_hash(const char *name)
 {
 	static uint64_t seed;
 	uint64_t h = __atomic_load_n(&seed, __ATOMIC_RELAXED);
@@ -59,7 +59,7 @@ int table_add(struct table *t, struct table_node *node, const char *name)
 	if (t->count == t->n_slots && grow(t) < 0)
 		return -ENOMEM;
 	node->name = name;
-	node->hash = hash_of(name);
+	node->hash = table_hash(name);
 	slot = &t->slots[node->hash & (t->n_slots - 1)];
 	node->next = *slot;
 	*slot = node;
@@ -74,7 +74,7 @@ struct table_node *table_find(const struct table *t, const char *name)
 
 	if (!t->count)
 		return NULL;
-	hash = hash_of(name);
+	hash = table_hash(name);
 	for (node = t->slots[hash & (t->n_slots - 1)]; node; node = node->next)
 		if (node->hash == hash && strcmp(node->name, name) == 0)
 			break;

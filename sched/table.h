@@ -28,6 +28,7 @@ struct table {
 void table_release(struct table *t); /* the elements are the caller's */
 int table_add(struct table *t, struct table_node *node,
 	      const char *name);                                        /* -ENOMEM; the name is not there */
+uint64_t table_hash(const char *name);                                  /* as in a node */
 struct table_node *table_find(const struct table *t, const char *name); /* or NULL */
 void table_remove(struct table *t, struct table_node *node);            /* which is in it */
 /* Every element; fn may remove the one it is given. */

@@ -17,9 +17,16 @@
 
 #define MAX_RESULTS (UINT64_C(1) << 28) /* bytes of an older results.csv that is taken up; chosen */
 
+void task_set_submitted(struct task *task, int64_t submitted_wall)
+{
+	const struct loop *loop = task->ep->s->loop;
+
+	task->submitted_wall = submitted_wall;
+	task->submitted = loop_now(loop) - (loop_wall(loop) - submitted_wall);
+}
+
 int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submitted_wall)
 {
-	struct loop *loop = batch->ep->s->loop;
 	struct task *task = calloc(1, sizeof(*task));
 
 	if (!task)
@@ -28,10 +35,10 @@ int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submi
 	task->batch = batch;
 	task->seq = seq;
 	snprintf(task->id, sizeof(task->id), "%s-%06" PRIu32, batch->ep->name, seq);
-	task->submitted_wall = submitted_wall;
-	task->submitted = loop_now(loop) - (loop_wall(loop) - submitted_wall);
+	task_set_submitted(task, submitted_wall);
 	task->due = INT64_MAX;
 	list_init(&task->queue);
+	list_init(&task->pages);
 	list_init(&task->removed);
 	list_init(&task->removing);
 	list_init(&task->link);
@@ -45,6 +52,7 @@ void task_free(struct task *task)
 	struct batch *batch = task->batch;
 
 	dispatch_task_gone(task);
+	spill_forget(task);
 	list_remove(&task->removing);
 	list_remove(&task->batch_link);
 	cascade_forget(task);
@@ -67,7 +75,7 @@ void task_set_deadline(struct task *task, const struct deadline *deadline, enum 
 
 int task_add_row(struct task *task, uint32_t no, bool renewed, const char *text, size_t *ret)
 {
-	size_t i = *ret;
+	size_t i = *ret, len = strlen(text);
 
 	if (i == SIZE_MAX) {
 		if (task->n_rows == task->rows_size) {
@@ -81,16 +89,61 @@ int task_add_row(struct task *task, uint32_t no, bool renewed, const char *text,
 		}
 		i = task->n_rows;
 	}
-	if (task->rows.failed)
-		return -ENOMEM;
-	task->row[i] = (struct row){.no = no, .renewed = renewed, .at = task->rows.len, .len = strlen(text)};
-	buf_adds(&task->rows, text);
-	if (task->rows.failed)
-		return -ENOMEM;
+	task->row[i] = (struct row){.no = no, .renewed = renewed, .at = ROW_STORED};
+	if (!*text) {
+		task->row[i].at = 0; /* a moved instance's: nothing */
+	} else if (batch_is_loose(task->batch) || task->rows.len + len > ROWS_KEPT) {
+		task->rows_stored = true;
+	} else {
+		task->row[i].at = (uint32_t)task->rows.len;
+		task->row[i].len = (uint32_t)len & INT32_MAX;
+		buf_add(&task->rows, text, len);
+		if (task->rows.failed)
+			return -ENOMEM;
+	}
 	if (i == task->n_rows)
 		task->n_rows++;
 	*ret = i;
 	return 0;
+}
+
+/* Its value ends in the row. */
+static int read_row(void *data, const void *key, size_t key_len, const void *value, size_t value_len)
+{
+	struct task *task = data;
+	const char *slash = memrchr(key, '/', key_len), *text = memchr(value, '\n', value_len);
+	size_t row = SIZE_MAX, len = text ? (size_t)((const char *)value + value_len - ++text) : 0;
+	bool renewed = ((const char *)key)[key_len - 1] == 'l';
+	int r = task_add_row(task, slash ? (uint32_t)strtoul(slash + 1, NULL, 10) : 0, renewed, "", &row);
+
+	if (r < 0)
+		return r;
+	task->row[row].at = (uint32_t)task->rows.len;
+	task->row[row].len = (uint32_t)len & INT32_MAX;
+	buf_add(&task->rows, text, len);
+	return buf_status(&task->rows);
+}
+
+int task_read_rows(struct task *task)
+{
+	struct sched *s = task->ep->s;
+	size_t n = task->n_rows;
+	char key[KEY_SIZE];
+	int r;
+
+	if (!task->rows_stored)
+		return 0;
+	key_format(key, KEY_ROW, task->ep->name, task->seq, -1, "");
+	strcat(key, "/");
+	buf_clear(&task->rows);
+	task->n_rows = 0;
+	r = s->ops->scan(s->host, key, strlen(key), read_row, task);
+	if (r == 0)
+		r = buf_status(&task->rows);
+	if (r == 0 && task->n_rows != n)
+		log_error("%s: %zu rows of results were read, there should be %zu", task->id, task->n_rows,
+			  n);
+	return r;
 }
 
 int task_note_instances(struct task *task, uint32_t first)
@@ -201,6 +254,14 @@ static void keep_from_others(struct parcel *p, const struct readers *readers)
 	p->has_access = readers_access(readers, &p->access);
 }
 
+static void batch_visible(struct parcel *p, bool visible)
+{
+	if (!visible)
+		return; /* the endpoint is gone, with all records */
+	erasure_begin(p->data);
+	p->data = NULL;
+}
+
 /* All tasks of a directory have ended: results.csv, then task.json, with which their keys go. */
 static int publish_batch(struct batch *batch, struct task **tasks, size_t n)
 {
@@ -226,11 +287,22 @@ static int publish_batch(struct batch *batch, struct task **tasks, size_t n)
 		readers_join(&readers, &tasks[i]->readers);
 	keep_from_others(csv, &readers);
 	keep_from_others(json, &readers);
-	result_csv(&csv->content, old, old_len, tasks, n);
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = task_read_rows(tasks[i]);
+	if (r == 0)
+		result_csv(&csv->content, old, old_len, tasks, n);
 	free(old);
+	for (size_t i = 0; i < n; i++) { /* twice they are enough */
+		buf_release(&tasks[i]->rows);
+		tasks[i]->rows_stored = true;
+	}
+	if (r < 0)
+		goto fail;
 	result_task(&json->content, tasks, n);
+	json->data = erasure_new(ep, tasks, n);
+	json->done = json->data ? batch_visible : NULL;
 	for (size_t i = 0; i < n; i++)
-		store_end(&json->ops, tasks[i]);
+		(json->data ? store_end_task : store_end)(&json->ops, tasks[i]);
 	r = send_text(ep, csv, batch->name, "results.csv");
 	if (r < 0)
 		goto fail;
@@ -269,6 +341,7 @@ void task_end_if_done(struct task *task)
 	struct endpoint *ep = task->ep;
 	struct batch *batch = task->batch;
 	struct opset ops = OPSET_INIT;
+	struct erasure *erasure;
 
 	if (task->open)
 		return;
@@ -283,9 +356,14 @@ void task_end_if_done(struct task *task)
 	task->finished = loop_now(ep->s->loop);
 	status_task(ep->s, task);
 	if (batch_is_loose(batch)) {
-		store_end(&ops, task);
-		if (opset_commit(&ops, ep->s) < 0)
+		erasure = erasure_new(ep, &task, 1);
+		(erasure ? store_end_task : store_end)(&ops, task);
+		if (opset_commit(&ops, ep->s) < 0) {
 			log_error("%s: its records could not be removed", task->id);
+			free(erasure);
+		} else if (erasure) {
+			erasure_begin(erasure);
+		}
 		opset_release(&ops);
 		task_free(task);
 		return;
@@ -346,8 +424,8 @@ void task_recovered(struct task *task)
 	struct deadline deadline = task->deadline;
 
 	/* A deadline may have been moved after the record was made. */
-	if (source == DEADLINE_FILE && task->n_queued) {
-		struct instance *inst = list_entry(task->queue.next, struct instance, link);
+	if (source == DEADLINE_FILE && task_next(task)) {
+		struct instance *inst = task_next(task);
 		struct sched *s = task->ep->s;
 		char text[80];
 
@@ -376,6 +454,9 @@ static void free_batch(void *data, struct table_node *node)
 
 	(void)data;
 	batch->removed = false; /* it goes at the end, not within */
+	if (batch->draft)
+		task_free(batch->draft);
+	batch->draft = NULL;
 	for (size_t i = 0; i < 2; i++)
 		list_each(link, loose[i]) instance_free(list_entry(link, struct instance, link));
 	for (size_t i = 0; i < 2; i++)

@@ -14,6 +14,7 @@
  *    its file is written anew.
  * 2. Its link is in batch->writing, batch->ready, task->queue or (RUNNING, UNPACKING) no list, or, RUNNING but at no executor, in
  *    task->held.
+ *    Beyond a bound a complete or queued one has no struct, and waits on disk: spill.h.
  * 3. A task counts in `open` every instance of it whose answer is not visible yet, and ends when that is 0.
  *
  * A batch is a directory below in/; the one called "" is in/ itself and has the loose files. Instances of one
@@ -23,7 +24,7 @@
 #define SCHED_TASK_H
 
 /*
- * Files: instance.c and batch_events.c (what happened in the tree), batch.c (deadlines, quiet), submit.c (what is complete → tasks),
+ * Files: instance.c and batch_events.c (what happened in the tree), batch.c (deadlines, quiet), submit.c (what is complete → tasks), draft.c and spill.c (what waits on disk),
  * task.c (tasks and their end), answer.c (their answers).
  */
 
@@ -84,6 +85,8 @@ struct batch {
 	bool fresh;   /* made while we watched and not submitted yet: what lies in out/ is of an older one */
 	bool deadline_known; /* else user.deadline of the directory must be read */
 	struct deadline deadline;
+	struct task *
+		draft; /* what is complete and waits on disk for its submission (draft.c); NULL: nothing. In no list */
 	struct list tasks;    /* unfinished, by submission */
 	struct list finished; /* tasks that wait for the others of this directory */
 	char name[MAX_NAME];
@@ -91,11 +94,17 @@ struct batch {
 
 enum deadline_source { DEADLINE_NONE, DEADLINE_SPEC, DEADLINE_IN, DEADLINE_BATCH, DEADLINE_FILE };
 
+#define ROWS_KEPT \
+	(2u       \
+	 << 20) /* bytes of a task's rows in memory; chosen: 16,000 of them. The others are read from its records */
+
 struct row { /* of results.csv, with its newline, in task->rows */
 	uint32_t no;
-	bool renewed; /* the key's suffix */
-	size_t at, len;
+	uint32_t at; /* ROW_STORED: only in its record */
+	uint32_t len : 31;
+	uint32_t renewed : 1; /* the key's suffix */
 };
+#define ROW_STORED UINT32_MAX
 
 struct task {
 	struct endpoint *ep;
@@ -111,6 +120,7 @@ struct task {
 	enum deadline_source source;
 	int64_t due; /* loop_now; INT64_MAX: none */
 	struct list queue;
+	struct list pages;    /* what of it waits on disk (spill.h); behind the queue */
 	struct list removed;  /* instances that were removed before they ran, not answered yet */
 	struct list removing; /* of the dispatcher, while there are any */
 	uint32_t n_queued, n_running, open, next_no;
@@ -120,6 +130,7 @@ struct task {
 	uint32_t total, ok, late, dropped, failed;
 	double gained;   /* Σ p_i of instances that were in time */
 	double expected; /* Σ p_i of all that were handed to the executor */
+	bool numbered;   /* its number was taken before it is submitted */
 	bool planned;
 	bool begun; /* some of it was handed to the executor */
 	double planned_p_eff;
@@ -132,7 +143,8 @@ struct task {
 	struct buf rows;
 	struct row *row; /* (n_rows) */
 	size_t n_rows, rows_size;
-	uint32_t *noted; /* (n_noted) numbers in the task's KEY_INSTANCES */
+	bool rows_stored; /* not all of them are in `rows` */
+	uint32_t *noted;  /* (n_noted) numbers in the task's KEY_INSTANCES */
 	size_t n_noted;
 };
 
@@ -171,18 +183,39 @@ bool deadline_read(struct sched *s, uint64_t ino, struct deadline *ret); /* the 
 int task_note_instances(struct task *task, uint32_t first);
 /* After all rows were recovered: in the order of their keys they come sorted. */
 bool task_has_row(const struct task *task, uint32_t no);
+/* All rows with their texts, in the order of the instances. */
+int task_read_rows(struct task *task);
 /* A row of results.csv, in place of row *ret, or (SIZE_MAX) a new one. */
 int task_add_row(struct task *task, uint32_t no, bool renewed, const char *text, size_t *ret);
 void task_end_if_done(struct task *task); /* may free the task and its batch */
 int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submitted_wall);
+void task_set_submitted(struct task *task, int64_t submitted_wall);
 void task_set_deadline(struct task *task, const struct deadline *deadline, enum deadline_source source);
 /* Moves a submitted task's deadline; or one instance's, which then goes to a task of its own. */
 void task_move_deadline(struct task *task, const struct deadline *deadline, enum deadline_source source);
 void task_move_instance(struct instance *inst, const struct deadline *deadline, enum deadline_source source);
-struct instance *instance_find(struct endpoint *ep, const char *path);              /* NULL: none */
+/* NULL: none. What waits on disk gets a struct by that. */
+struct instance *instance_find(struct endpoint *ep, const char *path);
+bool instance_is_known(const struct endpoint *ep, const char *path); /* the same, and changes nothing */
 struct instance *instance_new(struct batch *batch, const char *path, uint64_t ino); /* WRITING, named */
 void instance_queue(struct instance *inst, struct task *task); /* numbers it when it has no task yet */
-bool instance_name_waits(const char *path);                    /* .hidden, ~, .tmp, .part: some part of it */
+/* It is queued, and was counted as such before. */
+void instance_wait(struct instance *inst, struct task *task, uint32_t no);
+void instance_ready(struct instance *inst); /* COMPLETE, in batch->ready */
+int64_t instance_bytes(const struct instance *inst);
+bool batch_has_complete(const struct batch *batch); /* there is something to submit */
+/* Those of the task's queue are complete and not submitted; they go to `list`. */
+void task_unqueue(struct task *task, struct list *list);
+
+/* --- draft.c --- */
+
+/* Beyond the bound: what is complete goes into the batch's draft, a record at a time. */
+void draft_gather(struct batch *batch);
+/* It was in the draft under that number and is complete again. */
+void draft_withdraw(struct task *task, struct instance *inst, uint32_t no);
+void draft_discard(struct batch *batch); /* and its records */
+
+bool instance_name_waits(const char *path); /* .hidden, ~, .tmp, .part: some part of it */
 /* access: NULL when the record has none. */
 int task_recover_row(struct task *task, uint32_t no, bool renewed, const char *status, double gain,
 		     const struct host_access *access, const char *text);
@@ -198,6 +231,7 @@ void task_remove_instance(
 void task_answer_removed(struct task *task); /* the first of those */
 void instance_unname(struct instance *inst); /* its name may be used anew */
 void instance_free(struct instance *inst);
+void instance_discard(struct sched *s, struct instance *inst); /* in no list and no table */
 
 /* Everything of an endpoint that was removed; nothing is published. Mini-batches that run are kept. */
 void task_forget_all(struct endpoint *ep);

@@ -148,7 +148,7 @@ static int queue_one(struct task *task, const struct found *f, uint32_t no)
 	struct instance *inst;
 
 	snprintf(path, sizeof(path), "%s/%s", task->batch->name, f->path);
-	if (table_find(&task->ep->instances, path))
+	if (instance_is_known(task->ep, path))
 		return 0; /* it is written anew already: another instance, of a further task */
 	inst = instance_new(task->batch, path, f->ino);
 	if (!inst)
@@ -186,6 +186,11 @@ static int queue_all(struct archive_job *job, const char *name)
 		at = found_at(&job->entries, at, &f);
 		if (r == 0)
 			r = queue_one(task, &f, no);
+		if (((no + 1) % STORE_TOGETHER == 0 || at == job->entries.len) && spill_is_due(ep->s)) {
+			if (store_mark(task, no - no % STORE_TOGETHER) < 0)
+				log_trace(LOG_SCHED, "%s: user.state could not be stored", task->id);
+			spill_from(task, no - no % STORE_TOGETHER);
+		}
 	}
 	if (r < 0)
 		task->open++; /* it must not end: its records tell the next start of those that are missing */

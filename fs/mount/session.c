@@ -92,6 +92,8 @@ int mounted_new_glue(struct mounted *m, struct err *err)
 {
 	const struct sched_options options = {.settle_ns = m->options.settle_ns,
 					      .settle_batch_ns = m->options.settle_batch_ns,
+					      .queue = m->options.queue,
+					      .queue_bytes = m->options.queue_bytes,
 					      .worker_threads = m->options.worker_threads,
 					      .null_backend = m->options.null_backend};
 

@@ -18,10 +18,14 @@ static void make_sched(struct world *w)
 
 void world_init(struct world *w, const char *model_json, const char *spec_json)
 {
+	const char *queue = getenv("TEST_QUEUE"); /* the same with nearly all instances waiting on disk */
+
 	*w = (struct world){.options = {.settle_ns = 50 * NS_PER_MS,
 					.settle_batch_ns = NS_PER_S,
 					.worker_threads = 1,
 					.null_backend = true}};
+	if (queue)
+		w->options.queue = atoi(queue);
 	if (loop_new(&w->loop, true) < 0)
 		abort();
 	fake_host_init(&w->host, w->loop);
