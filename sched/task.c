@@ -35,6 +35,7 @@ int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submi
 	list_init(&task->removed);
 	list_init(&task->removing);
 	list_init(&task->link);
+	list_init(&task->own);
 	list_append(&batch->tasks, &task->batch_link);
 	*ret = task;
 	return 0;

@@ -101,7 +101,8 @@ struct task {
 	struct endpoint *ep;
 	struct batch *batch;
 	struct list batch_link;
-	struct list link;   /* of the dispatcher, while instances are queued */
+	struct list link;   /* of the dispatcher's due, due_asleep or overdue */
+	struct list own;    /* of the endpoint's lane, while instances are queued or held */
 	struct task *split; /* where instances with moved deadlines last went; borrowed, checked by seq */
 	uint32_t split_seq;
 	uint32_t seq;
