@@ -10,7 +10,7 @@
  * deadline have their part, it is of the part that fair.c leaves: of an endpoint's own tasks and what its weight gives it.
  *
  * Kept free before a deadline: the publication of the last mini-batch, and twice the mean deviation of the
- * fastest mini-batch's time: near the deadline it is the one that is chosen. A sub-model counts with at least the
+ * fastest mini-batch's time: near the deadline it is the one that is chosen. Likewise of those of other endpoints that are before it. A sub-model counts with at least the
  * time that publishing its answers takes.
  *
  * A task is planned once with careful figures (outbox.h, profile_careful): that
@@ -179,8 +179,13 @@ static int64_t time_left(struct sched *s, const struct group *group, int64_t sta
 	size_t on_the_way = box->outstanding + group->held;
 	int64_t margin = outbox_margin(box, view), device, publisher;
 
-	for (int i = 0; i < s->dispatch.n_out; i++)
-		on_the_way += (size_t)s->dispatch.out[i]->n;
+	for (int i = 0; i < s->dispatch.n_out; i++) {
+		const struct minibatch *mb = s->dispatch.out[i];
+
+		on_the_way += (size_t)mb->n;
+		if (mb->ep != ep) /* it may be much longer than ours */
+			margin += (int64_t)(2 * profile_spread(&mb->ep->profile) * (double)mb->expected);
+	}
 	margin += (int64_t)(2 * profile_spread(&ep->profile) * (double)fastest(ep));
 	device = group->due - start - outbox_cost(box, view, last) - margin;
 	publisher = group->due - loop_now(s->loop) - outbox_cost(box, view, on_the_way) - margin;
@@ -305,25 +310,26 @@ static bool is_noted(const struct group *group)
 	return true;
 }
 
-/* The time that the group may use, at most `left`. */
+/*
+ * The time that the group may use, at most `left`. In an overload that may not be enough for all of it even on the fastest sub-model;
+ * then this is what runs next, being what gives most in a time, but no promise is made for more than there will be.
+ */
 static int64_t time_used(struct sched *s, const struct group *group, const struct contest *c,
-			 const struct plan_submodel *m, int64_t start, int64_t left)
+			 enum outbox_view view, const struct plan_submodel *m, int64_t start, int64_t left)
 {
 	int batch = group->first->ep->spec.batch;
 	double part = fair_part(c, group->first->ep);
-	int64_t one = INT64_MAX, least, most = left, share;
+	int64_t least = INT64_MAX, most = left, share;
 
 	for (int i = 0; i < group->first->ep->n_submodels; i++)
-		one = m[i].time_ns < one ? m[i].time_ns : one;
-	least = one * (int64_t)((group->n + (uint64_t)batch - 1) / (uint64_t)batch);
-	if (c->over) { /* no more than there will be, but for the next mini-batch: it is our turn */
+		least = m[i].time_ns < least ? m[i].time_ns : least;
+	least *= (int64_t)((group->n + (uint64_t)batch - 1) / (uint64_t)batch);
+	if (c->over)
 		share = share_of_own(group, part, start, left);
-		most = (int64_t)(part * (double)left);
-		most = most < one ? one : most;
-		most = most < left ? most : left;
-	} else {
+	else
 		share = (int64_t)(part * (double)share_of(&s->dispatch, group, start, left));
-	}
+	if (c->over && view == OUTBOX_CAREFUL)
+		most = (int64_t)(part * (double)left);
 	if (share < least)
 		share = least;
 	return share < most ? share : most;
@@ -344,7 +350,7 @@ static int64_t prepare(struct sched *s, const struct group *group, const struct 
 	f->n = ep->n_submodels;
 	for (int i = 0; i < f->n; i++)
 		f->of[i] = (struct cascade){i, -1, 0};
-	deadline = time_used(s, group, c, f->m, start, deadline);
+	deadline = time_used(s, group, c, view, f->m, start, deadline);
 	if (ep->spec.policy->cascades && group->due != INT64_MAX)
 		cascade_family(ep, f, outbox_cost(&s->outbox, view, (size_t)ep->spec.batch),
 			       outbox_cost(&s->outbox, view, 1));

@@ -76,7 +76,7 @@ static void test_noise(void **state)
 		struct outcome o = run(&trace, "optimal", i, NULL), again = run(&trace, "optimal", i, NULL);
 
 		if (p_eff(&o) < 99 * o.bound / (double)o.instances)
-			fail_msg("%d: %.4f of %.4f", trace.instances[i], p_eff(&o),
+			fail_msg("%d: %.4f of %.4f", trace.endpoint->instances[i], p_eff(&o),
 				 100 * o.bound / (double)o.instances);
 		assert_true(o.gained == again.gained && o.last_ns == again.last_ns); /* the same seed */
 	}
