@@ -62,7 +62,7 @@ static int64_t fastest(const struct endpoint *ep)
 	return t;
 }
 
-static double work_of(const struct task *task)
+double choose_most(const struct task *task)
 {
 	/* A fraction, since small tasks share mini-batches. */
 	return (double)(task->n_queued + task->n_held) / task->ep->spec.batch * (double)slowest(task->ep);
@@ -101,9 +101,9 @@ static int64_t share_of(struct dispatch *d, const struct group *group, int64_t s
 		const struct task *task = list_entry(at, struct task, link);
 		bool same = task->ep == group->first->ep && task->due <= group->until;
 
-		sum += work_of(task);
+		sum += choose_most(task);
 		if (same)
-			own += work_of(task);
+			own += choose_most(task);
 		else if ((double)(task->due - start) * own / sum < share)
 			share = (double)(task->due - start) * own / sum;
 	}
@@ -120,9 +120,9 @@ static int64_t share_of_own(const struct group *group, double part, int64_t star
 	     at = at->next, seen++) {
 		const struct task *task = list_entry(at, struct task, own);
 
-		sum += work_of(task);
+		sum += choose_most(task);
 		if (task->due <= group->until)
-			own += work_of(task);
+			own += choose_most(task);
 		else if (part * (double)(task->due - start) * own / sum < share)
 			share = part * (double)(task->due - start) * own / sum;
 	}
@@ -514,4 +514,41 @@ void choose_free(const struct group *group, int64_t most, struct choice *ret)
 	plan.p_eff = f.m[best].accuracy;
 	plan.n[best] = (int64_t)((group->n + ep->spec.batch - 1) / ep->spec.batch);
 	note_plan(group, &plan, &f);
+}
+
+static struct group alone(struct task *task)
+{
+	return (struct group){.list = &task->ep->lane.due,
+			      .first = task,
+			      .n = task->n_queued,
+			      .due = task->due,
+			      .until = task->due};
+}
+
+int64_t choose_time(struct sched *s, struct task *task, int64_t start)
+{
+	struct group group = alone(task);
+
+	return time_left(s, &group, start, OUTBOX_CAREFUL);
+}
+
+int64_t choose_kept(struct sched *s, struct task *task, int64_t time)
+{
+	struct group group = alone(task);
+	struct plan_family f;
+	struct plan plan;
+
+	if (time <= 0 || !task->n_queued)
+		return 0;
+	f.n = plan_times(s, task->ep, OUTBOX_CAREFUL, f.m);
+	narrow(&group,
+	       &(struct plan_request){.n_submodels = f.n,
+				      .submodels = f.m,
+				      .instances = task->n_queued,
+				      .batch = task->ep->spec.batch,
+				      .deadline_ns = time},
+	       f.m);
+	if (plan_with(s, task->ep, &f, task->n_queued, time, &plan) < 0)
+		return 0;
+	return task->n_queued - plan.dropped;
 }

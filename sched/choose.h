@@ -48,5 +48,11 @@ bool choose_again(struct sched *s, const struct group *group, const struct conte
 bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t start);
 /* No longer than `most`, where one instance is not. */
 void choose_free(const struct group *group, int64_t most, struct choice *ret);
+/* What the task takes on its slowest sub-model. */
+double choose_most(const struct task *task);
+/* For a task as it is submitted: the time until its deadline, less what a promise keeps free before it; and how many of its queued
+ * instances a plan of that much time has in time. */
+int64_t choose_time(struct sched *s, struct task *task, int64_t start);
+int64_t choose_kept(struct sched *s, struct task *task, int64_t time);
 
 #endif

@@ -1,4 +1,5 @@
 /* Tasks: their deadlines and their end. */
+#include "sched/admit.h"
 #include "sched/internal.h"
 #include "sched/result.h"
 
@@ -31,6 +32,7 @@ int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submi
 	task->submitted_wall = submitted_wall;
 	task->submitted = loop_now(loop) - (loop_wall(loop) - submitted_wall);
 	task->due = INT64_MAX;
+	task->admitted = -1;
 	list_init(&task->queue);
 	list_init(&task->removed);
 	list_init(&task->removing);
@@ -126,6 +128,7 @@ void task_move_deadline(struct task *task, const struct deadline *deadline, enum
 		return;
 	task->planned = false;
 	dispatch_task(task->ep->s, task);
+	task_admit(task);
 }
 
 void task_move_instance(struct instance *inst, const struct deadline *deadline, enum deadline_source source)

@@ -124,6 +124,7 @@ struct task {
 	bool planned;
 	bool begun; /* some of it was handed to the executor */
 	double planned_p_eff;
+	int64_t admitted; /* instances that were expected in time (admit.h); -1: not known */
 	int64_t n_planned[MAX_SUBMODELS], n_real[MAX_SUBMODELS];
 	enum plan_method method;
 	int64_t solve_ns;
