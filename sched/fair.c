@@ -4,11 +4,12 @@
  * divided between the endpoints that have such work by their weights: start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM'96) with
  * mini-batches for packets and time for bytes. With
  *
- *	S = max(v, F of its last mini-batch)	F = S + time ÷ weight	v = S of what was handed over last
+ *	S = F of its last mini-batch, at least v when it had no work	F = S + time ÷ weight	v = S of what was handed over last
  *
  * the smallest S is next. So as long as two endpoints have work their times ÷ weights differ by no more than one mini-batch of each
  * (their Theorem 1), however unequal these are. Who had no work begins at v: nothing is saved up. A mini-batch counts with what it is
- * expected to take until it is done, then with what it took. Within an endpoint the earliest deadline is first in any case.
+ * expected to take until it is done, then with what it took. An endpoint may have work that can't run, another's mini-batch being longer
+ * than its deadlines: it makes up for that, but for no more than CREDIT_NS. Within an endpoint the earliest deadline is first in any case.
  *
  * What has no deadline fills what is free. Were that all, it would never run beside an endpoint that uses all its time for larger
  * sub-models. So endpoints that have nothing else get at least FREE_SHARE of what their weights would give them with deadlines: the same
@@ -26,7 +27,8 @@
 #include "sched/internal.h"
 #include "sched/minibatch.h"
 
-#define FREE_SHARE 0.1 /* chosen */
+#define FREE_SHARE 0.1            /* chosen */
+#define CREDIT_NS  (NS_PER_S / 2) /* chosen: a few mini-batches */
 
 void fair_init(struct fair *f)
 {
@@ -42,6 +44,12 @@ void lane_init(struct lane *lane)
 	list_init(&lane->free);
 }
 
+static void join(const struct fair_queue *q, struct fair_flow *flow)
+{
+	if (flow->end < q->now)
+		flow->end = q->now;
+}
+
 /* --- lanes --- */
 
 static bool comes_after(const struct task *a, const struct task *b)
@@ -51,16 +59,19 @@ static bool comes_after(const struct task *a, const struct task *b)
 
 void fair_put(struct sched *s, struct task *task)
 {
+	struct fair *f = &s->dispatch.fair;
 	struct lane *lane = &task->ep->lane;
-	struct list *list = task->due == INT64_MAX ? &lane->free : &lane->due, *at = list->prev;
+	bool free = task->due == INT64_MAX;
+	struct list *list = free ? &lane->free : &lane->due, *at = list->prev;
 
-	list_remove(&task->own);
+	if (list_empty(list))
+		join(free ? &f->free : &f->due, free ? &lane->of_free : &lane->of_due);
 	/* Behind its equals. New ones belong at the end, or near it. */
 	while (at != list && comes_after(list_entry(at, struct task, own), task))
 		at = at->prev;
 	list_insert_before(at->next, &task->own);
 	if (list_empty(&lane->link))
-		list_append(&s->dispatch.fair.lanes, &lane->link);
+		list_append(&f->lanes, &lane->link);
 }
 
 void fair_remove(struct task *task)
@@ -132,9 +143,10 @@ static int64_t slack_of(struct sched *s, int64_t start)
 
 struct contest fair_look(struct sched *s, int64_t start)
 {
+	struct fair *f = &s->dispatch.fair;
 	struct contest c = {.slack = INT64_MAX};
 
-	list_each(link, &s->dispatch.fair.lanes)
+	list_each(link, &f->lanes)
 	{
 		const struct endpoint *ep = endpoint_of(link);
 		bool due = !list_empty(&ep->lane.due), free = !list_empty(&ep->lane.free);
@@ -148,6 +160,12 @@ struct contest fair_look(struct sched *s, int64_t start)
 		else
 			c.free += FREE_SHARE * ep->spec.weight;
 	}
+	if (c.due > 0 && !f->has_due)
+		join(&f->classes, &f->of_due);
+	if (c.free > 0 && !f->has_free)
+		join(&f->classes, &f->of_free);
+	f->has_due = c.due > 0;
+	f->has_free = c.free > 0;
 	/* Alone there is nothing to be divided. */
 	if (c.n_due > 1 || (c.n_due && c.free > 0))
 		c.slack = slack_of(s, start);
@@ -162,9 +180,11 @@ double fair_part(const struct contest *c, const struct endpoint *ep)
 
 /* --- turns --- */
 
-static double start_of(const struct fair_queue *q, const struct fair_flow *flow)
+static double start_of(const struct fair_queue *q, const struct fair_flow *flow, double weight)
 {
-	return flow->end > q->now ? flow->end : q->now;
+	double least = q->now - (double)CREDIT_NS / weight;
+
+	return flow->end > least ? flow->end : least;
 }
 
 bool fair_is_free_turn(const struct sched *s, const struct contest *c)
@@ -172,7 +192,7 @@ bool fair_is_free_turn(const struct sched *s, const struct contest *c)
 	const struct fair *f = &s->dispatch.fair;
 
 	return c->due > 0 && c->free > 0 &&
-	       start_of(&f->classes, &f->of_free) < start_of(&f->classes, &f->of_due);
+	       start_of(&f->classes, &f->of_free, c->free) < start_of(&f->classes, &f->of_due, c->due);
 }
 
 void fair_begin(struct sched *s)
@@ -199,7 +219,8 @@ static struct endpoint *turn(struct sched *s, bool free, bool alone)
 	{
 		struct endpoint *ep = endpoint_of(link);
 		struct lane *lane = &ep->lane;
-		double start = free ? start_of(&f->free, &lane->of_free) : start_of(&f->due, &lane->of_due);
+		double start = start_of(free ? &f->free : &f->due, free ? &lane->of_free : &lane->of_due,
+					ep->spec.weight);
 
 		if (!ep->ready || lane->tried == f->round || list_empty(free ? &lane->free : &lane->due) ||
 		    (alone && !list_empty(&lane->due)))
@@ -229,8 +250,10 @@ struct endpoint *fair_turn_free(struct sched *s, bool alone)
 
 static struct fair_bill charge(struct fair_queue *q, struct fair_flow *flow, int64_t ns, double weight)
 {
-	q->now = start_of(q, flow);
-	flow->end = q->now + (double)ns / weight;
+	double start = start_of(q, flow, weight);
+
+	q->now = start > q->now ? start : q->now;
+	flow->end = start + (double)ns / weight;
 	return (struct fair_bill){flow, weight};
 }
 

@@ -52,6 +52,7 @@ struct fair {
 	struct fair_queue due, free;      /* between endpoints */
 	struct fair_queue classes;        /* between the two … */
 	struct fair_flow of_due, of_free; /* … which are these */
+	bool has_due, has_free;           /* at the last look */
 	unsigned round;
 };
 
@@ -67,7 +68,7 @@ struct contest {
 
 void fair_init(struct fair *f);
 void lane_init(struct lane *lane);
-/* A task joins its endpoint's lane, or changes its place in it; and leaves it. */
+/* A task that is in no lane joins its endpoint's; and leaves it. */
 void fair_put(struct sched *s, struct task *task);
 void fair_remove(struct task *task);
 

@@ -89,6 +89,19 @@ static void test_unequal(void **state)
 			 0.6, 0.06);
 }
 
+/* Of times that nobody can foresee those count that they really were, or errors would add up to some 0.5 s. */
+static void test_noise(void **state)
+{
+	double part[MOST], apart;
+	struct outcome o[MOST];
+
+	(void)state;
+	play(TRACE "\"noise\":0.5,\"endpoints\":[{\"name\":\"a\",\"weight\":3},{\"name\":\"b\"}]}", part, o);
+	apart = fabs((double)o[0].device_ns / 3 - (double)o[1].device_ns) / 1e9;
+	if (apart > 0.16)
+		fail_msg("%.3f s apart", apart);
+}
+
 /* The earliest deadline would take all. */
 static void test_deadlines(void **state)
 {
@@ -200,6 +213,23 @@ static void test_free_does_not_starve(void **state)
 	}
 }
 
+/* While all fits, its mini-batches are no longer than what the deadlines leave: one instance, or both, of 600 ms. */
+static void test_free_costs_no_deadline(void **state)
+{
+	double part[MOST];
+	struct outcome o[MOST];
+
+	(void)state;
+	play("{" MODEL "\"batch\":2,\"until\":\"60s\",\"policies\":[\"optimal\"],\"endpoints\":["
+	     "{\"name\":\"a\",\"instances\":80,\"deadline\":\"1500ms\","
+	     "\"arrivals\":{\"kind\":\"uniform\",\"rate\":1,\"duration\":\"61s\"}},"
+	     "{\"name\":\"b\",\"profile\":{\"accuracy\":[90],\"time_ms\":[600],\"one_ms\":[60]},"
+	     "\"tasks\":[{\"instances\":400}]}]}",
+	     part, o);
+	assert_int_equal(o[0].ok, o[0].instances);
+	assert_float_equal(part[1], 0.1 / 1.1, 0.02);
+}
+
 /* --- the weight of a running endpoint --- */
 
 #define OTHER "{\"model\":\"m\",\"batch\":2}"
@@ -294,6 +324,8 @@ int main(void)
 		cmocka_unit_test(test_no_overload),
 		cmocka_unit_test(test_free_does_not_starve),
 		cmocka_unit_test(test_changed),
+		cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_free_costs_no_deadline),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
