@@ -6,10 +6,11 @@
  *	min over k of (D_k · w_1 ÷ Σ_{j≤k} w_j)
  *
  * the bottleneck rule of Yao, Demers and Shenker (FOCS'95): all tasks up to the tightest deadline are slowed
- * down, here narrowed, alike; but never less than it needs on the fastest sub-model.
+ * down, here narrowed, alike; but never less than it needs on the fastest sub-model. Where that doesn't fit, or tasks without a
+ * deadline have their part, it is of the part that fair.c leaves: of an endpoint's own tasks and what its weight gives it.
  *
  * Kept free before a deadline: the publication of the last mini-batch, and twice the mean deviation of the
- * fastest mini-batch's time: near the deadline it is the one that is chosen. A sub-model counts with at least the
+ * fastest mini-batch's time: near the deadline it is the one that is chosen. Likewise of those of other endpoints that are before it. A sub-model counts with at least the
  * time that publishing its answers takes.
  *
  * A task is planned once with careful figures (outbox.h, profile_careful): that
@@ -61,26 +62,28 @@ static int64_t fastest(const struct endpoint *ep)
 	return t;
 }
 
-static double work_of(const struct task *task)
+double choose_most(const struct task *task)
 {
 	/* A fraction, since small tasks share mini-batches. */
 	return (double)(task->n_queued + task->n_held) / task->ep->spec.batch * (double)slowest(task->ep);
 }
 
-struct group group_of(struct list *list, struct task *first, int64_t now)
+struct group group_of(struct task *first, int64_t now)
 {
-	struct group group = {.first = first, .due = first->due, .until = first->due};
+	struct lane *lane = &first->ep->lane;
+	struct group group = {.list = first->due == INT64_MAX ? &lane->free : &lane->due,
+			      .first = first,
+			      .due = first->due,
+			      .until = first->due};
 	int seen = 0;
 
 	if (first->due != INT64_MAX && first->due > now)
 		group.until += (first->due - now) / 20;
-	for (struct list *at = &first->link; at != list && seen < LOOK_AHEAD; at = at->next, seen++) {
-		const struct task *task = list_entry(at, struct task, link);
+	for (struct list *at = &first->own; at != group.list && seen < LOOK_AHEAD; at = at->next, seen++) {
+		const struct task *task = list_entry(at, struct task, own);
 
 		if (task->due > group.until)
 			break;
-		if (task->ep != first->ep)
-			continue;
 		group.n += task->n_queued;
 		group.held += task->n_held;
 	}
@@ -98,11 +101,30 @@ static int64_t share_of(struct dispatch *d, const struct group *group, int64_t s
 		const struct task *task = list_entry(at, struct task, link);
 		bool same = task->ep == group->first->ep && task->due <= group->until;
 
-		sum += work_of(task);
+		sum += choose_most(task);
 		if (same)
-			own += work_of(task);
+			own += choose_most(task);
 		else if ((double)(task->due - start) * own / sum < share)
 			share = (double)(task->due - start) * own / sum;
+	}
+	return (int64_t)share;
+}
+
+/* The same where each endpoint has a part of the device for itself: of what is the endpoint's alone. */
+static int64_t share_of_own(const struct group *group, double part, int64_t start, int64_t whole)
+{
+	double own = 0, sum = 0, share = part * (double)whole;
+	int seen = 0;
+
+	for (struct list *at = &group->first->own; at != group->list && seen < LOOK_AHEAD;
+	     at = at->next, seen++) {
+		const struct task *task = list_entry(at, struct task, own);
+
+		sum += choose_most(task);
+		if (task->due <= group->until)
+			own += choose_most(task);
+		else if (part * (double)(task->due - start) * own / sum < share)
+			share = part * (double)(task->due - start) * own / sum;
 	}
 	return (int64_t)share;
 }
@@ -157,8 +179,13 @@ static int64_t time_left(struct sched *s, const struct group *group, int64_t sta
 	size_t on_the_way = box->outstanding + group->held;
 	int64_t margin = outbox_margin(box, view), device, publisher;
 
-	for (int i = 0; i < s->dispatch.n_out; i++)
-		on_the_way += (size_t)s->dispatch.out[i]->n;
+	for (int i = 0; i < s->dispatch.n_out; i++) {
+		const struct minibatch *mb = s->dispatch.out[i];
+
+		on_the_way += (size_t)mb->n;
+		if (mb->ep != ep) /* it may be much longer than ours */
+			margin += (int64_t)(2 * profile_spread(&mb->ep->profile) * (double)mb->expected);
+	}
 	margin += (int64_t)(2 * profile_spread(&ep->profile) * (double)fastest(ep));
 	device = group->due - start - outbox_cost(box, view, last) - margin;
 	publisher = group->due - loop_now(s->loop) - outbox_cost(box, view, on_the_way) - margin;
@@ -231,21 +258,21 @@ static void count_plan(const struct plan *plan, const struct plan_family *f, dou
 }
 
 /* The first plan of a task, for schedule.csv; what already ran (a moved deadline) counts as it did. */
-static void note_plan(struct list *list, const struct group *group, const struct plan *plan,
-		      const struct plan_family *f)
+static void note_plan(const struct group *group, const struct plan *plan, const struct plan_family *f)
 {
 	double n[MAX_SUBMODELS];
 	int seen = 0;
 
 	count_plan(plan, f, n);
 
-	for (struct list *at = &group->first->link; at != list && seen < LOOK_AHEAD; at = at->next, seen++) {
-		struct task *task = list_entry(at, struct task, link);
+	for (struct list *at = &group->first->own; at != group->list && seen < LOOK_AHEAD;
+	     at = at->next, seen++) {
+		struct task *task = list_entry(at, struct task, own);
 		double part = (double)task->n_queued / (double)group->n;
 
 		if (task->due > group->until)
 			break;
-		if (task->planned || task->ep != group->first->ep)
+		if (task->planned)
 			continue;
 		task->planned = true;
 		task->method = plan->method;
@@ -267,39 +294,50 @@ static int most_accurate(const struct plan_submodel *m, int n)
 	return best;
 }
 
-static bool is_noted(struct list *list, const struct group *group)
+static bool is_noted(const struct group *group)
 {
 	int seen = 0;
 
-	for (struct list *at = &group->first->link; at != list && seen < LOOK_AHEAD; at = at->next, seen++) {
-		const struct task *task = list_entry(at, struct task, link);
+	for (struct list *at = &group->first->own; at != group->list && seen < LOOK_AHEAD;
+	     at = at->next, seen++) {
+		const struct task *task = list_entry(at, struct task, own);
 
 		if (task->due > group->until)
 			break;
-		if (task->ep == group->first->ep && !task->planned)
+		if (!task->planned)
 			return false;
 	}
 	return true;
 }
 
-/* The time that the group may use, at most `left`. */
-static int64_t time_used(struct sched *s, const struct group *group, const struct plan_submodel *m,
-			 int64_t start, int64_t left)
+/*
+ * The time that the group may use, at most `left`. In an overload that may not be enough for all of it even on the fastest sub-model;
+ * then this is what runs next, being what gives most in a time, but no promise is made for more than there will be.
+ */
+static int64_t time_used(struct sched *s, const struct group *group, const struct contest *c,
+			 enum outbox_view view, const struct plan_submodel *m, int64_t start, int64_t left)
 {
 	int batch = group->first->ep->spec.batch;
-	int64_t least = INT64_MAX, share = share_of(&s->dispatch, group, start, left);
+	double part = fair_part(c, group->first->ep);
+	int64_t least = INT64_MAX, most = left, share;
 
 	for (int i = 0; i < group->first->ep->n_submodels; i++)
 		least = m[i].time_ns < least ? m[i].time_ns : least;
-	least *= (int64_t)((group->n + batch - 1) / batch);
+	least *= (int64_t)((group->n + (uint64_t)batch - 1) / (uint64_t)batch);
+	if (c->over)
+		share = share_of_own(group, part, start, left);
+	else
+		share = (int64_t)(part * (double)share_of(&s->dispatch, group, start, left));
+	if (c->over && view == OUTBOX_CAREFUL)
+		most = (int64_t)(part * (double)left);
 	if (share < least)
 		share = least;
-	return share < left ? share : left;
+	return share < most ? share : most;
 }
 
 /* What a plan may use, of times with everything that view counts, and the time there is for it. */
-static int64_t prepare(struct sched *s, const struct group *group, int64_t start, enum outbox_view view,
-		       int64_t deadline, struct plan_family *f)
+static int64_t prepare(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
+		       enum outbox_view view, int64_t deadline, struct plan_family *f)
 {
 	struct endpoint *ep = group->first->ep;
 	struct plan_request request = {.n_submodels = plan_times(s, ep, view, f->m),
@@ -312,7 +350,7 @@ static int64_t prepare(struct sched *s, const struct group *group, int64_t start
 	f->n = ep->n_submodels;
 	for (int i = 0; i < f->n; i++)
 		f->of[i] = (struct cascade){i, -1, 0};
-	deadline = time_used(s, group, f->m, start, deadline);
+	deadline = time_used(s, group, c, view, f->m, start, deadline);
 	if (ep->spec.policy->cascades && group->due != INT64_MAX)
 		cascade_family(ep, f, outbox_cost(&s->outbox, view, (size_t)ep->spec.batch),
 			       outbox_cost(&s->outbox, view, 1));
@@ -330,10 +368,10 @@ static int64_t keep_for_held(const struct group *group, const struct plan_family
 		return deadline;
 	for (int i = 0; i < ep->n_submodels; i++)
 		least = f->m[i].time_ns < least ? f->m[i].time_ns : least;
-	for (struct list *at = &group->first->link; at != &ep->s->dispatch.due; at = at->next) {
-		const struct instance *inst = cascade_least(list_entry(at, struct task, link));
+	for (struct list *at = &group->first->own; at != group->list; at = at->next) {
+		const struct instance *inst = cascade_least(list_entry(at, struct task, own));
 
-		if (!inst || inst->task->ep != ep)
+		if (!inst)
 			continue;
 		again = (int64_t)((double)group->held / ep->spec.batch *
 				  (double)f->m[inst->held->of.then].time_ns);
@@ -357,20 +395,21 @@ static int plan_with(struct sched *s, const struct endpoint *ep, const struct pl
 				     ret);
 }
 
-static void promise(struct sched *s, const struct group *group, int64_t start)
+static void promise(struct sched *s, const struct group *group, const struct contest *c, int64_t start)
 {
 	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL), deadline;
 	struct plan plan = {.partial = -1};
 	struct plan_family f;
 
-	deadline = prepare(s, group, start, OUTBOX_CAREFUL, left > 0 ? left : 0, &f);
+	deadline = prepare(s, group, c, start, OUTBOX_CAREFUL, left > 0 ? left : 0, &f);
 	if (left > 0 &&
 	    plan_with(s, group->first->ep, &f, group->n, keep_for_held(group, &f, deadline), &plan) < 0)
 		plan = (struct plan){.partial = -1};
-	note_plan(&s->dispatch.due, group, &plan, &f);
+	note_plan(group, &plan, &f);
 }
 
-bool choose_due(struct sched *s, const struct group *group, int64_t start, struct choice *ret)
+bool choose_due(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
+		struct choice *ret)
 {
 	const struct endpoint *ep = group->first->ep;
 	int64_t left = time_left(s, group, start, OUTBOX_OF_LATE), deadline;
@@ -381,11 +420,11 @@ bool choose_due(struct sched *s, const struct group *group, int64_t start, struc
 	struct plan plan;
 	struct plan_family f;
 
-	if (!is_noted(&s->dispatch.due, group))
-		promise(s, group, start);
+	if (!is_noted(group))
+		promise(s, group, c, start);
 	if (left <= 0)
 		return false;
-	deadline = prepare(s, group, start, OUTBOX_OF_LATE, safe > 0 ? safe : left, &f);
+	deadline = prepare(s, group, c, start, OUTBOX_OF_LATE, safe > 0 ? safe : left, &f);
 	if (safe <= 0 || plan_with(s, ep, &f, group->n, keep_for_held(group, &f, deadline), &plan) < 0 ||
 	    !first_of_plan(&plan, &f, group->n, ep->spec.batch, ret))
 		return squeeze(ep, &f, group->n, left, ret);
@@ -398,7 +437,8 @@ bool choose_due(struct sched *s, const struct group *group, int64_t start, struc
 	return true;
 }
 
-bool choose_again(struct sched *s, const struct group *group, int64_t start, struct choice *ret)
+bool choose_again(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
+		  struct choice *ret)
 {
 	const struct endpoint *ep = group->first->ep;
 	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL), deadline;
@@ -406,13 +446,12 @@ bool choose_again(struct sched *s, const struct group *group, int64_t start, str
 	struct plan_family f;
 	struct plan plan;
 
-	for (struct list *at = &group->first->link; at != &s->dispatch.due && !least; at = at->next)
-		if (list_entry(at, struct task, link)->ep == ep)
-			least = cascade_least(list_entry(at, struct task, link));
+	for (struct list *at = &group->first->own; at != group->list && !least; at = at->next)
+		least = cascade_least(list_entry(at, struct task, own));
 	if (left <= 0 || !least)
 		return false;
 	/* What counts is what is gained. */
-	deadline = prepare(s, group, start, OUTBOX_OF_LATE, left, &f);
+	deadline = prepare(s, group, c, start, OUTBOX_OF_LATE, left, &f);
 	f.n = ep->n_submodels;
 	for (int i = 0; i < f.n; i++) {
 		double gain = cascade_again(ep, &least->held->of, i) - cascade_unsure(ep, &least->held->of);
@@ -455,7 +494,7 @@ bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t star
 	return start + least + outbox_margin(&s->outbox, OUTBOX_OF_LATE) > group->due;
 }
 
-void choose_free(struct sched *s, const struct group *group, struct choice *ret)
+void choose_free(const struct group *group, int64_t most, struct choice *ret)
 {
 	const struct endpoint *ep = group->first->ep;
 	struct plan plan = {.partial = -1, .method = PLAN_HULL};
@@ -469,7 +508,47 @@ void choose_free(struct sched *s, const struct group *group, struct choice *ret)
 	*ret = (struct choice){.submodel = best,
 			       .k = group->n < (uint64_t)ep->spec.batch ? (int)group->n : ep->spec.batch,
 			       .of = f.of[best]};
+	if (profile_expect_ns(&ep->profile, best, 1) <= most)
+		while (profile_expect_ns(&ep->profile, best, ret->k) > most)
+			ret->k--;
 	plan.p_eff = f.m[best].accuracy;
 	plan.n[best] = (int64_t)((group->n + ep->spec.batch - 1) / ep->spec.batch);
-	note_plan(&s->dispatch.free, group, &plan, &f);
+	note_plan(group, &plan, &f);
+}
+
+static struct group alone(struct task *task)
+{
+	return (struct group){.list = &task->ep->lane.due,
+			      .first = task,
+			      .n = task->n_queued,
+			      .due = task->due,
+			      .until = task->due};
+}
+
+int64_t choose_time(struct sched *s, struct task *task, int64_t start)
+{
+	struct group group = alone(task);
+
+	return time_left(s, &group, start, OUTBOX_CAREFUL);
+}
+
+int64_t choose_kept(struct sched *s, struct task *task, int64_t time)
+{
+	struct group group = alone(task);
+	struct plan_family f;
+	struct plan plan;
+
+	if (time <= 0 || !task->n_queued)
+		return 0;
+	f.n = plan_times(s, task->ep, OUTBOX_CAREFUL, f.m);
+	narrow(&group,
+	       &(struct plan_request){.n_submodels = f.n,
+				      .submodels = f.m,
+				      .instances = task->n_queued,
+				      .batch = task->ep->spec.batch,
+				      .deadline_ns = time},
+	       f.m);
+	if (plan_with(s, task->ep, &f, task->n_queued, time, &plan) < 0)
+		return 0;
+	return task->n_queued - plan.dropped;
 }

@@ -4,7 +4,8 @@
  * its first mini-batch is taken, and the rest is planned again with what that one really took. With exact
  * times the next plan is the rest of the last one.
  *
- * Which sub-model and how many instances: choose.c; their contents and answers: minibatch.c. Tasks without a deadline fill what is free.
+ * Whose turn it is: fair.c; which sub-model and how many instances: choose.c; their contents and answers: minibatch.c. Tasks without a
+ * deadline fill what is free.
  * Pictures are made when no prediction waits or runs: pictures.c.
  *
  * What can't be in time is dropped when nothing of its task runs any more: until then a mini-batch may turn
@@ -24,10 +25,9 @@
 
 void dispatch_init(struct dispatch *d)
 {
+	fair_init(&d->fair);
 	list_init(&d->due);
-	list_init(&d->free);
 	list_init(&d->due_asleep);
-	list_init(&d->free_asleep);
 	list_init(&d->overdue);
 	list_init(&d->removing);
 	list_init(&d->pictures);
@@ -55,6 +55,7 @@ void dispatch_release(struct sched *s)
 void dispatch_task_gone(struct task *task)
 {
 	list_remove(&task->link);
+	fair_remove(task);
 }
 
 void dispatch_task_less(struct task *task)
@@ -63,17 +64,12 @@ void dispatch_task_less(struct task *task)
 		dispatch_task_gone(task);
 }
 
-static bool comes_after(const struct task *a, const struct task *b)
-{
-	return a->due != b->due ? a->due > b->due : a->due == INT64_MAX && a->submitted > b->submitted;
-}
-
 /* Behind its equals. New ones belong at the end, or near it. */
 static void insert(struct list *list, struct task *task)
 {
 	struct list *at = list->prev;
 
-	while (at != list && comes_after(list_entry(at, struct task, link), task))
+	while (at != list && list_entry(at, struct task, link)->due > task->due)
 		at = at->prev;
 	list_insert_before(at->next, &task->link);
 }
@@ -82,27 +78,13 @@ void dispatch_task(struct sched *s, struct task *task)
 {
 	struct dispatch *d = &s->dispatch;
 
-	list_remove(&task->link);
+	dispatch_task_gone(task);
 	if (task->n_queued || task->n_held) {
-		if (task->due == INT64_MAX)
-			insert(task->ep->ready ? &d->free : &d->free_asleep, task);
-		else
+		fair_put(s, task);
+		if (task->due != INT64_MAX)
 			insert(task->ep->ready ? &d->due : &d->due_asleep, task);
 	}
 	dispatch_kick(s);
-}
-
-static void move_tasks(const struct endpoint *ep, struct list *from, struct list *to)
-{
-	list_each(link, from)
-	{
-		struct task *task = list_entry(link, struct task, link);
-
-		if (task->ep != ep)
-			continue;
-		list_remove(link);
-		insert(to, task);
-	}
 }
 
 void dispatch_set_ready(struct endpoint *ep, bool ready)
@@ -114,8 +96,13 @@ void dispatch_set_ready(struct endpoint *ep, bool ready)
 	ep->ready = ready;
 	if (!ready)
 		cascade_release_all(ep); /* while its sub-models are those that answered */
-	move_tasks(ep, ready ? &d->due_asleep : &d->due, ready ? &d->due : &d->due_asleep);
-	move_tasks(ep, ready ? &d->free_asleep : &d->free, ready ? &d->free : &d->free_asleep);
+	list_each(link, &ep->lane.due)
+	{
+		struct task *task = list_entry(link, struct task, own);
+
+		list_remove(&task->link);
+		insert(ready ? &d->due : &d->due_asleep, task);
+	}
 	if (ready)
 		dispatch_kick(ep->s);
 }
@@ -123,7 +110,8 @@ void dispatch_set_ready(struct endpoint *ep, bool ready)
 /* --- running --- */
 
 /* 1: something was handed over or answered; 0: not now. */
-static int run(struct sched *s, struct list *list, const struct group *group, const struct choice *choice)
+static int run(struct sched *s, const struct group *group, const struct contest *c,
+	       const struct choice *choice)
 {
 	struct dispatch *d = &s->dispatch;
 	struct endpoint *ep = group->first->ep;
@@ -134,9 +122,9 @@ static int run(struct sched *s, struct list *list, const struct group *group, co
 	if (!mb || !in)
 		goto out;
 	if (choice->again)
-		minibatch_fill_again(s, list, group, choice, mb, in);
+		minibatch_fill_again(s, group, choice, mb, in);
 	else
-		minibatch_fill(s, list, group, choice, mb, in);
+		minibatch_fill(s, group, choice, mb, in);
 	r = 1;
 	if (!mb->n)
 		goto out; /* none could be read: they are answered */
@@ -151,6 +139,7 @@ static int run(struct sched *s, struct list *list, const struct group *group, co
 		goto out;
 	}
 	minibatch_count(mb);
+	fair_charge(s, c, mb, group->due == INT64_MAX);
 	d->out[d->n_out++] = mb;
 	for (int i = 0; i < mb->n && !mb->again; i++)
 		s->ops->mark(s->host, mb->inst[i]->ino, "running");
@@ -214,7 +203,7 @@ static bool drop_overdue(struct sched *s)
 			struct task *task = list_entry(lists[i]->next, struct task, link);
 
 			cascade_release(task);
-			list_remove(&task->link);
+			dispatch_task_gone(task);
 			if (task->n_queued)
 				list_append(&d->overdue, &task->link);
 		}
@@ -226,88 +215,127 @@ static bool drop_overdue(struct sched *s)
 }
 
 /* Nothing that is held has the time to run again. */
-static void release(struct list *list, const struct group *group)
+static void release(const struct group *group)
 {
-	struct list *at = &group->first->link;
+	struct list *at = &group->first->own;
 	int seen = 0;
 
-	while (at != list && seen++ < LOOK_AHEAD) {
-		struct task *task = list_entry(at, struct task, link);
+	while (at != group->list && seen++ < LOOK_AHEAD) {
+		struct task *task = list_entry(at, struct task, own);
 
 		at = at->next; /* the task leaves the list */
 		if (task->due > group->until)
 			break;
-		if (task->ep == group->first->ep)
-			cascade_release(task);
+		cascade_release(task);
 	}
 }
 
-static bool choose(struct sched *s, const struct group *group, int64_t start, struct choice *ret)
+static bool choose(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
+		   struct choice *ret)
 {
 	int64_t began = loop_now(s->loop);
-	bool any = choose_due(s, group, start, ret);
+	bool any = choose_due(s, group, c, start, ret);
 
 	histogram_add(&group->first->ep->stats.plan, loop_now(s->loop) - began);
 	return any;
 }
 
-/* Hands one mini-batch over. 1: look again; 0: nothing to be done until something happens. */
-static int next_due(struct sched *s)
+enum tried {
+	TRIED_DONE,   /* something was handed over or answered: look again */
+	TRIED_NOT,    /* nothing of this task can run now */
+	TRIED_NOTHING /* nor of others */
+};
+
+static enum tried try_due(struct sched *s, struct task *task, const struct contest *c, int64_t start)
 {
-	struct dispatch *d = &s->dispatch;
-	int64_t now = loop_now(s->loop), start = executor_free_at(s);
+	int64_t now = loop_now(s->loop);
+	struct group group = group_of(task, now);
+	struct choice choice;
+	int r;
 
-	if (drop_overdue(s))
-		return 1;
-	if (d->n_out >= PIPELINE)
-		return 0;
-	for (struct list *at = d->due.next; at != &d->due; at = at->next) {
-		struct task *task = list_entry(at, struct task, link);
-		struct choice choice;
-		struct group group;
-		int r;
-
-		group = group_of(&d->due, task, now);
-		if (!group.n && !choose_again(s, &group, start, &choice)) {
-			release(&d->due, &group);
-			return 1;
-		}
-		if (!group.n || choose(s, &group, start, &choice)) {
-			r = run(s, &d->due, &group, &choice);
-			if (r < 0 && r != -EAGAIN)
-				dispatch_look_again(s, now + RUN_AGAIN_NS);
-			return r > 0 || r == -EAGAIN;
-		}
-		if (task->n_running == task->n_held && choose_is_hopeless(s, &group, start) &&
-		    drop_some(s, task))
-			return 1;
-		if (!d->timer)
-			dispatch_look_again(s, now + LOOK_AGAIN_NS < task->due ? now + LOOK_AGAIN_NS
-									       : task->due);
+	if (!group.n && !choose_again(s, &group, c, start, &choice)) {
+		release(&group);
+		return TRIED_DONE;
 	}
-	return 0;
+	if (!group.n || choose(s, &group, c, start, &choice)) {
+		r = run(s, &group, c, &choice);
+		if (r < 0 && r != -EAGAIN)
+			dispatch_look_again(s, now + RUN_AGAIN_NS);
+		return r > 0 || r == -EAGAIN ? TRIED_DONE : TRIED_NOTHING;
+	}
+	if (task->n_running == task->n_held && choose_is_hopeless(s, &group, start) && drop_some(s, task))
+		return TRIED_DONE;
+	if (!s->dispatch.timer)
+		dispatch_look_again(s, now + LOOK_AGAIN_NS < task->due ? now + LOOK_AGAIN_NS : task->due);
+	return TRIED_NOT;
 }
 
-static int next_free(struct sched *s)
+/* All fits: the earliest deadline. */
+static enum tried try_earliest(struct sched *s, const struct contest *c, int64_t start)
 {
 	struct dispatch *d = &s->dispatch;
+	enum tried tried = TRIED_NOT;
 
+	for (struct list *at = d->due.next; tried == TRIED_NOT && at != &d->due; at = at->next)
+		tried = try_due(s, list_entry(at, struct task, link), c, start);
+	return tried;
+}
+
+/* Not all fits: whose turn it is, and of that endpoint the earliest deadline. */
+static enum tried try_in_turn(struct sched *s, const struct contest *c, int64_t start)
+{
+	enum tried tried = TRIED_NOT;
+	struct endpoint *ep;
+
+	fair_begin(s);
+	while (tried == TRIED_NOT && (ep = fair_turn_due(s)))
+		for (struct list *at = ep->lane.due.next; tried == TRIED_NOT && at != &ep->lane.due;
+		     at = at->next)
+			tried = try_due(s, list_entry(at, struct task, own), c, start);
+	return tried;
+}
+
+/* Whose turn it is among those without a deadline, for at most so long if it has to be. */
+static bool run_free(struct sched *s, const struct contest *c, bool alone, int64_t most)
+{
+	struct endpoint *ep;
 	struct choice choice;
 	struct group group;
 	int r;
 
-	if (d->n_out >= PIPELINE || list_empty(&d->free))
-		return 0;
-	group = group_of(&d->free, list_entry(d->free.next, struct task, link), 0);
+	fair_begin(s);
+	ep = fair_turn_free(s, alone);
+	if (!ep)
+		return false;
+	group = group_of(list_entry(ep->lane.free.next, struct task, own), 0);
 	if (!group.n) { /* its deadline was taken away meanwhile */
-		release(&d->free, &group);
-		return 1;
+		release(&group);
+		return true;
 	}
-	choose_free(s, &group, &choice);
-	r = run(s, &d->free, &group, &choice);
+	choose_free(&group, most, &choice);
+	r = run(s, &group, c, &choice);
 	if (r < 0 && r != -EAGAIN)
 		dispatch_look_again(s, loop_now(s->loop) + RUN_AGAIN_NS);
 	return r > 0 || r == -EAGAIN;
+}
+
+/* Hands one mini-batch over. False: nothing to be done until something happens. */
+static bool run_next(struct sched *s)
+{
+	struct dispatch *d = &s->dispatch;
+	int64_t start = executor_free_at(s);
+	struct contest c;
+	enum tried tried;
+
+	if (drop_overdue(s))
+		return true;
+	if (d->n_out >= PIPELINE)
+		return false;
+	c = fair_look(s, start);
+	if (fair_is_free_turn(s, &c) && run_free(s, &c, true, c.slack))
+		return true;
+	tried = c.over ? try_in_turn(s, &c, start) : try_earliest(s, &c, start);
+	return tried == TRIED_DONE || run_free(s, &c, false, INT64_MAX);
 }
 
 /* --- the executor's answers --- */
@@ -328,6 +356,10 @@ void dispatch_done(void *data, const struct batch_done *done)
 	memmove(&d->out[i], &d->out[i + 1], (d->n_out - i - 1) * sizeof(struct minibatch *));
 	d->n_out--;
 	started = mb->handed > d->last_done ? mb->handed : d->last_done;
+	if (done->r == 0)
+		fair_correct(mb, now - started);
+	else if (d->dying) /* of the same death: it did not run */
+		fair_correct(mb, 0);
 	/* What the next one has to reckon with is the time between two answers, not the computing alone. */
 	if (done->r == 0 && !mb->explains && mb->ep->ready)
 		profile_measured(&mb->ep->profile, mb->submodel, mb->n, now - started);
@@ -374,7 +406,7 @@ static void pump(struct sched *s)
 		return;
 	drop_removed(s);
 	cascade_release_due(s);
-	while (s->outbox.outstanding < MAX_UNPUBLISHED && (next_due(s) || next_free(s)))
+	while (s->outbox.outstanding < MAX_UNPUBLISHED && run_next(s))
 		;
 	if (!d->n_out && !s->outbox.outstanding && s->ex && list_empty(&d->due))
 		pictures_next(s);

@@ -5,6 +5,7 @@
 #define SCHED_DISPATCH_H
 
 #include "sched/executor.h"
+#include "sched/fair.h"
 #include "sched/list.h"
 
 struct sched;
@@ -29,11 +30,10 @@ struct picture { /* to be made */
 };
 
 struct dispatch {
-	/* Tasks with queued instances of endpoints that are ready: those with a deadline, earliest first, and those without
-	 * one, by submission. */
-	struct list due, free;
-	struct list due_asleep,
-		free_asleep;  /* likewise, of endpoints that are not: they cost the others nothing */
+	struct fair fair; /* tasks with queued instances, by endpoint */
+	/* Those of them that have a deadline, earliest first, of endpoints that are ready, and of those that are not: they cost
+	 * the others nothing. */
+	struct list due, due_asleep;
 	struct list overdue;  /* of both: their deadline passed, and they are being dropped */
 	struct list removing; /* tasks with removed instances whose answers wait */
 	struct list pictures; /* waiting */

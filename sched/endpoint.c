@@ -76,6 +76,7 @@ struct endpoint *endpoint_get(struct sched *s, const char *name, bool create)
 	if (!ep || !numbers)
 		goto fail;
 	ep->s = s;
+	lane_init(&ep->lane);
 	strcpy(ep->name, name);
 	if (table_add(&s->endpoints, &ep->node, ep->name) < 0)
 		goto fail;

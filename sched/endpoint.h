@@ -13,6 +13,7 @@
 #define SCHED_ENDPOINT_H
 
 #include "sched/executor.h"
+#include "sched/fair.h"
 #include "sched/outbox.h"
 #include "sched/profile.h"
 #include "sched/spec.h"
@@ -49,6 +50,7 @@ struct endpoint {
 	char **labels; /* (n_labels) */
 	int n_labels;
 	struct profile profile;
+	struct lane lane; /* tasks that wait */
 
 	struct table instances; /* not answered, by path … */
 	struct spill spill;     /* … and those that wait on disk */

@@ -117,24 +117,22 @@ void inputs_free(struct instance_input *in, int n)
 	free(in);
 }
 
-void minibatch_fill(struct sched *s, struct list *list, const struct group *group,
-		    const struct choice *choice, struct minibatch *mb, struct instance_input *in)
+void minibatch_fill(struct sched *s, const struct group *group, const struct choice *choice,
+		    struct minibatch *mb, struct instance_input *in)
 {
-	struct list *at = &group->first->link;
+	struct list *at = &group->first->own;
 	struct instance *inst;
 	uint16_t limit = 0;
 	size_t bytes = 0;
 	int seen = 0, k = choice->k;
 	bool any = false;
 
-	while (mb->n < k && at != list && seen++ < LOOK_AHEAD && bytes < MAX_BYTES) {
-		struct task *task = list_entry(at, struct task, link);
+	while (mb->n < k && at != group->list && seen++ < LOOK_AHEAD && bytes < MAX_BYTES) {
+		struct task *task = list_entry(at, struct task, own);
 
 		if (task->due > group->until && !choice->shared)
 			break;
 		at = at->next; /* the task leaves the list with its last instance */
-		if (task->ep != mb->ep)
-			continue;
 		while (mb->n < k && bytes < MAX_BYTES && (inst = task_next(task))) {
 			void *data = NULL;
 			size_t len = 0;
@@ -160,22 +158,21 @@ void minibatch_fill(struct sched *s, struct list *list, const struct group *grou
 	}
 }
 
-void minibatch_fill_again(struct sched *s, struct list *list, const struct group *group,
-			  const struct choice *choice, struct minibatch *mb, struct instance_input *in)
+void minibatch_fill_again(struct sched *s, const struct group *group, const struct choice *choice,
+			  struct minibatch *mb, struct instance_input *in)
 {
-	struct list *at = &group->first->link;
+	struct list *at = &group->first->own;
 	size_t bytes = 0;
 	int seen = 0;
 
-	while (mb->n < choice->k && at != list && seen++ < LOOK_AHEAD && bytes < MAX_BYTES) {
-		struct task *task = list_entry(at, struct task, link);
+	while (mb->n < choice->k && at != group->list && seen++ < LOOK_AHEAD && bytes < MAX_BYTES) {
+		struct task *task = list_entry(at, struct task, own);
 		struct instance *inst;
 
 		if (task->due > group->until)
 			break;
 		at = at->next; /* the task leaves the list with its last instance */
-		while (task->ep == mb->ep && mb->n < choice->k && bytes < MAX_BYTES &&
-		       (inst = cascade_take(task))) {
+		while (mb->n < choice->k && bytes < MAX_BYTES && (inst = cascade_take(task))) {
 			void *data = NULL;
 			size_t len = 0;
 

@@ -6,6 +6,7 @@
 
 #include "sched/cascade.h"
 #include "sched/executor.h"
+#include "sched/fair.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,7 +15,6 @@ struct choice;
 struct endpoint;
 struct group;
 struct instance;
-struct list;
 struct picture;
 struct sched;
 
@@ -29,6 +29,7 @@ struct minibatch {
 	struct cascade of;        /* whose first sub-model it runs on, or whose other one ('again') */
 	bool again;               /* what it holds has an answer already */
 	int64_t handed, expected; /* loop_now; ns */
+	struct fair_bill bill[2];
 	struct instance **inst;   /* (n) */
 	struct picture **picture; /* (n), when it explains */
 };
@@ -39,11 +40,11 @@ void minibatch_free(struct minibatch *mb); /* not what it holds */
 /* Frees the instances and pictures it holds; the endpoint's tables went before when it is gone. */
 void minibatch_abandon(struct minibatch *mb);
 /* Takes up to choice->k instances of the group into mb, with their contents into in (k). What can't be read is answered. */
-void minibatch_fill(struct sched *s, struct list *list, const struct group *group,
-		    const struct choice *choice, struct minibatch *mb, struct instance_input *in);
+void minibatch_fill(struct sched *s, const struct group *group, const struct choice *choice,
+		    struct minibatch *mb, struct instance_input *in);
 /* The same of those that are held, the least certain first. */
-void minibatch_fill_again(struct sched *s, struct list *list, const struct group *group,
-			  const struct choice *choice, struct minibatch *mb, struct instance_input *in);
+void minibatch_fill_again(struct sched *s, const struct group *group, const struct choice *choice,
+			  struct minibatch *mb, struct instance_input *in);
 void inputs_free(struct instance_input *in, int n);
 void minibatch_put_back(struct minibatch *mb); /* its instances are queued as before */
 void minibatch_count(struct minibatch *mb);    /* it is handed over: in its tasks' figures */

@@ -338,10 +338,10 @@ void result_task(struct buf *ret, struct task *const *tasks, size_t n)
 {
 	const struct task *first = tasks[0];
 	struct {
-		double total, ok, late, dropped, failed, gained, planned, solve;
+		double total, ok, late, dropped, failed, gained, planned, solve, admitted;
 		int64_t finished;
 	} sum = {0};
-	bool has_deadline = false, met = true;
+	bool has_deadline = false, met = true, admitted = true;
 	cJSON *json = cJSON_CreateObject(), *ids;
 
 	if (!json) {
@@ -356,6 +356,8 @@ void result_task(struct buf *ret, struct task *const *tasks, size_t n)
 		sum.late += t->late;
 		sum.dropped += t->dropped;
 		sum.failed += t->failed;
+		sum.admitted += (double)t->admitted;
+		admitted &= t->admitted >= 0;
 		sum.gained += t->gained;
 		sum.planned += t->planned_p_eff * t->total;
 		sum.solve += (double)t->solve_ns / 1e3;
@@ -373,6 +375,10 @@ void result_task(struct buf *ret, struct task *const *tasks, size_t n)
 	cJSON_AddStringToObject(json, "model", endpoint_model(first->ep));
 	cJSON_AddNumberToObject(json, "version", first->ep->version);
 	cJSON_AddNumberToObject(json, "instances", sum.total);
+	if (admitted)
+		cJSON_AddNumberToObject(json, "admitted", sum.admitted);
+	else
+		cJSON_AddNullToObject(json, "admitted");
 	cJSON_AddNumberToObject(json, "ok", sum.ok);
 	cJSON_AddNumberToObject(json, "late", sum.late);
 	cJSON_AddNumberToObject(json, "dropped", sum.dropped);

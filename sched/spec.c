@@ -11,6 +11,8 @@
 
 #define MAX_SETTLE_S 3600
 #define MAX_VERSION  1000000000
+#define MIN_WEIGHT   0.01
+#define MAX_WEIGHT   1000
 
 static int parse_model(struct infer_spec *spec, const cJSON *value, struct err *err)
 {
@@ -128,6 +130,15 @@ static int parse_policy(struct infer_spec *spec, const cJSON *value, struct err 
 	return err_set(err, ERR_SPEC_VALUE, "\"policy\" must be one of%s", known);
 }
 
+static int parse_weight(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	if (!cJSON_IsNumber(value) || !(value->valuedouble >= MIN_WEIGHT && value->valuedouble <= MAX_WEIGHT))
+		return err_set(err, ERR_SPEC_VALUE, "\"weight\" must be a number from %g to %d", MIN_WEIGHT,
+			       MAX_WEIGHT);
+	spec->weight = value->valuedouble;
+	return 0;
+}
+
 static int parse_settling(int64_t *ret, const cJSON *value, const char *key, struct err *err)
 {
 	static const char *const zeros[] = {"0", "0s", "0ms", "0m"};
@@ -169,6 +180,7 @@ static const struct key {
 	{"model", parse_model},       {"version", parse_version},           {"batch", parse_batch},
 	{"deadline", parse_deadline}, {"explain", parse_explain},           {"precision", parse_precision},
 	{"settle", parse_settle},     {"settle_batch", parse_settle_batch}, {"policy", parse_policy},
+	{"weight", parse_weight},
 };
 #define N_KEYS (sizeof(keys) / sizeof(keys[0]))
 
@@ -212,7 +224,7 @@ static int parse_keys(struct infer_spec *spec, const cJSON *json, struct err *er
 		if (k == N_KEYS)
 			return err_set(err, ERR_SPEC_KEY,
 				       "\"%.64s\"; known are model version batch deadline explain policy "
-				       "precision settle settle_batch",
+				       "precision weight settle settle_batch",
 				       item->string);
 		if (seen[k])
 			return err_set(err, ERR_SPEC_VALUE, "\"%s\" is there twice", keys[k].name);

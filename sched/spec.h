@@ -9,6 +9,7 @@
  *	explain		[] or ["gradcam"]
  *	policy		what lets run which sub-model (policy/policy.h): "cascade"
  *	precision	some of ["f32","bf16","int8"]: what sub-models may compute in; those that the model was measured in
+ *	weight		its part of the device's time when not everything is in time (fair.c): 0.01 to 1000; 1
  *	settle		loose files that arrive within it form one task: "50ms", 0 = each at once
  *	settle_batch	a batch directory that was quiet for it is submitted: "1s"
  */
@@ -30,12 +31,17 @@ struct infer_spec {
 	struct deadline deadline;
 	bool gradcam;
 	const struct policy *policy;
+	double weight;
 	unsigned precisions;                /* 1 << enum precision of each; 0: not said */
 	int64_t settle_ns, settle_batch_ns; /* -1: the daemon's option */
 };
 
-#define INFER_SPEC_DEFAULT \
-	((struct infer_spec){.batch = 32, .policy = &policy_cascade, .settle_ns = -1, .settle_batch_ns = -1})
+#define INFER_SPEC_DEFAULT                              \
+	((struct infer_spec){.batch = 32,               \
+			     .policy = &policy_cascade, \
+			     .weight = 1,               \
+			     .settle_ns = -1,           \
+			     .settle_batch_ns = -1})
 
 /* -EINVAL with the reason, -EAGAIN when the text is JSON cut short; ret is untouched then. */
 int infer_spec_parse(struct infer_spec *ret, const char *json, size_t len, struct err *err);

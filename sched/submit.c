@@ -2,6 +2,7 @@
  * From what is complete in a batch to tasks (DESIGN section 2, "submitted"): one for all instances without a deadline of their own,
  * and one for each different deadline.
  */
+#include "sched/admit.h"
 #include "sched/internal.h"
 
 #include "engine/base/log.h"
@@ -112,6 +113,7 @@ static int submit_some(struct batch *batch, struct list *list, int64_t at)
 	spill_behind(task, kept);
 	status_event(ep->s, "submitted", ep->name, task->id, task->total);
 	dispatch_task(ep->s, task);
+	task_admit(task);
 	return 0;
 }
 

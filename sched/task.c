@@ -1,4 +1,5 @@
 /* Tasks: their deadlines and their end. */
+#include "sched/admit.h"
 #include "sched/internal.h"
 #include "sched/result.h"
 
@@ -37,11 +38,13 @@ int task_new(struct task **ret, struct batch *batch, uint32_t seq, int64_t submi
 	snprintf(task->id, sizeof(task->id), "%s-%06" PRIu32, batch->ep->name, seq);
 	task_set_submitted(task, submitted_wall);
 	task->due = INT64_MAX;
+	task->admitted = -1;
 	list_init(&task->queue);
 	list_init(&task->pages);
 	list_init(&task->removed);
 	list_init(&task->removing);
 	list_init(&task->link);
+	list_init(&task->own);
 	list_append(&batch->tasks, &task->batch_link);
 	*ret = task;
 	return 0;
@@ -178,6 +181,7 @@ void task_move_deadline(struct task *task, const struct deadline *deadline, enum
 		return;
 	task->planned = false;
 	dispatch_task(task->ep->s, task);
+	task_admit(task);
 }
 
 void task_move_instance(struct instance *inst, const struct deadline *deadline, enum deadline_source source)

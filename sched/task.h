@@ -110,7 +110,8 @@ struct task {
 	struct endpoint *ep;
 	struct batch *batch;
 	struct list batch_link;
-	struct list link;   /* of the dispatcher, while instances are queued */
+	struct list link;   /* of the dispatcher's due, due_asleep or overdue */
+	struct list own;    /* of the endpoint's lane, while instances are queued or held */
 	struct task *split; /* where instances with moved deadlines last went; borrowed, checked by seq */
 	uint32_t split_seq;
 	uint32_t seq;
@@ -134,6 +135,7 @@ struct task {
 	bool planned;
 	bool begun; /* some of it was handed to the executor */
 	double planned_p_eff;
+	int64_t admitted; /* instances that were expected in time (admit.h); -1: not known */
 	int64_t n_planned[MAX_SUBMODELS], n_real[MAX_SUBMODELS];
 	enum plan_method method;
 	int64_t solve_ns;

@@ -1,4 +1,5 @@
 /* What comes of an archive that was read: a task of all that was in it, or an answer that says why not. */
+#include "sched/admit.h"
 #include "sched/internal.h"
 #include "sched/result.h"
 
@@ -196,6 +197,7 @@ static int queue_all(struct archive_job *job, const char *name)
 		task->open++; /* it must not end: its records tell the next start of those that are missing */
 	status_event(ep->s, "submitted", ep->name, task->id, no);
 	dispatch_task(ep->s, task);
+	task_admit(task);
 	return r;
 }
 

@@ -29,5 +29,6 @@ const char node_readme[] =
 	"\n"
 	"rmdir or rm -r removes a thing; an endpoint or job is stopped first. Endpoints and jobs\n"
 	"can't be renamed (answers and queues carry their names), and the directories of this level\n"
-	"can't be removed or renamed: both answer EPERM. user.state and user.result of an instance, and\n"
-	"user.version of a model file, are set by inferfs: setting them yourself has no effect.\n";
+	"can't be removed or renamed: both answer EPERM. user.state and user.result of an instance,\n"
+	"user.admitted of a batch and user.version of a model file are set by inferfs: setting them\n"
+	"yourself has no effect.\n";

@@ -11,12 +11,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define IN         "infer/app/in/"
-#define OUT        "infer/app/out/"
-#define VERSION    "models/m/1"
-#define MODEL_INO  1
-#define OTHER_INO  2
-#define FIRST_TASK 16
+#define OTHER_INO   1
+#define FIRST_MODEL 2   /* model.json of endpoint 0 */
+#define FIRST_TASK  128 /* beyond all of those */
 
 /* Of instance i (from 1) of a task; 0: its directory. */
 static uint64_t ino_of(int task, int i)
@@ -34,6 +31,19 @@ void sim_host_name(int task, char *ret, size_t size)
 	snprintf(ret, size, "t%d", task);
 }
 
+/* The endpoint of "ROOT/E/REST", *ret_rest then; -1. */
+static int endpoint_of(const struct sim_host *h, const char *root, const char *path, const char **ret_rest)
+{
+	size_t len = strlen(root);
+	char *end = NULL;
+	long e = strncmp(path, root, len) == 0 ? strtol(path + len, &end, 10) : -1;
+
+	if (e < 0 || e >= h->n_endpoints || end == path + len || (*end && *end != '/'))
+		return -1;
+	*ret_rest = *end ? end + 1 : end;
+	return (int)e;
+}
+
 /* The task whose "tK/REST" this is, *ret_rest then; -1. */
 static int task_of(const struct sim_host *h, const char *path, const char **ret_rest)
 {
@@ -44,6 +54,16 @@ static int task_of(const struct sim_host *h, const char *path, const char **ret_
 		return -1;
 	*ret_rest = *end ? end + 1 : end;
 	return (int)task;
+}
+
+/* The task of "infer/E/DIR/tK/REST", DIR being "in/" or "out/"; -1. */
+static int task_in(const struct sim_host *h, const char *path, const char *dir, const char **ret_rest)
+{
+	const char *rest;
+
+	if (endpoint_of(h, "infer/", path, &rest) < 0 || strncmp(rest, dir, strlen(dir)) != 0)
+		return -1;
+	return task_of(h, rest + strlen(dir), ret_rest);
 }
 
 static int host_commit(void *host, const struct host_op *ops, size_t n)
@@ -85,7 +105,7 @@ static int host_publish(void *host, const struct host_publication *p)
 {
 	struct sim_host *h = host;
 	const char *rest;
-	int task = strncmp(p->path, OUT, strlen(OUT)) == 0 ? task_of(h, p->path + strlen(OUT), &rest) : -1;
+	int task = task_in(h, p->path, "out/", &rest);
 	struct answer *a;
 	int64_t at;
 
@@ -131,7 +151,9 @@ static int host_read(void *host, uint64_t ino, size_t max, void **ret, size_t *r
 static int host_open(void *host, uint64_t ino, int *ret_fd, uint64_t *ret_len)
 {
 	const struct sim_host *h = host;
-	const char *text = ino == MODEL_INO ? h->model_json : "";
+	const char *text = ino >= FIRST_MODEL && ino < FIRST_MODEL + (uint64_t)h->n_endpoints
+				   ? h->model_json[ino - FIRST_MODEL].data
+				   : "";
 
 	*ret_len = strlen(text);
 	return io_memfd("simulate", text, strlen(text), ret_fd);
@@ -140,17 +162,20 @@ static int host_open(void *host, uint64_t ino, int *ret_fd, uint64_t *ret_len)
 static int host_lookup(void *host, const char *path, struct host_entry *ret)
 {
 	const char *rest;
-	int task;
+	int e = endpoint_of(host, "models/", path, &rest), task;
 
 	*ret = (struct host_entry){.path = path, .ino = OTHER_INO};
-	if (strcmp(path, VERSION "/model.json") == 0)
-		ret->ino = MODEL_INO;
-	else if (strcmp(path, VERSION) == 0 || strcmp(path, "infer/app/in") == 0)
+	if (e >= 0 && strcmp(rest, "1/model.json") == 0)
+		ret->ino = FIRST_MODEL + (uint64_t)e;
+	else if (e >= 0 && strcmp(rest, "1") == 0)
 		ret->is_dir = true;
-	else if (strncmp(path, IN, strlen(IN)) == 0 &&
-		 (task = task_of(host, path + strlen(IN), &rest)) >= 0 && !*rest)
+	else if (e >= 0)
+		return strcmp(rest, "1/weights.safetensors") == 0 ? 0 : -ENOENT;
+	else if (endpoint_of(host, "infer/", path, &rest) >= 0 && strcmp(rest, "in") == 0)
+		ret->is_dir = true;
+	else if ((task = task_in(host, path, "in/", &rest)) >= 0 && !*rest)
 		*ret = (struct host_entry){.path = path, .ino = sim_host_dir(task), .is_dir = true};
-	else if (strcmp(path, VERSION "/weights.safetensors") != 0)
+	else
 		return -ENOENT;
 	return 0;
 }
@@ -163,9 +188,9 @@ static int host_walk(void *host, const char *path, int (*fn)(void *data, const s
 	const char *rest;
 	int task, r = 0;
 
-	if (strcmp(path, "models/m") == 0)
+	if (endpoint_of(h, "models/", path, &rest) >= 0 && !*rest)
 		return fn(data, &e);
-	task = strncmp(path, IN, strlen(IN)) == 0 ? task_of(h, path + strlen(IN), &rest) : -1;
+	task = task_in(h, path, "in/", &rest);
 	for (int i = 1; task >= 0 && i <= h->task[task].instances && r == 0; i++) {
 		char name[16];
 

@@ -1,4 +1,4 @@
-/* Private to sched/simulate: a trace, a host for one endpoint, a run. */
+/* Private to sched/simulate: a trace, a host for its endpoints, a run. */
 #ifndef SCHED_SIMULATE_INTERNAL_H
 #define SCHED_SIMULATE_INTERNAL_H
 
@@ -21,23 +21,34 @@ enum arrivals { ARRIVE_ONCE, ARRIVE_UNIFORM, ARRIVE_POISSON, ARRIVE_BURSTY };
 struct sim_task {
 	int64_t at, deadline; /* ns; INT64_MAX: none */
 	int instances;
+	int endpoint; /* of the trace's */
 };
 
-struct trace {
+struct sim_endpoint {
+	char name[32];
+	double weight;
 	int n; /* sub-models */
 	double accuracy[MAX_SUBMODELS];
 	int64_t told[MAX_SUBMODELS], real[MAX_SUBMODELS], real_one[MAX_SUBMODELS]; /* ns of a mini-batch */
 	/* Cascades (engine/cascade.h), 0…1; 0: none. */
 	float sure[MAX_SUBMODELS][CASCADE_POINTS], then[MAX_SUBMODELS][MAX_SUBMODELS][CASCADE_POINTS];
 	int batch;
-	int64_t deadline, publish;   /* ns; of an answer */
+	int64_t deadline;            /* ns */
 	int *instances, n_instances; /* of the runs */
 	enum arrivals arrivals;
 	double rate;      /* tasks a second */
 	int64_t duration; /* ns */
 	int burst;
-	struct sim_task *task; /* (n_tasks), by time; those that the trace names */
+	struct sim_task *task; /* (n_tasks); those that the trace names */
 	int n_tasks;
+};
+
+struct trace {
+	struct sim_endpoint *endpoint; /* (n_endpoints), one at least */
+	int n_endpoints, n_runs;
+	bool named; /* the trace has "endpoints" */
+	int64_t publish,
+		until; /* ns; of an answer; how long the device is looked at, 0: as long as tasks come */
 	double noise;
 	uint64_t seed;
 	const struct policy *policy[16];
@@ -52,13 +63,14 @@ int trace_tasks(const struct trace *trace, int i, struct sim_task **ret);
 /* --- host.c --- */
 
 /*
- * Files: models/m/1/model.json, and directories infer/app/in/tK with so many instances each, whose answers have scores spread evenly over
- * 0…1. Answers are published one after the other, and forgotten, but for task.json.
+ * Files: of endpoint E models/E/1/model.json, and directories infer/E/in/tK with so many instances each, whose answers have scores spread
+ * evenly over 0…1. Answers are published one after the other, and forgotten, but for task.json.
  */
 struct sim_host {
 	struct loop *loop;
 	int64_t publish, free_at; /* ns an answer; loop_now when the last one is done */
-	const char *model_json;
+	struct buf *model_json;   /* (n_endpoints) */
+	int n_endpoints;
 	const struct sim_task *task; /* (n_tasks) */
 	int n_tasks;
 	struct buf *report; /* (n_tasks) out/tK/task.json, when it is there */
@@ -66,19 +78,21 @@ struct sim_host {
 };
 
 extern const struct host_ops sim_host_ops;
-uint64_t sim_host_dir(int task);                      /* inode of infer/app/in/tK */
+uint64_t sim_host_dir(int task);                      /* inode of infer/E/in/tK */
 void sim_host_name(int task, char *ret, size_t size); /* "tK" */
 
 /* --- run.c --- */
 
-struct outcome {
+struct outcome { /* of an endpoint */
 	int64_t instances, ok, late, dropped, failed;
 	double gained, planned, bound; /* Σ over instances, 0…1 each */
 	double latency_ms, plan_us;    /* Σ over tasks */
 	int64_t last_ns;               /* when the last task was finished */
 	int64_t ran[MAX_SUBMODELS];    /* mini-batches */
+	int64_t device_ns;             /* computed for it, as long as it was looked at */
 };
 
+/* ret: (trace->n_endpoints) */
 int sim_run(const struct trace *trace, const struct policy *policy, const struct sim_task *task, int n_tasks,
 	    struct outcome *ret, struct err *err);
 

@@ -20,26 +20,51 @@ static void usage(FILE *f)
 	      "Also \"one_ms\", \"real_ms\", \"sure\", \"then\" (profile), \"publish_us\", "
 	      "\"arrivals\":{\"kind\":\"poisson\",\"rate\":2,\"duration\":\"60s\"} (once, uniform,\n"
 	      "bursty with \"burst\"), \"tasks\":[{\"at\":\"1s\",\"instances\":64,\"deadline\":\"2s\"},…], "
-	      "\"seed\". Policies (default: all):\n",
+	      "\"seed\"; several endpoints: "
+	      "\"endpoints\":[{\"name\":\"a\",\"weight\":3,\"instances\":64},…], each "
+	      "with its own profile,\nbatch, deadline, instances, arrivals or tasks, or those of all; "
+	      "\"until\". "
+	      "Policies (default: all):\n",
 	      f);
 	for (int i = 0; policy_at(i); i++)
 		fprintf(f, "  %-12s %s\n", policy_at(i)->name, policy_at(i)->help);
 	fputs("  --help\n", f);
 }
 
+static int most_submodels(const struct trace *trace)
+{
+	int n = 0;
+
+	for (int e = 0; e < trace->n_endpoints; e++)
+		n = trace->endpoint[e].n > n ? trace->endpoint[e].n : n;
+	return n;
+}
+
 static void print_header(const struct trace *trace)
 {
-	fputs("policy,instances,tasks,rate,effective_accuracy,bound,planned,ok,late,dropped,throughput,"
-	      "latency_ms,plan_us",
-	      stdout);
-	for (int i = 0; i < trace->n; i++)
+	printf("policy,%sinstances,tasks,rate,effective_accuracy,bound,planned,ok,late,dropped,throughput,"
+	       "latency_ms,plan_us",
+	       trace->named ? "endpoint,weight,device," : "");
+	for (int i = 0; i < most_submodels(trace); i++)
 		printf(",share_%d", i + 1);
 	putchar('\n');
 }
 
-static void print_outcome(const struct trace *trace, const struct policy *policy, const struct sim_task *task,
-			  int n, const struct outcome *o)
+/* The tasks of an endpoint, by time, in place; how many. */
+static int tasks_of(const struct sim_task *task, int n, int e, struct sim_task *ret)
 {
+	int count = 0;
+
+	for (int i = 0; i < n; i++)
+		if (task[i].endpoint == e)
+			ret[count++] = task[i];
+	return count;
+}
+
+static void print_outcome(const struct trace *trace, const struct policy *policy, int e,
+			  const struct sim_task *task, int n, const struct outcome *o, double device)
+{
+	const struct sim_endpoint *ep = &trace->endpoint[e];
 	double all = (double)o->instances, ran = 0, rate = 0;
 
 	/* Offered: of one task to its deadline, else until the last one came. */
@@ -47,16 +72,58 @@ static void print_outcome(const struct trace *trace, const struct policy *policy
 		rate = all / ((double)task->deadline / 1e9);
 	else if (task[n - 1].at > task[0].at)
 		rate = (all - task[n - 1].instances) / ((double)(task[n - 1].at - task[0].at) / 1e9);
-	for (int i = 0; i < trace->n; i++)
+	for (int i = 0; i < ep->n; i++)
 		ran += (double)o->ran[i];
-	printf("%s,%d,%d,%.2f,%.4f,%.4f,%.4f,%lld,%lld,%lld,%.2f,%.3f,%.1f", policy->name, task->instances, n,
-	       rate, 100 * o->gained / all, 100 * o->bound / all, 100 * o->planned / all, (long long)o->ok,
+	printf("%s,", policy->name);
+	if (trace->named)
+		printf("%s,%g,%.4f,", ep->name, ep->weight, device);
+	printf("%d,%d,%.2f,%.4f,%.4f,%.4f,%lld,%lld,%lld,%.2f,%.3f,%.1f", task->instances, n, rate,
+	       100 * o->gained / all, 100 * o->bound / all, 100 * o->planned / all, (long long)o->ok,
 	       (long long)o->late, (long long)o->dropped,
 	       o->last_ns > task->at ? (double)o->ok / ((double)(o->last_ns - task->at) / 1e9) : 0,
 	       o->latency_ms / n, o->plan_us / n);
-	for (int i = 0; i < trace->n; i++)
+	for (int i = 0; i < most_submodels(trace); i++)
 		printf(",%.4f", ran > 0 ? (double)o->ran[i] / ran : 0);
 	putchar('\n');
+}
+
+static void print_run(const struct trace *trace, const struct policy *policy, const struct sim_task *task,
+		      int n, const struct outcome *o, struct sim_task *own)
+{
+	double device = 0;
+
+	for (int e = 0; e < trace->n_endpoints; e++)
+		device += (double)o[e].device_ns;
+	for (int e = 0; e < trace->n_endpoints; e++) {
+		int count = tasks_of(task, n, e, own);
+
+		if (count) /* of few a second none may come */
+			print_outcome(trace, policy, e, own, count, &o[e],
+				      device > 0 ? (double)o[e].device_ns / device : 0);
+	}
+}
+
+static int run_one(const struct trace *trace, const struct policy *policy, int i, struct err *err)
+{
+	struct outcome *o = calloc((size_t)trace->n_endpoints, sizeof(*o));
+	struct sim_task *task = NULL, *own = NULL;
+	int n = trace_tasks(trace, i, &task), r = 0;
+
+	if (n > 0)
+		own = calloc((size_t)n, sizeof(*own));
+	if (n < 0 || !o || (n > 0 && !own)) {
+		r = err_set(err, ERR_NO_MEMORY, "the tasks of a run");
+		goto out;
+	}
+	if (n > 0)
+		r = sim_run(trace, policy, task, n, o, err);
+	if (n > 0 && r == 0)
+		print_run(trace, policy, task, n, o, own);
+out:
+	free(o);
+	free(own);
+	free(task);
+	return r;
 }
 
 static int run_all(const struct trace *trace, struct err *err)
@@ -65,19 +132,8 @@ static int run_all(const struct trace *trace, struct err *err)
 
 	print_header(trace);
 	for (int p = 0; p < trace->n_policies && r == 0; p++)
-		for (int i = 0; i < (trace->task ? 1 : trace->n_instances) && r == 0; i++) {
-			struct sim_task *task;
-			struct outcome o;
-			int n = trace_tasks(trace, i, &task);
-
-			if (n < 0)
-				return err_set(err, ERR_NO_MEMORY, "the tasks of a run");
-			if (n > 0) /* of few a second none may come */
-				r = sim_run(trace, trace->policy[p], task, n, &o, err);
-			if (n > 0 && r == 0)
-				print_outcome(trace, trace->policy[p], task, n, &o);
-			free(task);
-		}
+		for (int i = 0; i < trace->n_runs && r == 0; i++)
+			r = run_one(trace, trace->policy[p], i, err);
 	if (r == 0 && fflush(stdout) != 0)
 		r = err_set(err, ERR_IO, "standard output: %s", strerror(errno));
 	return r;

@@ -17,7 +17,7 @@ static void print_shares(struct buf *ret, const float shares[CASCADE_POINTS])
 	buf_adds(ret, "]");
 }
 
-static void print_model(const struct trace *trace, bool knowing, struct buf *ret)
+static void print_model(const struct sim_endpoint *trace, bool knowing, struct buf *ret)
 {
 	buf_adds(ret, "{\"classes\":1,\"submodels\":[");
 	for (int i = 0; i < trace->n; i++) {
@@ -79,7 +79,7 @@ static int add_report(struct outcome *o, const struct buf *report, const struct 
 }
 
 /* What is best of a task that has the device for itself, of real times. */
-static int add_bound(struct outcome *o, const struct trace *trace, const struct sim_task *task,
+static int add_bound(struct outcome *o, const struct sim_endpoint *trace, const struct sim_task *task,
 		     struct planner *planner)
 {
 	struct plan_submodel m[MAX_SUBMODELS];
@@ -100,23 +100,73 @@ static int add_bound(struct outcome *o, const struct trace *trace, const struct 
 	return r;
 }
 
-/* Submits each when its time has come, and goes on until all were answered. */
-static int play(struct sched *s, struct sim_host *host)
+/* What the device did for each so far. */
+static void look(struct sched *s, struct outcome *o, int n)
 {
-	struct loop *loop = host->loop;
 	char name[32];
 
+	for (int e = 0; e < n; e++) {
+		const struct endpoint *ep;
+
+		snprintf(name, sizeof(name), "%d", e);
+		ep = endpoint_get(s, name, false);
+		o[e].device_ns = 0;
+		for (int i = 0; ep && i < ep->stats.n_shares; i++)
+			o[e].device_ns += ep->stats.share[i].compute_ns;
+	}
+}
+
+/* Submits each when its time has come, and goes on until all were answered. */
+static int play(struct sched *s, struct sim_host *host, const struct trace *trace, struct outcome *o)
+{
+	struct loop *loop = host->loop;
+	int64_t until = trace->until ? trace->until : host->task[host->n_tasks - 1].at;
+	char app[32], name[32];
+
+	if (until <= host->task[0].at) /* all come at once */
+		until = INT64_MAX;
 	for (int i = 0; i < host->n_tasks; i++) {
-		loop_fake_advance(loop, host->task[i].at);
+		const struct sim_task *task = &host->task[i];
+
+		if (until <= task->at && loop_now(loop) < until) {
+			loop_fake_advance(loop, until);
+			look(s, o, host->n_endpoints);
+		}
+		loop_fake_advance(loop, task->at);
+		snprintf(app, sizeof(app), "%d", task->endpoint);
 		sim_host_name(i, name, sizeof(name));
-		sched_post_batch(s, "app", BATCH_RENAMED_IN, name, sim_host_dir(i));
+		sched_post_batch(s, app, BATCH_RENAMED_IN, name, sim_host_dir(i));
 	}
 	for (int64_t step = NS_PER_S; host->n_reports < host->n_tasks; step += step / 8) {
+		int64_t to = loop_now(loop) + step;
+
 		if (loop_now(loop) > LONGEST)
 			return -ETIME;
-		loop_fake_advance(loop, loop_now(loop) + step);
+		loop_fake_advance(loop, loop_now(loop) < until && until < to ? until : to);
+		if (loop_now(loop) <= until)
+			look(s, o, host->n_endpoints);
 	}
 	return 0;
+}
+
+static int add_endpoint(struct sched *s, struct sim_host *host, const struct trace *trace, int e,
+			const struct policy *policy)
+{
+	const struct sim_endpoint *t = &trace->endpoint[e];
+	struct buf spec = BUF_INIT;
+	char name[32];
+	int r;
+
+	print_model(t, policy->simulated, &host->model_json[e]);
+	/* What only a simulation can know is in the model; its policy is the best. */
+	buf_addf(&spec, "{\"model\":\"%d\",\"batch\":%d,\"policy\":\"%s\",\"weight\":%.9g}", e, t->batch,
+		 policy->simulated ? policy_optimal.name : policy->name, t->weight);
+	r = host->model_json[e].failed || spec.failed ? -ENOMEM : 0;
+	snprintf(name, sizeof(name), "%d", e);
+	if (r == 0)
+		sched_post_endpoint_spec(s, name, spec.data, spec.len);
+	buf_release(&spec);
+	return r;
 }
 
 int sim_run(const struct trace *trace, const struct policy *policy, const struct sim_task *task, int n_tasks,
@@ -126,24 +176,21 @@ int sim_run(const struct trace *trace, const struct policy *policy, const struct
 						     .settle_batch_ns = NS_PER_MS,
 						     .worker_threads = 1,
 						     .null_backend = true};
-	struct sim_host host = {.task = task, .n_tasks = n_tasks, .publish = trace->publish};
-	struct buf model = BUF_INIT, spec = BUF_INIT;
+	int n = trace->n_endpoints;
+	struct sim_host host = {
+		.task = task, .n_tasks = n_tasks, .n_endpoints = n, .publish = trace->publish};
+	struct outcome *o = calloc((size_t)n, sizeof(*o));
 	struct planner *planner = NULL;
 	struct sched *s = NULL;
-	struct outcome o = {0};
 	struct executor *ex = NULL;
 	int r = loop_new(&host.loop, true);
 
-	print_model(trace, policy->simulated, &model);
-	/* What only a simulation can know is in the model; its policy is the best. */
-	buf_addf(&spec, "{\"model\":\"m\",\"batch\":%d,\"policy\":\"%s\"}", trace->batch,
-		 policy->simulated ? policy_optimal.name : policy->name);
 	host.report = calloc((size_t)n_tasks + 1, sizeof(*host.report));
-	if (r < 0 || model.failed || spec.failed || !host.report) {
+	host.model_json = calloc((size_t)n, sizeof(*host.model_json));
+	if (r < 0 || !o || !host.report || !host.model_json) {
 		r = -ENOMEM;
 		goto out;
 	}
-	host.model_json = model.data;
 	r = sched_new_on(&s, &sim_host_ops, &host, &options, host.loop);
 	if (r == 0)
 		r = sched_executor(s, &ex);
@@ -153,19 +200,23 @@ int sim_run(const struct trace *trace, const struct policy *policy, const struct
 		goto out;
 	executor_null_set_noise(ex, trace->noise, trace->seed);
 	sched_begin(s);
-	sched_post_endpoint_spec(s, "app", spec.data, spec.len);
-	r = play(s, &host);
+	for (int e = 0; e < n && r == 0; e++)
+		r = add_endpoint(s, &host, trace, e, policy);
+	if (r == 0)
+		r = play(s, &host, trace, o);
 	for (int i = 0; i < n_tasks && r == 0; i++) {
-		r = add_bound(&o, trace, &task[i], planner);
+		struct outcome *of = &o[task[i].endpoint];
+
+		r = add_bound(of, &trace->endpoint[task[i].endpoint], &task[i], planner);
 		if (r == 0)
-			r = add_report(&o, &host.report[i], &task[i]);
+			r = add_report(of, &host.report[i], &task[i]);
 	}
 out:
 	if (r < 0)
 		err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "simulating %s: %s", policy->name,
 			strerror(-r));
 	else
-		*ret = o;
+		memcpy(ret, o, (size_t)n * sizeof(*o));
 	planner_free(planner);
 	if (s) /* what is still to be published is the loop's */
 		loop_fake_advance(host.loop,
@@ -174,8 +225,10 @@ out:
 	for (int i = 0; i < n_tasks && host.report; i++)
 		buf_release(&host.report[i]);
 	free(host.report);
-	buf_release(&model);
-	buf_release(&spec);
+	for (int e = 0; e < n && host.model_json; e++)
+		buf_release(&host.model_json[e]);
+	free(host.model_json);
+	free(o);
 	loop_free(host.loop);
 	return r;
 }

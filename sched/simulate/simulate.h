@@ -16,8 +16,15 @@
  *
  *	"tasks":[{"at":"1.5s","instances":64,"deadline":"2s"},…]
  *
- * Standard output is CSV, a line a run: policy,instances,tasks,rate,effective_accuracy,bound,planned,ok,late,dropped,throughput,
- * latency_ms,plan_us,share_1,…: instances of a task; offered instances a second (of D where there is one task); percent of all
+ * Several endpoints share the device (one run, of one number of instances each):
+ *
+ *	"endpoints":[{"name":"a","weight":3,"instances":64},{"name":"b","profile":{…}}], "until":"60s"
+ *
+ * profile, batch, deadline, arrivals, and instances or tasks, are the trace's where an endpoint doesn't say them. until: how long it is
+ * looked at who has the device; as long as tasks come.
+ *
+ * Standard output is CSV, a line a run, or with "endpoints" a line an endpoint: policy,[endpoint,weight,device,]instances,tasks,rate,effective_accuracy,bound,planned,ok,late,dropped,throughput,
+ * latency_ms,plan_us,share_1,…: the part of the time that was computed for it; instances of a task; offered instances a second (of D where there is one task); percent of all
  * instances, by the profile's accuracies; the LP's bound of it, each task alone on the device with real times; answers in time a second,
  * until the last one; mean time until a task is finished; mean time of a task's first plan; the part of the mini-batches that each sub-model ran.
  */

@@ -15,6 +15,7 @@
 #define MAX_TOTAL     5000000 /* instances of a run; chosen: some minutes */
 #define MAX_MS        1e7     /* the null executor's */
 #define MAX_SECONDS   1e6
+#define MAX_ENDPOINTS 64 /* chosen */
 
 /* numbers: (n) of them, from min to max; `n` is what is there when it is 0. */
 static int read_list(const cJSON *object, const char *key, double min, double max, double *numbers, int *n,
@@ -59,7 +60,7 @@ static int read_shares(const cJSON *list, const char *key, float ret[CASCADE_POI
 }
 
 /* A list with one for each sub-model. */
-static int check_lists(const struct trace *t, const cJSON *list, const char *key, struct err *err)
+static int check_lists(const struct sim_endpoint *t, const cJSON *list, const char *key, struct err *err)
 {
 	if (cJSON_IsArray(list) && cJSON_GetArraySize(list) == t->n)
 		return 0;
@@ -67,7 +68,7 @@ static int check_lists(const struct trace *t, const cJSON *list, const char *key
 		       key, t->n);
 }
 
-static int read_cascades(struct trace *t, const cJSON *profile, struct err *err)
+static int read_cascades(struct sim_endpoint *t, const cJSON *profile, struct err *err)
 {
 	const cJSON *sure = cJSON_GetObjectItemCaseSensitive(profile, "sure"), *item, *inner,
 		    *then = cJSON_GetObjectItemCaseSensitive(profile, "then");
@@ -91,7 +92,7 @@ static int read_cascades(struct trace *t, const cJSON *profile, struct err *err)
 	return 0;
 }
 
-static int read_profile(struct trace *t, const cJSON *root, struct err *err)
+static int read_profile(struct sim_endpoint *t, const cJSON *root, struct err *err)
 {
 	static const char *const known[] = {"accuracy", "time_ms", "one_ms", "real_ms", "sure", "then", NULL};
 	const cJSON *profile = cJSON_GetObjectItemCaseSensitive(root, "profile");
@@ -147,7 +148,7 @@ static int read_time(const cJSON *object, const char *key, int64_t *ret, struct 
 	return 0;
 }
 
-static int read_instances(struct trace *t, const cJSON *root, struct err *err)
+static int read_instances(struct sim_endpoint *t, const cJSON *root, struct err *err)
 {
 	const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "instances"), *item;
 	int n = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 1;
@@ -168,7 +169,7 @@ static int read_instances(struct trace *t, const cJSON *root, struct err *err)
 	return n ? 0 : err_set(err, ERR_SPEC_VALUE, "\"instances\" is empty");
 }
 
-static int read_arrivals(struct trace *t, const cJSON *root, struct err *err)
+static int read_arrivals(struct sim_endpoint *t, const cJSON *root, struct err *err)
 {
 	static const char *const known[] = {"kind", "rate", "duration", "burst", NULL};
 	static const char *const kinds[] = {"once", "uniform", "poisson", "bursty"};
@@ -202,10 +203,12 @@ static int by_time(const void *a, const void *b)
 {
 	const struct sim_task *x = a, *y = b;
 
+	if (x->at == y->at)
+		return (x->endpoint > y->endpoint) - (x->endpoint < y->endpoint);
 	return (x->at > y->at) - (x->at < y->at);
 }
 
-static int read_tasks(struct trace *t, const cJSON *list, struct err *err)
+static int read_tasks(struct sim_endpoint *t, const cJSON *list, struct err *err)
 {
 	static const char *const known[] = {"at", "instances", "deadline", NULL};
 	const cJSON *item;
@@ -259,13 +262,99 @@ static int read_policies(struct trace *t, const cJSON *list, struct err *err)
 	return t->n_policies ? 0 : err_set(err, ERR_SPEC_VALUE, "\"policies\" must be a list of names");
 }
 
+/* json: of one endpoint, or of a trace that has one. */
+static int read_endpoint(struct sim_endpoint *t, const cJSON *json, struct err *err)
+{
+	const cJSON *tasks = cJSON_GetObjectItemCaseSensitive(json, "tasks");
+	int r;
+
+	if ((r = read_profile(t, json, err)) < 0 ||
+	    (r = spec_int(json, "", "batch", 1, 1024, &t->batch, err)) < 0 ||
+	    (r = read_time(json, "deadline", &t->deadline, err)) < 0 || (r = read_arrivals(t, json, err)) < 0)
+		return r;
+	return tasks ? read_tasks(t, tasks, err) : read_instances(t, json, err);
+}
+
+/* What one of "endpoints" does not say is as the trace says it. */
+static int inherit(cJSON *to, const cJSON *from)
+{
+	static const char *const keys[] = {"profile", "batch", "deadline", "arrivals", "instances", "tasks"};
+	bool own = cJSON_HasObjectItem(to, "instances") || cJSON_HasObjectItem(to, "tasks");
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		const cJSON *item = cJSON_GetObjectItemCaseSensitive(from, keys[i]);
+		cJSON *copy;
+
+		if (!item || cJSON_GetObjectItemCaseSensitive(to, keys[i]) || (i > 3 && own))
+			continue;
+		copy = cJSON_Duplicate(item, true);
+		if (!copy || !cJSON_AddItemToObject(to, keys[i], copy)) {
+			cJSON_Delete(copy);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static int read_named(struct sim_endpoint *t, const cJSON *item, const cJSON *root, struct err *err)
+{
+	static const char *const known[] = {"name",      "weight",   "profile", "batch", "deadline",
+					    "instances", "arrivals", "tasks",   NULL};
+	cJSON *json = cJSON_Duplicate(item, true);
+	const char *name = "";
+	int r;
+
+	if (!json || inherit(json, root) < 0) {
+		r = err_set(err, ERR_NO_MEMORY, "a trace");
+		goto out;
+	}
+	if ((r = spec_keys(json, "endpoints", known, err)) < 0 ||
+	    (r = spec_string(json, "endpoints", "name", &name, err)) < 0 ||
+	    (r = spec_double(json, "endpoints", "weight", 0.01, 1000, &t->weight, err)) < 0 ||
+	    (r = read_endpoint(t, json, err)) < 0)
+		goto out;
+	if (!*name || strlen(name) >= sizeof(t->name) || strpbrk(name, ",\"\n"))
+		r = err_set(err, ERR_SPEC_VALUE,
+			    "\"endpoints\": each needs a \"name\", of %zu letters at most",
+			    sizeof(t->name) - 1);
+	else if (t->n_instances > 1)
+		r = err_set(err, ERR_SPEC_VALUE, "\"endpoints\": one number of \"instances\" for each");
+	else
+		strcpy(t->name, name);
+out:
+	cJSON_Delete(json);
+	return r;
+}
+
+static int read_endpoints(struct trace *t, const cJSON *root, struct err *err)
+{
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "endpoints"), *item;
+	int n = list ? cJSON_GetArraySize(list) : 1, r = 0;
+
+	if (list && (!cJSON_IsArray(list) || n < 1 || n > MAX_ENDPOINTS))
+		return err_set(err, ERR_SPEC_VALUE, "\"endpoints\" must be a list of 1 to %d", MAX_ENDPOINTS);
+	t->named = list != NULL;
+	t->endpoint = calloc((size_t)n, sizeof(*t->endpoint));
+	if (!t->endpoint)
+		return err_set(err, ERR_NO_MEMORY, "a trace");
+	t->n_endpoints = n;
+	for (int i = 0; i < n; i++)
+		t->endpoint[i] = (struct sim_endpoint){.batch = 32, .deadline = INT64_MAX, .weight = 1};
+	n = 0;
+	cJSON_ArrayForEach(item, list) if ((r = read_named(&t->endpoint[n++], item, root, err)) < 0) return r;
+	if (!list)
+		r = read_endpoint(t->endpoint, root, err);
+	t->n_runs = t->endpoint->task || list ? 1 : t->endpoint->n_instances;
+	return r;
+}
+
 int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err)
 {
-	static const char *const known[] = {"profile", "batch", "deadline", "instances",  "arrivals", "tasks",
-					    "noise",   "seed",  "policies", "publish_us", NULL};
-	struct trace t = {.batch = 32, .deadline = INT64_MAX};
+	static const char *const known[] = {"profile",   "batch", "deadline", "instances", "arrivals",
+					    "tasks",     "noise", "seed",     "policies",  "publish_us",
+					    "endpoints", "until", NULL};
+	struct trace t = {0};
 	cJSON *root = cJSON_ParseWithLength(json, len);
-	const cJSON *tasks = cJSON_GetObjectItemCaseSensitive(root, "tasks");
 	double seed = 1, publish_us = 0;
 	int r;
 
@@ -273,11 +362,8 @@ int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err
 		r = err_set(err, ERR_JSON_SYNTAX, "a trace is an object");
 		goto out;
 	}
-	if ((r = spec_keys(root, "", known, err)) < 0 || (r = read_profile(&t, root, err)) < 0 ||
-	    (r = spec_int(root, "", "batch", 1, 1024, &t.batch, err)) < 0 ||
-	    (r = read_time(root, "deadline", &t.deadline, err)) < 0 ||
-	    (r = read_arrivals(&t, root, err)) < 0 ||
-	    (r = tasks ? read_tasks(&t, tasks, err) : read_instances(&t, root, err)) < 0 ||
+	if ((r = spec_keys(root, "", known, err)) < 0 || (r = read_endpoints(&t, root, err)) < 0 ||
+	    (r = read_time(root, "until", &t.until, err)) < 0 ||
 	    (r = spec_double(root, "", "noise", 0, 1, &t.noise, err)) < 0 ||
 	    (r = spec_double(root, "", "publish_us", 0, 1e9, &publish_us, err)) < 0 ||
 	    (r = spec_double(root, "", "seed", 0, 9007199254740992.0, &seed, err)) < 0 ||
@@ -295,8 +381,11 @@ out:
 
 void trace_release(struct trace *trace)
 {
-	free(trace->instances);
-	free(trace->task);
+	for (int i = 0; i < trace->n_endpoints; i++) {
+		free(trace->endpoint[i].instances);
+		free(trace->endpoint[i].task);
+	}
+	free(trace->endpoint);
 	*trace = (struct trace){0};
 }
 
@@ -306,35 +395,50 @@ static int64_t wait_of(struct rng *rng, double rate)
 	return llround(-log(1 - (double)rng_float(rng)) / rate * 1e9);
 }
 
+/* Of one endpoint, behind the n that are there; how many there are then. */
+static int add_tasks(const struct trace *trace, int i, int e, struct sim_task *task, int n)
+{
+	const struct sim_endpoint *t = &trace->endpoint[e];
+	struct rng rng = rng_init(trace->seed, ((uint64_t)e << 32) + (uint64_t)i + 1);
+	int per_burst = t->arrivals == ARRIVE_BURSTY ? t->burst : 1, most = MAX_TASKS, first = n;
+	int64_t at = 0;
+
+	if (t->task) {
+		for (int k = 0; k < t->n_tasks && n < most; k++)
+			task[n++] = t->task[k];
+	} else if (t->arrivals == ARRIVE_ONCE) {
+		if (n < most)
+			task[n++] = (struct sim_task){.deadline = t->deadline, .instances = t->instances[i]};
+	} else {
+		if (MAX_TOTAL / t->instances[i] < most - n)
+			most = n + MAX_TOTAL / t->instances[i];
+		while (n + per_burst <= most) {
+			if (t->arrivals == ARRIVE_UNIFORM)
+				at = llround((n - first) / t->rate * 1e9);
+			else
+				at += wait_of(&rng, t->rate / per_burst);
+			if (at >= t->duration)
+				break;
+			for (int k = 0; k < per_burst; k++)
+				task[n++] = (struct sim_task){
+					.at = at, .deadline = t->deadline, .instances = t->instances[i]};
+		}
+	}
+	for (int k = first; k < n; k++)
+		task[k].endpoint = e;
+	return n;
+}
+
 int trace_tasks(const struct trace *trace, int i, struct sim_task **ret)
 {
-	struct rng rng = rng_init(trace->seed, (uint64_t)i + 1);
-	int per_burst = trace->arrivals == ARRIVE_BURSTY ? trace->burst : 1, n = 0, most = MAX_TASKS;
 	struct sim_task *task = calloc(MAX_TASKS, sizeof(*task));
-	int64_t at = 0;
+	int n = 0;
 
 	if (!task)
 		return -ENOMEM;
+	for (int e = 0; e < trace->n_endpoints; e++)
+		n = add_tasks(trace, i, e, task, n);
+	qsort(task, (size_t)n, sizeof(*task), by_time);
 	*ret = task;
-	if (trace->task) {
-		memcpy(task, trace->task, (size_t)trace->n_tasks * sizeof(*task));
-		return trace->n_tasks;
-	}
-	if (trace->arrivals == ARRIVE_ONCE) {
-		*task = (struct sim_task){.deadline = trace->deadline, .instances = trace->instances[i]};
-		return 1;
-	}
-	if (MAX_TOTAL / trace->instances[i] < most)
-		most = MAX_TOTAL / trace->instances[i];
-	while (n + per_burst <= most) {
-		if (trace->arrivals == ARRIVE_UNIFORM)
-			at = llround(n / trace->rate * 1e9);
-		else
-			at += wait_of(&rng, trace->rate / per_burst);
-		if (at >= trace->duration)
-			break;
-		for (int k = 0; k < per_burst; k++)
-			task[n++] = (struct sim_task){at, trace->deadline, trace->instances[i]};
-	}
 	return n;
 }

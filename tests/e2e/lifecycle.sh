@@ -41,6 +41,7 @@ eventually 10 is $app running
 echo "wrong words and specs are refused, and what runs goes on"
 expect "Invalid argument" bash -c "echo restart >$app/ctl"
 expect "Invalid argument" bash -c "echo '{\"model\":7}' >$app/spec.json"
+expect "Invalid argument" bash -c "echo '{\"model\":\"small\",\"weight\":0}' >$app/spec.json"
 expect "Invalid argument" bash -c "echo '{\"dataset\":\"small\",\"epochs\":-1}' >jobs/small/spec.json"
 is $app running || fail "$(state $app)"
 same '{"model":"small"}' "$(cat $app/spec.json)" "the spec after one that was refused"

@@ -73,6 +73,10 @@ done_with b1 5
 for f in out/b1/*.png.json; do same 30000 "$(deadline_of "$f")"; done
 same ok "$(getfattr --only-values -n user.state "in/b1/$(basename "$one")")"
 same "infer/app/out/b1/$(basename "$one").json" "$(getfattr --only-values -n user.result "in/b1/$(basename "$one")")"
+same 5 "$(getfattr --only-values -n user.admitted in/b1)" "what was expected in time"
+same 5 "$(python3 -c 'import json; print(json.load(open("out/b1/task.json"))["admitted"])')" "the same in task.json"
+setfattr -n user.admitted -v 99 in/b1 # answers success, and does nothing, as user.state of an instance
+same 5 "$(getfattr --only-values -n user.admitted in/b1)"
 
 echo "setfattr -x: the spec's deadline, here none"
 setfattr -x user.deadline in/b1

@@ -76,7 +76,7 @@ static void test_noise(void **state)
 		struct outcome o = run(&trace, "optimal", i, NULL), again = run(&trace, "optimal", i, NULL);
 
 		if (p_eff(&o) < 99 * o.bound / (double)o.instances)
-			fail_msg("%d: %.4f of %.4f", trace.instances[i], p_eff(&o),
+			fail_msg("%d: %.4f of %.4f", trace.endpoint->instances[i], p_eff(&o),
 				 100 * o.bound / (double)o.instances);
 		assert_true(o.gained == again.gained && o.last_ns == again.last_ns); /* the same seed */
 	}
@@ -250,6 +250,16 @@ static void test_refused(void **state)
 		 "null,null]}}",
 		 "each of the 1"},
 		{"{" GOOD ",\"tasks\":[]}", "tasks"},
+		{"{" GOOD ",\"endpoints\":[]}", "endpoints"},
+		{"{" GOOD ",\"endpoints\":{}}", "endpoints"},
+		{"{" GOOD ",\"instances\":3,\"endpoints\":[3]}", "endpoints"},
+		{"{" GOOD ",\"instances\":3,\"endpoints\":[{}]}", "name"},
+		{"{" GOOD ",\"instances\":3,\"endpoints\":[{\"name\":\"a,b\"}]}", "name"},
+		{"{" GOOD ",\"instances\":[3,4],\"endpoints\":[{\"name\":\"a\"}]}", "one number"},
+		{"{" GOOD ",\"endpoints\":[{\"name\":\"a\"}]}", "instances"},
+		{"{\"endpoints\":[{\"name\":\"a\",\"instances\":3}]}", "profile"},
+		{"{" GOOD ",\"instances\":3,\"endpoints\":[{\"name\":\"a\",\"weight\":0}]}", "weight"},
+		{"{" GOOD ",\"instances\":3,\"endpoints\":[{\"name\":\"a\",\"noise\":0}]}", "noise"},
 		{"{" GOOD ",\"tasks\":[{\"at\":null}]}", "at"},
 		{"{" GOOD ",\"tasks\":[{\"instances\":-1}]}", "instances"},
 		{"{\"instances\":3,\"profile\":{\"accuracy\":[50]}}", "time_ms"},

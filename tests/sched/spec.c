@@ -16,7 +16,7 @@ static void test_defaults(void **state)
 	static const char minimal[] = "{\"model\":\"m\"}\n";
 	static const char all[] = "{\"model\":\"m\",\"version\":\"3\",\"batch\":7,\"deadline\":\"800ms\","
 				  "\"explain\":[\"gradcam\"],\"precision\":[\"bf16\",\"int8\"],\"settle\":"
-				  "\"0\",\"settle_batch\":0.25}";
+				  "\"0\",\"settle_batch\":0.25,\"weight\":2.5}";
 	struct infer_spec spec;
 
 	(void)state;
@@ -27,6 +27,7 @@ static void test_defaults(void **state)
 	assert_false(spec.deadline.set);
 	assert_false(spec.gradcam);
 	assert_int_equal(spec.precisions, 0);
+	assert_true(spec.weight == 1);
 	assert_int_equal(spec.settle_ns, -1);
 	assert_int_equal(spec.settle_batch_ns, -1);
 	assert_int_equal(infer_spec_parse(&spec, all, strlen(all), NULL), 0);
@@ -35,6 +36,7 @@ static void test_defaults(void **state)
 	assert_true(spec.deadline.set && spec.deadline.ns == 800 * NS_PER_MS);
 	assert_true(spec.gradcam);
 	assert_int_equal(spec.precisions, 1 << PRECISION_BF16 | 1 << PRECISION_INT8);
+	assert_true(spec.weight == 2.5);
 	assert_int_equal(spec.settle_ns, 0);
 	assert_int_equal(spec.settle_batch_ns, 250 * NS_PER_MS);
 }
@@ -92,6 +94,14 @@ static void test_refused(void **state)
 		{"{\"model\":\"m\",\"precision\":[\"f16\"]}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"precision\":{\"a\":1}}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"settle\":true}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"weight\":0}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"weight\":0.009}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"weight\":-1}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"weight\":1000.1}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"weight\":1e999}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"weight\":\"3\"}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"weight\":null}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"weight\":[3]}", -EINVAL, ERR_SPEC_VALUE},
 	};
 	char deep[5000], *huge;
 	struct infer_spec spec = {.batch = 99};
