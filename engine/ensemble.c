@@ -226,7 +226,8 @@ static struct near *gaps(struct combination *list, size_t n)
 		ret = NULL;
 		goto out;
 	}
-	qsort(list, n, sizeof(*list), by_cost);
+	if (n)
+		qsort(list, n, sizeof(*list), by_cost);
 	for (size_t i = 0; i < n; i++) {
 		/* The last one goes while it lies below the line from the one before it (at first the origin) to i. */
 		while (m && list[hull[m - 1]].accuracy <= list[i].accuracy) {

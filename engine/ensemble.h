@@ -19,8 +19,9 @@
 
 #include <stdbool.h>
 
-#define ENSEMBLE_MEMBERS 8  /* chosen */
-#define ENSEMBLE_PARTS   24 /* sub-models of one member */
+#define ENSEMBLE_MEMBERS 8 /* chosen */
+
+enum { ENSEMBLE_PARTS = 24 }; /* sub-models of one member */
 
 struct ensemble_member {
 	double weight;     /* > 0 */

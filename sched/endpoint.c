@@ -204,7 +204,7 @@ static int name_submodels(struct endpoint *ep)
 		if (!m->n_parts)
 			continue;
 		print_parts(ep, m, &text);
-		m->members = buf_status(&text) == 0 ? name_of(ep, text.data) : NULL;
+		m->members = text.data && buf_status(&text) == 0 ? name_of(ep, text.data) : NULL;
 		r = m->members ? 0 : -ENOMEM;
 		buf_release(&text);
 	}
@@ -343,7 +343,7 @@ static void unload(struct endpoint *ep)
 static void load(struct endpoint *ep)
 {
 	struct sched *s = ep->s;
-	struct endpoint_member members[ENSEMBLE_MEMBERS];
+	struct endpoint_member members[ENSEMBLE_MEMBERS] = {0};
 	char names[ENSEMBLE_MEMBERS][MAX_NAME + 32];
 	struct endpoint_load load = {.endpoint = ep->number,
 				     .batch = ep->spec.batch,

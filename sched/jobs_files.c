@@ -513,7 +513,7 @@ int job_publish_model(struct job *job, const int *fds, int n, struct err *err)
 	}
 	if (r == 0 && (!pub || !pub->model))
 		r = -ENOMEM;
-	if (r < 0) {
+	if (r < 0 || !pub) {
 		if (pub)
 			publishing_free(pub);
 		err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "publishing models/%s: %s", model,

@@ -116,7 +116,7 @@ static const double costs[N_PRECISIONS] = {
 static void describe(const struct infer_endpoint *e, const struct infer_member *m, const int *identity,
 		     struct ensemble_member *ret)
 {
-	_Static_assert((int)ENSEMBLE_PARTS == (int)MAX_SUBMODELS, "as many as a member has");
+	_Static_assert(ENSEMBLE_PARTS == MAX_SUBMODELS, "as many as a member has");
 
 	*ret = (struct ensemble_member){
 		.weight = m->weight, .labels = m->labels ? m->labels : identity, .n_parts = m->n_parts};

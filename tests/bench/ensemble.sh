@@ -4,7 +4,7 @@
 # with their validation.bin. Prints what the endpoints list, then CSV: endpoint, deadline (0: none), the share of the N that was
 # answered rightly and in time (percent), effective accuracy by the scheduler's own figures, late, dropped, what ran.
 #
-#	EPOCHS=3 N=10000 ROUNDS=2 MODELS="DIRECTORY DIRECTORY" LOADS="0.15 0.3 0.6 1" tests/bench/ensemble.sh
+#	TRAIN='"epochs":3' N=10000 ROUNDS=2 MODELS="DIRECTORY DIRECTORY" LOADS="0.15 0.3 0.6 1" tests/bench/ensemble.sh
 source "$(dirname "$0")/lib.sh"
 n=${N:-10000}
 
@@ -21,7 +21,7 @@ else
 	cp $data/*-ubyte.gz "$ml/datasets/fashion/"
 	for name in a b; do
 		mkdir "$ml/jobs/$name"
-		echo '{"dataset":"fashion","net":{"arch":"resnet","depth":8,"width":16,"norm":"batch"},"epochs":'"${EPOCHS:-3}"',"seed":'"$([ $name = a ] && echo 1 || echo 2)"'}' \
+		echo '{"dataset":"fashion","net":{"arch":"resnet","depth":8,"width":16,"norm":"batch"},'"${TRAIN:-\"epochs\":3}"',"seed":'"$([ $name = a ] && echo 1 || echo 2)"'}' \
 			>"$ml/jobs/$name/spec.json"
 	done
 	for name in a b; do

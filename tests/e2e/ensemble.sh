@@ -2,7 +2,7 @@
 # Two models behind one endpoint: each answer is the weighted mean of what the models say alone, and what slices.csv says of a
 # combination is what its answers to the validation images come to.
 . "$(dirname "$0")/lib.sh"
-need setfattr python3
+need python3
 fashion=/usr/share/datasets/fashion-mnist
 [[ -d $fashion ]] || skip "no dataset-fashion-mnist here"
 mkdir "$DIR/small"
@@ -41,8 +41,9 @@ eventually 5 grep -q '^infer/both running model=a/1+b/1 ' "$MNT/status"
 # answered APP: all images of val, by the most accurate sub-model
 answered()
 {
-	mkdir "$MNT/infer/$1/in/val"
-	cp "$DIR"/val/*.png "$MNT/infer/$1/in/val/"
+	mkdir "$MNT/infer/$1/in/.val"
+	cp "$DIR"/val/*.png "$MNT/infer/$1/in/.val/"
+	mv "$MNT/infer/$1/in/.val" "$MNT/infer/$1/in/val"
 	"$INFERFS" wait "$MNT/infer/$1/out/val/task.json" --timeout 60s || fail "$1 does not answer"
 }
 mkdir "$DIR/val"

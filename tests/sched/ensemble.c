@@ -82,6 +82,7 @@ static void test_names(void **state)
 	assert_null(xml_wrong(text));
 	assert_in("infer/app/timeline.svg", "<title>m:0.25+n:1, 1 instance: planned 60 ms");
 	assert_in("infer/app/timeline.svg", ">n:1</text>");
+	assert_in("infer/app/timeline.svg", ">m:0.25+n:1</text>");
 	assert_in("infer/app/stats.json", "\"members\":\t\"m:0.25+n:1\"");
 	assert_in("status", "infer/app running model=m/1+n/7 queued=0 ok=2");
 	assert_in("metrics",

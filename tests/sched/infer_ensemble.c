@@ -343,13 +343,16 @@ static void test_means(void **state)
 	wire_clear(&m);
 }
 
-static struct buf explain(uint32_t submodel)
+static struct buf explain(uint32_t endpoint, uint32_t submodel, int label)
 {
-	struct wire_wish wish = {.id = 1, .len = pngs[3].len, .label = 2, .score = 0.5f};
-	struct wire_message m = {
-		.type = WIRE_EXPLAIN,
-		.n_fds = 1,
-		.explain = {.batch = 1, .endpoint = 7, .submodel = submodel, .wishes = &wish, .n_wishes = 1}};
+	struct wire_wish wish = {.id = 1, .len = pngs[3].len, .label = (uint32_t)label, .score = 0.5f};
+	struct wire_message m = {.type = WIRE_EXPLAIN,
+				 .n_fds = 1,
+				 .explain = {.batch = 1,
+					     .endpoint = endpoint,
+					     .submodel = submodel,
+					     .wishes = &wish,
+					     .n_wishes = 1}};
 	struct buf ret = BUF_INIT;
 
 	assert_int_equal(io_memfd("pack", pngs[3].data, pngs[3].len, &m.fds[0]), 0);
@@ -382,7 +385,7 @@ static void test_explained(void **state)
 	say_member(&made[1], weights[1], made[1].fds[3]);
 	m = load();
 	for (uint32_t i = 0; i < 4; i++) {
-		alone[i] = explain(i);
+		alone[i] = explain(7, i, 2);
 		assert_non_null(memmem(alone[i].data, alone[i].len, "label\0cat", 9));
 	}
 	assert_false(same(&alone[1], &alone[3]));
@@ -390,14 +393,32 @@ static void test_explained(void **state)
 		int part[2];
 
 		parts_of(&m.loaded.submodels[i], part);
-		both = explain(i);
+		both = explain(7, i, 2);
 		assert_true(same(&both, &alone[2 + part[1]]));
 		buf_release(&both);
 	}
 	assert_true(compared > 0);
+	wire_clear(&m);
+	/* the other member without the first one */
+	say((struct wire_message){.type = WIRE_LOAD,
+				  .n_fds = 3,
+				  .fds = {made[1].fds[0], made[1].fds[1], made[1].fds[2]},
+				  .load = {.endpoint = 8, .batch = 8, .precisions = 1, .gradcam = 1}});
+	do {
+		assert_int_equal(wire_recv(&channel, &m, 0), 0);
+		if (m.type == WIRE_LABELS)
+			wire_clear(&m);
+	} while (m.type != WIRE_LOADED);
+	assert_int_equal(m.loaded.n_submodels, RATES);
+	assert_int_equal(m.loaded.submodels[0].n_parts, 0);
+	wire_clear(&m);
+	for (uint32_t i = 0; i < RATES; i++) {
+		both = explain(8, i, made[1].own[2]);
+		assert_true(same(&both, &alone[2 + i]));
+		buf_release(&both);
+	}
 	for (int i = 0; i < 4; i++)
 		buf_release(&alone[i]);
-	wire_clear(&m);
 }
 
 /* Without what the other one said of the images there are no combinations, and it is said why. */

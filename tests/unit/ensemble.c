@@ -464,12 +464,22 @@ static void test_pairs(void **state)
 	for (int i = 0; i < n; i++)
 		best = list[i].accuracy == best ? 2 : best;
 	assert_true(best == 2);
-	/* a part of which no answers are known is in none of them */
+	/* a part of which no answers are known is in none of them, were it ever so good */
 	members[1].parts[2].validation = -1;
 	n = ensemble_choose(&e, list, 64);
 	assert_int_equal(count(list, n, 1), 6);
+	assert_true(n > 6);
 	for (int i = 6; i < n; i++)
 		assert_int_not_equal(list[i].part[1], 2);
+	members[1].parts[0].validation = members[1].parts[1].validation = -1;
+	for (int k = 0; k < 3; k++)
+		members[0].parts[k].accuracy = members[1].parts[k].accuracy = 0;
+	assert_int_equal(ensemble_choose(&e, list, 64), 6);
+	/* what is far below something cheaper is left out, though there is room */
+	for (int k = 0; k < 3; k++)
+		members[1].parts[k].validation = k;
+	members[0].parts[0].accuracy = 1;
+	assert_int_equal(ensemble_choose(&e, list, 64), 6);
 	ensemble_release(&e);
 	for (int m = 0; m < 2; m++)
 		buf_release(&models[m].buf);
