@@ -277,6 +277,8 @@ static bool cut_short(const char *json, size_t len)
 /* What "model" and "models" come to together. */
 static int settle_models(struct infer_spec *spec, bool has_version, struct err *err)
 {
+	size_t len = 0;
+
 	if (*spec->model && spec->n_members)
 		return err_set(err, ERR_SPEC_VALUE, "\"model\" and \"models\" can't be there both");
 	if (!*spec->model && !spec->n_members)
@@ -290,10 +292,9 @@ static int settle_models(struct infer_spec *spec, bool has_version, struct err *
 		memcpy(spec->members[0].model, spec->model, MAX_NAME);
 		return 0;
 	}
-	for (int i = 0; i < spec->n_members; i++) {
-		strcat(spec->model, i ? "+" : "");
-		strcat(spec->model, spec->members[i].model);
-	}
+	for (int i = 0; i < spec->n_members; i++)
+		len += (size_t)snprintf(spec->model + len, sizeof(spec->model) - len, "%s%s", i ? "+" : "",
+					spec->members[i].model);
 	return 0;
 }
 
