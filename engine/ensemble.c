@@ -7,6 +7,8 @@
 #define BEAM 24 /* chosen */
 /* A combination that is further below the hull of costs than that is not worth measuring; chosen: costs are not times. */
 #define FAR 0.02
+/* So many of those that are chosen may be combinations at least, however many parts there are; chosen. */
+#define LEAST_COMBINED 8
 /* Numbers that may be added in all while combinations are tried: some seconds; chosen. Where it is more, fewer images do. */
 #define WORK 4e9
 
@@ -337,7 +339,7 @@ int ensemble_choose(const struct ensemble *e, struct combination *ret, int max)
 	size_t from = 0, some = how_many(e);
 	struct pool pool = {0};
 	struct near *near = NULL;
-	int n = 0;
+	int n = 0, alone = e->n ? max - LEAST_COMBINED : max;
 
 	add_alone(e, &pool);
 	for (int level = 2; level <= e->n_members && e->n && !pool.failed && pool.n > from; level++) {
@@ -349,8 +351,11 @@ int ensemble_choose(const struct ensemble *e, struct combination *ret, int max)
 	}
 	if (!pool.failed)
 		near = gaps(pool.list, pool.n);
+	for (size_t i = 0; near && i < pool.n && n < alone; i++)
+		if (n_parts(&near[i].c) == 1)
+			ret[n++] = near[i].c;
 	for (size_t i = 0; near && i < pool.n && n < max; i++)
-		if (near[i].gap <= FAR || n_parts(&near[i].c) == 1)
+		if (n_parts(&near[i].c) > 1 && near[i].gap <= FAR)
 			ret[n++] = near[i].c;
 	for (int i = 0; i < n; i++)
 		if (some < e->n && n_parts(&ret[i]) > 1)

@@ -8,7 +8,8 @@
  *	ensemble_release(&e);
  *
  * There are more combinations than anybody wants to measure or to plan with. All pairs are tried, larger ones only as extensions of the
- * BEAM best of one member less, and those that come nearest to the upper hull of (cost, accuracy) are chosen. The cost stands for
+ * BEAM best of one member less, and those that come nearest to the upper hull of (cost, accuracy) are chosen, first of the parts alone,
+ * then, in the room that is left, of the combinations. The cost stands for
  * the time that is not known yet: it must depend on the models alone, for so does then the choice, and a sub-model's number means the same
  * after the worker started anew on a machine that is busier than it was.
  */

@@ -292,9 +292,14 @@ static int settle_models(struct infer_spec *spec, bool has_version, struct err *
 		memcpy(spec->members[0].model, spec->model, MAX_NAME);
 		return 0;
 	}
-	for (int i = 0; i < spec->n_members; i++)
-		len += (size_t)snprintf(spec->model + len, sizeof(spec->model) - len, "%s%s", i ? "+" : "",
-					spec->members[i].model);
+	for (int i = 0; i < spec->n_members; i++) {
+		size_t n = strlen(spec->members[i].model);
+
+		if (i)
+			spec->model[len++] = '+';
+		memcpy(spec->model + len, spec->members[i].model, n + 1);
+		len += n;
+	}
 	return 0;
 }
 

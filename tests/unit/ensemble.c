@@ -517,6 +517,32 @@ static void test_pruning(void **state)
 		buf_release(&models[m].buf);
 }
 
+/* However many parts there are, combinations find room; without any all of it is the parts'. */
+static void test_room(void **state)
+{
+	struct model models[2];
+	struct ensemble_member members[2];
+	struct combination list[24];
+	struct ensemble e;
+
+	(void)state;
+	noisy_members(models, members, 2, 12);
+	for (int m = 0; m < 2; m++)
+		for (int k = 0; k < 12; k++)
+			members[m].parts[k].accuracy = 0.4;
+	assert_int_equal(ensemble_init(&e, members, 2, CLASSES), 0);
+	assert_int_equal(ensemble_choose(&e, list, 24), 24);
+	assert_int_equal(count(list, 24, 1), 16);
+	ensemble_release(&e);
+	members[1].validation = NULL;
+	assert_int_equal(ensemble_init(&e, members, 2, CLASSES), -ERANGE);
+	assert_int_equal(ensemble_choose(&e, list, 24), 24);
+	assert_int_equal(count(list, 24, 1), 24);
+	ensemble_release(&e);
+	for (int m = 0; m < 2; m++)
+		buf_release(&models[m].buf);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -524,6 +550,7 @@ int main(void)
 		cmocka_unit_test(test_hostile),   cmocka_unit_test(test_accuracy),
 		cmocka_unit_test(test_label_map), cmocka_unit_test(test_shared),
 		cmocka_unit_test(test_pairs),     cmocka_unit_test(test_pruning),
+		cmocka_unit_test(test_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
