@@ -10,11 +10,11 @@ n=${N:-10000}
 
 bench_mount ${OPTIONS:+-o "$OPTIONS"}
 if [ -n "${MODELS:-}" ]; then
-	i=0
+	name=a # then b
 	for from in $MODELS; do
-		name=$(printf "\\$(printf %o $((97 + i++)))")
 		mkdir -p "$ml/models/$name/1"
 		cp "$from"/{model.json,weights.safetensors,labels.txt,slices.csv,validation.bin} "$ml/models/$name/1/"
+		name=b
 	done
 else
 	mkdir "$ml/datasets/fashion"
