@@ -25,6 +25,7 @@
 #include "engine/base/buf.h"
 #include "engine/base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum dataset_split { DATASET_TRAIN, DATASET_VAL, DATASET_TEST, DATASET_SPLITS };
@@ -70,6 +71,9 @@ size_t dataset_count(const struct dataset *ds, enum dataset_split split);
 /* (H, W, C), borrowed */
 const uint8_t *dataset_image(const struct dataset *ds, enum dataset_split split, size_t i);
 int dataset_label(const struct dataset *ds, enum dataset_split split, size_t i);
+/* What tells each image of the val split from others: a hash of its file, or of its pixels where it is one of many in a file. The
+ * same whatever shape the cache has. False: the cache is older than that. */
+bool dataset_val_ids(const struct dataset *ds, uint64_t *ret);
 const char *dataset_class(const struct dataset *ds, int label); /* borrowed */
 /* Per channel over the training split, pixels scaled to 0…1; (C) each. */
 void dataset_mean_std(const struct dataset *ds, float *ret_mean, float *ret_std);

@@ -22,6 +22,7 @@ struct dataset {
 	struct cache_header header;
 	const uint32_t *index;
 	const uint16_t *labels;
+	const uint8_t *ids; /* NULL: it has none */
 	const char **names;
 	uint64_t first[DATASET_SPLITS];
 };
@@ -99,7 +100,7 @@ static int copy_pixels(int from, int to, uint64_t len)
 }
 
 int dataset_cache_write(struct dataset_scan *scan, int cache_fd, const uint32_t *index,
-			const uint16_t *labels, struct err *err)
+			const uint16_t *labels, const uint64_t *ids, struct err *err)
 {
 	struct cache_header h = {.magic = CACHE_MAGIC,
 				 .version = CACHE_VERSION,
@@ -107,7 +108,8 @@ int dataset_cache_write(struct dataset_scan *scan, int cache_fd, const uint32_t 
 				 .height = scan->height,
 				 .width = scan->width,
 				 .classes = scan->n_classes,
-				 .slots = scan->slots};
+				 .slots = scan->slots,
+				 .has_ids = 1};
 	uint64_t pixels = (uint64_t)scan->slots * h.channels * h.height * h.width, n = 0;
 	struct buf meta = BUF_INIT;
 	char page[CACHE_PAGE] = {0};
@@ -121,6 +123,7 @@ int dataset_cache_write(struct dataset_scan *scan, int cache_fd, const uint32_t 
 	for (int i = 0; i < scan->n_classes; i++)
 		buf_add(&meta, scan->classes[i], strlen(scan->classes[i]) + 1);
 	h.names_bytes = meta.len - h.names_bytes;
+	buf_add(&meta, ids, h.counts[DATASET_VAL] * sizeof(*ids));
 	h.meta_offset = CACHE_PAGE + page_up(pixels);
 	h.file_size = page_up(h.meta_offset + meta.len);
 	r = buf_status(&meta);
@@ -153,6 +156,11 @@ out:
 	return r;
 }
 
+static uint64_t ids_bytes(const struct cache_header *h)
+{
+	return h->has_ids ? h->counts[DATASET_VAL] * sizeof(uint64_t) : 0;
+}
+
 /* What must hold of a header before anything else is looked at; a sentence when it does not. */
 static const char *check_header(const struct cache_header *h, uint64_t size, uint64_t *ret_n)
 {
@@ -178,7 +186,7 @@ static const char *check_header(const struct cache_header *h, uint64_t size, uin
 	if (n < 1 || h->slots < 1 || h->slots > DATASET_MAX_IMAGES || h->slots * bytes > DATASET_MAX_PIXELS ||
 	    h->meta_offset % CACHE_PAGE || h->meta_offset > size ||
 	    CACHE_PAGE + h->slots * bytes > h->meta_offset || h->names_bytes > size ||
-	    n * (sizeof(uint32_t) + sizeof(uint16_t)) + h->names_bytes > size - h->meta_offset)
+	    n * (sizeof(uint32_t) + sizeof(uint16_t)) + h->names_bytes + ids_bytes(h) > size - h->meta_offset)
 		return "impossible offsets";
 	for (uint32_t c = 0; c < h->channels; c++)
 		if (!(h->mean[c] >= 0 && h->mean[c] <= 1) || !(h->std[c] > 0 && h->std[c] <= 1))
@@ -193,7 +201,7 @@ static const char *check_meta(struct dataset *ds, uint64_t n)
 	const uint8_t *meta = ds->map + h->meta_offset;
 	const char *name, *end;
 
-	if (h->meta_crc != (uint32_t)crc32_z(0, meta, n * 6 + h->names_bytes))
+	if (h->meta_crc != (uint32_t)crc32_z(0, meta, n * 6 + h->names_bytes + ids_bytes(h)))
 		return "the index's checksum is wrong";
 	ds->index = (const uint32_t *)meta;
 	ds->labels = (const uint16_t *)(meta + n * sizeof(uint32_t));
@@ -202,6 +210,7 @@ static const char *check_meta(struct dataset *ds, uint64_t n)
 			return "impossible index";
 	name = (const char *)(meta + n * 6);
 	end = name + h->names_bytes;
+	ds->ids = h->has_ids ? (const uint8_t *)end : NULL;
 	for (uint32_t i = 0; i < h->classes; i++) {
 		const char *nul = memchr(name, 0, end - name);
 
@@ -293,6 +302,14 @@ const uint8_t *dataset_image(const struct dataset *ds, enum dataset_split split,
 int dataset_label(const struct dataset *ds, enum dataset_split split, size_t i)
 {
 	return ds->labels[ds->first[split] + i];
+}
+
+bool dataset_val_ids(const struct dataset *ds, uint64_t *ret)
+{
+	if (!ds->ids)
+		return false;
+	memcpy(ret, ds->ids, dataset_count(ds, DATASET_VAL) * sizeof(*ret));
+	return true;
 }
 
 const char *dataset_class(const struct dataset *ds, int label)

@@ -196,7 +196,14 @@ static int read_images(struct dataset_scan *scan, const char *path, int pair, st
 					i, size[0]);
 			goto out;
 		}
-		r = dataset_add(scan, &image, split, rng_mix(key + (i + 1) * RNG_GOLDEN), i, pair, err);
+		r = dataset_add(
+			scan, &image,
+			&(struct dataset_item){.key = rng_mix(key + (i + 1) * RNG_GOLDEN),
+					       .id = rng_hash(0, (const char *)image.pixels, (size_t)n),
+					       .source = i,
+					       .idx = pair,
+					       .split = split},
+			err);
 	}
 	if (r < 0)
 		goto out;

@@ -20,7 +20,7 @@
  *	header page (struct cache_header, zero-filled to CACHE_PAGE)
  *	pixels: slots × (H, W, C), from CACHE_PAGE on
  *	meta, page-aligned: index (uint32_t slot of each image: train, val, test), labels (uint16_t, in the
- *	same order), class names (each ends in NUL)
+ *	same order), class names (each ends in NUL), with has_ids the id of each val image (uint64_t, unaligned)
  */
 #define CACHE_PAGE    4096
 #define CACHE_MAGIC   "INFDSET\n"
@@ -31,7 +31,7 @@ struct cache_header {
 	uint32_t version, channels, height, width, classes;
 	uint32_t header_crc; /* of the struct with this field 0 */
 	uint32_t meta_crc;
-	uint32_t reserved;
+	uint32_t has_ids; /* 0: made before there were any */
 	uint64_t counts[DATASET_SPLITS];
 	uint64_t slots, meta_offset, names_bytes, file_size;
 	float mean[4], std[4];
@@ -40,6 +40,7 @@ struct cache_header {
 /* One image in the spool. */
 struct dataset_item {
 	uint64_t key; /* of its name: the order within a split, and who becomes val */
+	uint64_t id;  /* of its content */
 	uint32_t slot;
 	uint32_t source; /* class number of the scan, or the IDX label when idx >= 0 */
 	int32_t idx;     /* index of its IDX pair; -1: a file of a folder */
@@ -87,10 +88,10 @@ struct dataset_scan {
 /* Notes a bad file; 0, or -ENOMEM. */
 int dataset_bad(struct dataset_scan *scan, const char *file, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
-/* Adds one image of native size (1 or 3 channels, borrowed) to the spool, converting and resizing. */
+/* Adds one image of native size (1 or 3 channels, borrowed) to the spool, converting and resizing. item: all but its slot. */
 struct image;
-int dataset_add(struct dataset_scan *scan, const struct image *image, enum dataset_split split, uint64_t key,
-		uint32_t source, int32_t idx, struct err *err);
+int dataset_add(struct dataset_scan *scan, const struct image *image, const struct dataset_item *item,
+		struct err *err);
 /* Takes back what was added since n items and slots. */
 void dataset_rewind(struct dataset_scan *scan, size_t n_items, uint32_t slots);
 
@@ -104,9 +105,9 @@ int dataset_idx_pair(struct dataset_scan *scan, int *ret_highest);
 
 /* engine/dataset_json.c */
 int dataset_json(const struct dataset_scan *scan, struct buf *ret);
-/* engine/dataset_cache.c: order gives the items by split then key; labels go with them. */
+/* engine/dataset_cache.c: order gives the items by split then key; labels go with them. ids: of those in val. */
 int dataset_cache_write(struct dataset_scan *scan, int cache_fd, const uint32_t *index,
-			const uint16_t *labels, struct err *err);
+			const uint16_t *labels, const uint64_t *ids, struct err *err);
 
 /* A spool or cache that ends early is -EIO: -ENODATA means an empty data set. */
 static inline int dataset_pread(int fd, void *data, size_t len, uint64_t offset)

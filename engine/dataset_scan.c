@@ -197,8 +197,8 @@ out:
 	return r;
 }
 
-int dataset_add(struct dataset_scan *scan, const struct image *image, enum dataset_split split, uint64_t key,
-		uint32_t source, int32_t idx, struct err *err)
+int dataset_add(struct dataset_scan *scan, const struct image *image, const struct dataset_item *item,
+		struct err *err)
 {
 	int channels = scan->channels ? scan->channels : image->channels, height = scan->height,
 	    width = scan->width, r;
@@ -244,8 +244,8 @@ int dataset_add(struct dataset_scan *scan, const struct image *image, enum datas
 	image_release(&made);
 	if (r < 0)
 		return err_set(err, ERR_IO, "writing the decoded images: %s", strerror(-r));
-	scan->items[scan->n_items++] = (struct dataset_item){
-		.key = key, .slot = scan->slots++, .source = source, .idx = idx, .split = split};
+	scan->items[scan->n_items] = *item;
+	scan->items[scan->n_items++].slot = scan->slots++;
 	return 0;
 }
 
@@ -314,8 +314,14 @@ static int folder_image(struct dataset_scan *scan, const char *path, const void 
 	else if (number < 0)
 		r = err_set(err, ERR_NO_MEMORY, "%d classes", scan->n_classes);
 	else
-		r = dataset_add(scan, &image, split, rng_hash(scan->options.seed, path, strlen(path)), number,
-				-1, err);
+		r = dataset_add(
+			scan, &image,
+			&(struct dataset_item){.key = rng_hash(scan->options.seed, path, strlen(path)),
+					       .id = rng_hash(0, data, len),
+					       .source = (uint32_t)number,
+					       .idx = -1,
+					       .split = split},
+			err);
 	if (r == 0 && number >= 0)
 		scan->folder_images++;
 	image_release(&image);
@@ -513,6 +519,7 @@ int dataset_scan_finish(struct dataset_scan *scan, int cache_fd, struct buf *ret
 {
 	uint32_t *index = NULL;
 	uint16_t *labels = NULL;
+	uint64_t *ids = NULL;
 	size_t used = 0;
 	int r = settle_classes(scan);
 
@@ -529,8 +536,9 @@ int dataset_scan_finish(struct dataset_scan *scan, int cache_fd, struct buf *ret
 		used++;
 	index = malloc((used + 1) * sizeof(*index));
 	labels = malloc((used + 1) * sizeof(*labels));
+	ids = malloc((used + 1) * sizeof(*ids));
 	scan->class_counts = calloc(scan->n_classes + 1, sizeof(*scan->class_counts));
-	if (!index || !labels || !scan->class_counts) {
+	if (!index || !labels || !ids || !scan->class_counts) {
 		r = err_set(err, ERR_NO_MEMORY, "%zu images", used);
 		goto out;
 	}
@@ -539,11 +547,13 @@ int dataset_scan_finish(struct dataset_scan *scan, int cache_fd, struct buf *ret
 
 		index[i] = item->slot;
 		labels[i] = (uint16_t)item->source;
+		if (item->split == DATASET_VAL)
+			ids[scan->counts[DATASET_VAL]] = item->id;
 		scan->counts[item->split]++;
 		scan->class_counts[item->source][item->split]++;
 	}
 	if (used) {
-		r = dataset_cache_write(scan, cache_fd, index, labels, err);
+		r = dataset_cache_write(scan, cache_fd, index, labels, ids, err);
 		if (r < 0)
 			goto out;
 	}
@@ -556,5 +566,6 @@ int dataset_scan_finish(struct dataset_scan *scan, int cache_fd, struct buf *ret
 out:
 	free(index);
 	free(labels);
+	free(ids);
 	return r;
 }

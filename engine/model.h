@@ -34,6 +34,8 @@ struct session;
 #define MODEL_SLICES  "slices.csv"
 #define MODEL_WEIGHTS "weights.safetensors"
 #define MODEL_ONNX    "model.onnx"
+/* May be missing: engine/validation.h */
+#define MODEL_VALIDATION "validation.bin"
 
 /* What model.json says. */
 struct model_info {

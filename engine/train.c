@@ -203,6 +203,7 @@ void train_free(struct train *t)
 		session_free(t->eval[i]);
 	}
 	optim_release(&t->optim);
+	validation_notes_free(t->notes);
 	model_free(t->model);
 	free(t->order);
 	free(t->x);

@@ -72,6 +72,8 @@ int train_new(struct train **ret, const struct train_spec *spec, const struct da
 int train_run(struct train *t, struct err *err);
 /* Borrowed; after train_run its weights, labels, accuracies and cascades are set, those in other precisions where they are faster here. */
 struct model *train_model(struct train *t);
+/* What it says of its validation images (engine/validation.h), after train_run. Nothing where there are too few of them. -ENOMEM */
+int train_validation(const struct train *t, struct buf *ret);
 void train_free(struct train *t);
 
 /* Top-1 accuracy (0…1) of a slice on a split; used for slices.csv and by the benches. */

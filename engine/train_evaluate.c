@@ -1,6 +1,7 @@
 /*
  * How good a model's slices are on a split, in f32 and in the precisions that gain anything here. At the end of training
- * what each of these sub-models says of the validation split is kept until cascades were measured of it: 9 bytes an image.
+ * what each of these sub-models says of the validation split is kept until cascades were measured of it: 9 bytes an image. All
+ * that they say of some of it becomes the version's validation.bin.
  */
 #include "engine/train_private.h"
 
@@ -14,17 +15,30 @@
 
 #define CALIBRATION 1000 /* images, chosen: what more of them add to the largest numbers is rare */
 
-/* The score of an answer, as an inference worker's: 0 where it is no number. */
-static float score_of(float *logits, int best, int classes)
+/* Where what a sub-model says of each instance is noted. */
+struct train_said {
+	struct cascade_answers *answers; /* NULL: not there */
+	struct validation_notes *notes;  /* NULL: not there */
+	int submodel;                    /* its number in them */
+};
+
+/* A row of logits becomes its softmax. The score is as an inference worker's: 0 where it is no number. */
+static void note(const struct train_said *said, size_t instance, float *row, int best, bool right,
+		 int classes)
 {
-	softmax_rows(logits, 1, classes);
-	return isfinite(logits[best]) ? logits[best] : 0;
+	softmax_rows(row, 1, classes);
+	if (said->answers) {
+		said->answers->right[instance] = right;
+		said->answers->certain[instance] = isfinite(row[best]) ? row[best] : 0;
+	}
+	if (said->notes)
+		validation_note(said->notes, said->submodel, instance, row);
 }
 
 /* Accuracy and loss of one session over a split. hooks and said may be NULL. */
 static int evaluate(const struct train_hooks *hooks, void *hook_data, struct session *s,
 		    const struct dataset *ds, enum dataset_split split, int batch,
-		    struct cascade_answers *said, double *ret_accuracy, double *ret_loss)
+		    const struct train_said *said, double *ret_accuracy, double *ret_loss)
 {
 	struct dataset_shape shape = dataset_shape(ds);
 	size_t n = dataset_count(ds, split), size = (size_t)shape.channels * shape.height * shape.width;
@@ -53,10 +67,8 @@ static int evaluate(const struct train_hooks *hooks, void *hook_data, struct ses
 				if (row[c] > row[best])
 					best = c;
 			right += best == labels[i];
-			if (said) {
-				said->right[at + i] = best == labels[i];
-				said->certain[at + i] = score_of(row, best, shape.classes);
-			}
+			if (said)
+				note(said, at + i, row, best, best == labels[i], shape.classes);
 		}
 		if (hooks && hooks->evaluating && hooks->evaluating(hook_data))
 			r = -ECANCELED;
@@ -95,7 +107,7 @@ int train_evaluate(struct model *model, const struct dataset *ds, enum dataset_s
 }
 
 int train_evaluate_session(struct train *t, struct session *s, enum dataset_split split,
-			   struct cascade_answers *said, double *ret_accuracy, double *ret_loss)
+			   const struct train_said *said, double *ret_accuracy, double *ret_loss)
 {
 	return evaluate(&t->hooks, t->hook_data, s, t->ds, split, EVAL_BATCH, said, ret_accuracy, ret_loss);
 }
@@ -150,6 +162,7 @@ static int evaluate_in(struct train *t, struct evaluated *e, struct err *err)
 					  .batch = EVAL_BATCH,
 					  .precision = precision,
 					  .threads = t->spec->threads};
+	struct train_said said = {.answers = e->said.n ? &e->said : NULL, .notes = t->notes};
 	struct session *narrow = NULL, *s = t->eval[rate];
 	double accuracy = 0, tested = 0, loss;
 	int r = precision == PRECISION_INT8 ? calibrate(t, rate) : 0;
@@ -158,8 +171,10 @@ static int evaluate_in(struct train *t, struct evaluated *e, struct err *err)
 		r = session_new(&narrow, t->model, backend_find("onednn"), &options, err);
 		s = narrow;
 	}
+	if (t->notes)
+		said.submodel = validation_add(t->notes, t->spec->rates[rate], precision);
 	if (r == 0)
-		r = train_evaluate_session(t, s, DATASET_VAL, e->said.n ? &e->said : NULL, &accuracy, &loss);
+		r = train_evaluate_session(t, s, DATASET_VAL, &said, &accuracy, &loss);
 	if (r == 0 && dataset_count(t->ds, DATASET_TEST))
 		r = train_evaluate_session(t, s, DATASET_TEST, NULL, &tested, &loss);
 	session_free(narrow);
@@ -194,25 +209,54 @@ static int measure_cascades(struct model *model, struct evaluated *first, const 
 	return r;
 }
 
+/* Where there is something to be noted of so many sub-models. */
+static int begin_notes(struct train *t, int n_submodels)
+{
+	size_t n = dataset_count(t->ds, DATASET_VAL);
+	uint64_t *ids = calloc(n + 1, sizeof(*ids));
+	int r = ids ? 0 : -ENOMEM;
+
+	if (r == 0 && dataset_val_ids(t->ds, ids))
+		r = validation_notes_new(&t->notes, ids, n, t->classes, n_submodels);
+	free(ids);
+	return r == -ERANGE ? 0 : r;
+}
+
+int train_validation(const struct train *t, struct buf *ret)
+{
+	size_t n = dataset_count(t->ds, DATASET_VAL);
+	int *labels, r;
+
+	if (!t->notes)
+		return 0;
+	labels = calloc(n, sizeof(*labels));
+	if (!labels)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		labels[i] = dataset_label(t->ds, DATASET_VAL, i);
+	r = validation_write(t->notes, labels, ret);
+	free(labels);
+	return r;
+}
+
 int train_evaluate_final(struct train *t, struct err *err)
 {
 	struct evaluated list[N_PRECISIONS * MODEL_MAX_RATES] = {0};
 	size_t images = dataset_count(t->ds, DATASET_VAL);
-	int n = 0, r = 0;
+	int n = 0, r;
 
-	for (int p = 0; p < N_PRECISIONS && r == 0; p++)
-		for (int i = 0; i < t->spec->n_rates && r == 0; i++) {
-			struct evaluated *e = &list[n];
-
-			if (p != PRECISION_F32 &&
-			    !model_gains(t->model, backend_find("onednn"), (enum precision)p))
-				continue;
-			n++;
-			e->submodel = (struct model_submodel){i, (enum precision)p};
-			if (images >= CASCADE_LEAST)
-				r = cascade_answers_init(&e->said, images);
-			r = r < 0 ? err_set(err, ERR_NO_MEMORY, "evaluating") : evaluate_in(t, e, err);
-		}
+	for (int p = 0; p < N_PRECISIONS; p++)
+		for (int i = 0; i < t->spec->n_rates; i++)
+			if (p == PRECISION_F32 ||
+			    model_gains(t->model, backend_find("onednn"), (enum precision)p))
+				list[n++].submodel = (struct model_submodel){i, (enum precision)p};
+	r = begin_notes(t, n);
+	for (int i = 0; i < n && r == 0 && images >= CASCADE_LEAST; i++)
+		r = cascade_answers_init(&list[i].said, images);
+	if (r < 0)
+		err_set(err, ERR_NO_MEMORY, "evaluating");
+	for (int i = 0; i < n && r == 0; i++)
+		r = evaluate_in(t, &list[i], err);
 	for (int i = 0; i < n && r == 0; i++) {
 		r = measure_cascades(t->model, &list[i], list, n);
 		if (r < 0)

@@ -7,6 +7,7 @@
 #include "engine/optim.h"
 #include "engine/session.h"
 #include "engine/train.h"
+#include "engine/validation.h"
 
 #include <stdbool.h>
 
@@ -37,6 +38,7 @@ struct train {
 	bool flip;
 	int64_t batches; /* of an epoch */
 	uint64_t seed, hash;
+	struct validation_notes *notes; /* NULL: too few images of validation, or not evaluated yet */
 	/* What a checkpoint holds: everything below, and the weights. */
 	int epoch;          /* finished ones */
 	double elapsed;     /* seconds of finished epochs */
@@ -56,10 +58,10 @@ void train_batch(struct train *t, int epoch, int64_t at, int n);
 #define EVAL_BATCH 250 /* chosen: activations of a training batch's order, and it divides 1000s */
 
 /* engine/train_evaluate.c */
-struct cascade_answers;
-/* said: of as many instances as the split has; NULL: not noted. */
+struct train_said;
+/* said: where what it says of each instance goes; NULL: nowhere. */
 int train_evaluate_session(struct train *t, struct session *s, enum dataset_split split,
-			   struct cascade_answers *said, double *ret_accuracy, double *ret_loss);
+			   const struct train_said *said, double *ret_accuracy, double *ret_loss);
 /*
  * Sets the accuracies of all slices, in f32 and in the precisions that are faster here (for int8 they are calibrated), and
  * what cascades of them come to.

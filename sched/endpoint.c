@@ -1,10 +1,14 @@
 #include "sched/internal.h"
 #include "sched/result.h"
 
+#include "engine/base/json.h"
 #include "engine/base/log.h"
 #include "engine/model.h"
 
+#include <cjson/cJSON.h>
+
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,6 +112,9 @@ void endpoint_free(struct endpoint *ep)
 	loop_timer_cancel(ep->s->loop, ep->stats_timer);
 	loop_timer_cancel(ep->s->loop, ep->reload_timer);
 	free_labels(ep);
+	for (int i = 0; i < ep->n_names; i++)
+		free(ep->names[i]);
+	free(ep->names);
 	table_release(&ep->instances);
 	spill_release(&ep->spill);
 	table_release(&ep->batches);
@@ -127,9 +134,88 @@ size_t endpoint_waiting(const struct endpoint *ep)
 	return ep->instances.count + ep->spill.count;
 }
 
-const char *endpoint_model(const struct endpoint *ep)
+/* --- what it serves --- */
+
+void endpoint_add_model(const struct endpoint *ep, struct cJSON *json)
 {
-	return ep->model[0] ? ep->model : ep->spec.model;
+	char versions[ENSEMBLE_MEMBERS * 12] = "";
+	size_t len = 0;
+
+	cJSON_AddStringToObject(json, "model", ep->model[0] ? ep->model : ep->spec.model);
+	for (int i = 0; i < ep->n_members; i++)
+		len += (size_t)snprintf(versions + len, sizeof(versions) - len, "%s%d", i ? "+" : "",
+					ep->versions[i]);
+	if (ep->n_members > 1)
+		cJSON_AddStringToObject(json, "version", versions);
+	else
+		json_add_decimal(json, "version", ep->versions[0], 0);
+}
+
+void endpoint_print_model(const struct endpoint *ep, struct buf *ret)
+{
+	if (!ep->spec.n_members)
+		buf_adds(ret, "-/0");
+	for (int i = 0; i < ep->spec.n_members; i++)
+		buf_addf(ret, "%s%s/%d", i ? "+" : "", ep->spec.members[i].model,
+			 i < ep->n_members ? ep->versions[i] : 0);
+}
+
+/* One of several of that name. */
+static bool is_twice(const struct endpoint *ep, int member)
+{
+	for (int i = 0; i < ep->spec.n_members; i++)
+		if (i != member && strcmp(ep->spec.members[i].model, ep->spec.members[member].model) == 0)
+			return true;
+	return false;
+}
+
+/* "a:0.25+b:1:bf16", where a model is there twice "a/3:0.25+a/4:0.25". */
+static void print_parts(const struct endpoint *ep, const struct submodel *m, struct buf *ret)
+{
+	for (int i = 0; i < m->n_parts; i++) {
+		const struct submodel_part *p = &m->parts[i];
+
+		buf_addf(ret, "%s%s", i ? "+" : "", ep->spec.members[p->member].model);
+		if (is_twice(ep, p->member))
+			buf_addf(ret, "/%d", ep->versions[p->member]);
+		buf_addf(ret, ":%g", round((double)p->slice * 1e4) / 1e4);
+		if (strcmp(p->precision, precision_name(PRECISION_F32)) != 0)
+			buf_addf(ret, ":%s", p->precision);
+	}
+}
+
+/* The one there is, or a copy that lives as long as the endpoint. NULL: no memory. */
+static const char *name_of(struct endpoint *ep, const char *text)
+{
+	char **names;
+
+	for (int i = 0; i < ep->n_names; i++)
+		if (strcmp(ep->names[i], text) == 0)
+			return ep->names[i];
+	names = reallocarray(ep->names, (size_t)ep->n_names + 1, sizeof(*names));
+	if (!names)
+		return NULL;
+	ep->names = names;
+	names[ep->n_names] = strdup(text);
+	return names[ep->n_names] ? names[ep->n_names++] : NULL;
+}
+
+static int name_submodels(struct endpoint *ep)
+{
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < ep->n_submodels; i++) {
+		struct submodel *m = &ep->submodels[i];
+		struct buf text = BUF_INIT;
+
+		if (!m->n_parts)
+			continue;
+		print_parts(ep, m, &text);
+		m->members = text.data && buf_status(&text) == 0 ? name_of(ep, text.data) : NULL;
+		r = m->members ? 0 : -ENOMEM;
+		buf_release(&text);
+	}
+	return r;
 }
 
 /* --- loading --- */
@@ -154,27 +240,30 @@ static int look_at_version(void *data, const struct host_entry *e)
 	return 0;
 }
 
-static int find_version(struct endpoint *ep, struct err *err)
+static int find_version(struct endpoint *ep, int member, struct err *err)
 {
+	const struct spec_member *m = &ep->spec.members[member];
 	struct sched *s = ep->s;
-	struct version_walk walk = {.s = s, .version = ep->spec.version};
+	struct version_walk walk = {.s = s, .version = m->version};
 	struct host_entry e;
 	char path[MAX_NAME + 32];
 
 	if (!walk.version) {
-		snprintf(path, sizeof(path), "models/%s/latest", ep->spec.model);
+		snprintf(path, sizeof(path), "models/%s/latest", m->model);
 		if (s->ops->lookup(s->host, path, &e) == 0 && e.is_dir)
 			walk.latest = e.ino;
-		snprintf(path, sizeof(path), "models/%s", ep->spec.model);
+		snprintf(path, sizeof(path), "models/%s", m->model);
 		s->ops->walk(s->host, path, look_at_version, &walk);
 	}
 	if (!walk.version)
-		return err_set(err, ERR_NO_MODEL, "models/%s has no version", ep->spec.model);
-	ep->loading = walk.version;
+		return err_set(err, ERR_NO_MODEL, "models/%s has no version", m->model);
+	ep->loading[member] = walk.version;
 	return 0;
 }
 
-static int open_model_file(struct endpoint *ep, const char *name, int *ret_fd, struct err *err)
+/* version: "models/NAME/V" */
+static int open_model_file(struct endpoint *ep, const char *version, const char *name, int *ret_fd,
+			   struct err *err)
 {
 	struct sched *s = ep->s;
 	char path[2 * MAX_NAME + 64];
@@ -182,7 +271,7 @@ static int open_model_file(struct endpoint *ep, const char *name, int *ret_fd, s
 	uint64_t len;
 	int r;
 
-	snprintf(path, sizeof(path), "models/%s/%d/%s", ep->spec.model, ep->loading, name);
+	snprintf(path, sizeof(path), "%s/%s", version, name);
 	r = s->ops->lookup(s->host, path, &e);
 	if (r == 0 && e.is_dir)
 		r = -EISDIR;
@@ -194,13 +283,48 @@ static int open_model_file(struct endpoint *ep, const char *name, int *ret_fd, s
 }
 
 /* One of the two is there; what is wrong is said of the first. */
-static int open_weights(struct endpoint *ep, int *ret_fd, struct err *err)
+static int open_weights(struct endpoint *ep, const char *version, int *ret_fd, struct err *err)
 {
-	int r = open_model_file(ep, MODEL_WEIGHTS, ret_fd, err);
+	int r = open_model_file(ep, version, MODEL_WEIGHTS, ret_fd, err);
 
-	if (r == -ENOENT && open_model_file(ep, MODEL_ONNX, ret_fd, NULL) == 0)
+	if (r == -ENOENT && open_model_file(ep, version, MODEL_ONNX, ret_fd, NULL) == 0)
 		r = 0;
 	return r;
+}
+
+/* name: MAX_NAME + 32 bytes, for ret->name. */
+static int open_member(struct endpoint *ep, int member, struct endpoint_member *ret, char *name,
+		       struct err *err)
+{
+	int r = find_version(ep, member, err);
+
+	*ret = (struct endpoint_member){.name = name,
+					.weight = ep->spec.members[member].weight,
+					.model_fd = -1,
+					.weights_fd = -1,
+					.labels_fd = -1,
+					.validation_fd = -1};
+	if (r < 0)
+		return r;
+	snprintf(name, MAX_NAME + 32, "models/%s/%d", ep->spec.members[member].model, ep->loading[member]);
+	r = open_model_file(ep, name, MODEL_JSON, &ret->model_fd, err);
+	if (r == 0)
+		r = open_weights(ep, name, &ret->weights_fd, err);
+	/* Without the first the numbers are the labels, without the other there are no combinations. */
+	if (r == 0) {
+		open_model_file(ep, name, MODEL_LABELS, &ret->labels_fd, NULL);
+		open_model_file(ep, name, MODEL_VALIDATION, &ret->validation_fd, NULL);
+	}
+	return r;
+}
+
+static void close_member(const struct endpoint_member *m)
+{
+	const int fds[] = {m->model_fd, m->weights_fd, m->labels_fd, m->validation_fd};
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 }
 
 static void load(struct endpoint *ep);
@@ -226,27 +350,27 @@ static void unload(struct endpoint *ep)
 static void load(struct endpoint *ep)
 {
 	struct sched *s = ep->s;
+	struct endpoint_member members[ENSEMBLE_MEMBERS] = {0};
+	char names[ENSEMBLE_MEMBERS][MAX_NAME + 32];
 	struct endpoint_load load = {.endpoint = ep->number,
 				     .batch = ep->spec.batch,
 				     .gradcam = ep->spec.gradcam,
 				     .precisions = ep->spec.precisions,
-				     .model_fd = -1,
-				     .weights_fd = -1,
-				     .labels_fd = -1};
+				     .members = members,
+				     .n_members = ep->spec.n_members > 1 ? ep->spec.n_members : 0};
 	struct executor *ex;
 	struct err err = ERR_INIT;
-	int r;
+	int r = 0, n = 0;
 
 	unload(ep);
 	set_state(ep, ENDPOINT_STARTING, NULL);
-	r = find_version(ep, &err);
-	if (r == 0)
-		r = open_model_file(ep, "model.json", &load.model_fd, &err);
-	if (r == 0)
-		r = open_weights(ep, &load.weights_fd, &err);
+	for (; r == 0 && n < ep->spec.n_members; n++)
+		r = open_member(ep, n, &members[n], names[n], &err);
 	if (r < 0)
 		goto out;
-	open_model_file(ep, "labels.txt", &load.labels_fd, NULL); /* without it the numbers are the labels */
+	load.model_fd = members[0].model_fd;
+	load.weights_fd = members[0].weights_fd;
+	load.labels_fd = members[0].labels_fd;
 	r = sched_executor(s, &ex);
 	if (r == 0)
 		r = ex->ops->load(ex, &load);
@@ -259,15 +383,11 @@ static void load(struct endpoint *ep)
 		r = ep->reload_timer ? 0 : -ENOMEM;
 	}
 	if (r < 0)
-		err_set(&err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "loading models/%s/%d: %s",
-			ep->spec.model, ep->loading, strerror(-r));
+		err_set(&err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "loading %s: %s",
+			n > 1 ? ep->spec.model : names[0], strerror(-r));
 out:
-	if (load.model_fd >= 0)
-		close(load.model_fd);
-	if (load.weights_fd >= 0)
-		close(load.weights_fd);
-	if (load.labels_fd >= 0)
-		close(load.labels_fd);
+	while (n > 0)
+		close_member(&members[--n]);
 	if (r < 0)
 		set_state(ep, ENDPOINT_FAILED, &err);
 }
@@ -279,6 +399,26 @@ static int copy_labels(struct endpoint *ep, const char *const *labels, int n)
 	while (ep->labels && ep->n_labels < n && (ep->labels[ep->n_labels] = strdup(labels[ep->n_labels])))
 		ep->n_labels++;
 	return ep->n_labels == n ? 0 : -ENOMEM;
+}
+
+static int take_submodels(struct endpoint *ep, const struct submodel *submodels, int n, struct err *err)
+{
+	strcpy(ep->model, ep->spec.model);
+	ep->n_members = ep->spec.n_members;
+	memcpy(ep->versions, ep->loading, sizeof(ep->versions));
+	memcpy(ep->submodels, submodels, (size_t)n * sizeof(*submodels));
+	ep->n_submodels = n;
+	return name_submodels(ep) < 0 ? err_set(err, ERR_NO_MEMORY, "names of sub-models") : 0;
+}
+
+/* What is not an error: it runs, but not as it could. */
+static void note(struct endpoint *ep, const char *text)
+{
+	if (*text && strcmp(ep->note, text) != 0) {
+		log_warn("infer/%s: %s", ep->name, text);
+		status_event(ep->s, "endpoint", ep->name, text, -1);
+	}
+	snprintf(ep->note, sizeof(ep->note), "%s", text);
 }
 
 void endpoint_loaded(void *data, uint32_t number, int r, const struct err *err,
@@ -298,16 +438,15 @@ void endpoint_loaded(void *data, uint32_t number, int r, const struct err *err,
 		own = *err;
 	if (r == 0 && copy_labels(ep, labels, n_labels) < 0)
 		r = err_set(&own, ERR_NO_MEMORY, "labels");
+	if (r == 0)
+		r = take_submodels(ep, submodels, n, &own);
 	if (r < 0) {
 		unload(ep);
 		set_state(ep, ENDPOINT_FAILED, &own);
 		return;
 	}
-	strcpy(ep->model, ep->spec.model);
-	ep->version = ep->loading;
-	memcpy(ep->submodels, submodels, n * sizeof(*submodels));
-	ep->n_submodels = n;
-	stats_submodels(&ep->stats, submodels, n);
+	note(ep, err ? err->detail : "");
+	stats_submodels(&ep->stats, ep->submodels, n);
 	dispatch_set_ready(ep, true);
 	result_slices(&text, ep);
 	endpoint_publish(ep, "slices.csv", &text);
@@ -340,6 +479,17 @@ void endpoint_died(void *data)
 
 /* --- the user's acts --- */
 
+static bool same_models(const struct infer_spec *a, const struct infer_spec *b)
+{
+	bool same = a->n_members == b->n_members;
+
+	for (int i = 0; same && i < a->n_members; i++)
+		same = strcmp(a->members[i].model, b->members[i].model) == 0 &&
+		       a->members[i].version == b->members[i].version &&
+		       a->members[i].weight == b->members[i].weight;
+	return same;
+}
+
 void endpoint_spec(struct endpoint *ep, const char *json, size_t len)
 {
 	struct infer_spec spec;
@@ -352,9 +502,8 @@ void endpoint_spec(struct endpoint *ep, const char *json, size_t len)
 		set_state(ep, ENDPOINT_FAILED, &err);
 		return;
 	}
-	same = ep->has_spec && strcmp(ep->spec.model, spec.model) == 0 && ep->spec.version == spec.version &&
-	       ep->spec.batch == spec.batch && ep->spec.gradcam == spec.gradcam &&
-	       ep->spec.precisions == spec.precisions &&
+	same = ep->has_spec && same_models(&ep->spec, &spec) && ep->spec.batch == spec.batch &&
+	       ep->spec.gradcam == spec.gradcam && ep->spec.precisions == spec.precisions &&
 	       (ep->state == ENDPOINT_RUNNING || ep->state == ENDPOINT_STARTING);
 	ep->spec = spec;
 	ep->has_spec = true;

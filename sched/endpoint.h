@@ -22,6 +22,7 @@
 #include "sched/table.h"
 #include "sched/timeline.h"
 
+struct cJSON;
 struct sched;
 struct loop_timer;
 struct task;
@@ -41,9 +42,14 @@ struct endpoint {
 	struct infer_spec spec;
 	struct err err;
 	/* What answers are of: from `loaded` on; those in flight at a reload are still the old model's. */
-	char model[MAX_NAME];
-	int version;
-	int loading; /* the version handed to the executor */
+	char model[ENSEMBLE_MEMBERS * MAX_NAME]; /* of an ensemble all names, "a+b" */
+	int n_members;                           /* 0: none was loaded yet */
+	int versions[ENSEMBLE_MEMBERS];          /* (n_members) */
+	int loading[ENSEMBLE_MEMBERS];           /* the versions handed to the executor */
+	/* What sub-models of ensembles are called: struct submodel's, stats' and the timeline's `members` lie here. */
+	char **names; /* (n_names) owned */
+	int n_names;
+	char note[512]; /* what is to be known of the models that were loaded; "": nothing */
 
 	int n_submodels;
 	struct submodel submodels[MAX_SUBMODELS];
@@ -68,8 +74,10 @@ struct endpoint {
 
 /* create: made, stopped, when it is not there. NULL: not there or out of memory. */
 struct endpoint *endpoint_get(struct sched *s, const char *name, bool create);
-size_t endpoint_waiting(const struct endpoint *ep);    /* instances that are not answered */
-const char *endpoint_model(const struct endpoint *ep); /* whose answers are given; the spec's before it ran */
+size_t endpoint_waiting(const struct endpoint *ep); /* instances that are not answered */
+/* Whose answers are given; the spec's before it ran: keys "model" and "version", of an ensemble "a+b" and "3+1". */
+void endpoint_add_model(const struct endpoint *ep, struct cJSON *json);
+void endpoint_print_model(const struct endpoint *ep, struct buf *ret); /* "a/3+b/1" */
 void endpoint_spec(struct endpoint *ep, const char *json, size_t len);
 void endpoint_word(struct endpoint *ep, enum infer_word word);
 void endpoint_gone(struct endpoint *ep);

@@ -91,8 +91,8 @@ static void add_shares(cJSON *json, const struct stats *st)
 		const struct stats_share *share = &st->share[i];
 		cJSON *item = cJSON_CreateObject();
 
-		cJSON_AddNumberToObject(item, "slice", share->slice / 1e4);
-		cJSON_AddStringToObject(item, "precision", share->precision);
+		result_add_submodel(item, share->slice / 1e4, share->precision, share->members,
+				    share->n_parts);
 		cJSON_AddNumberToObject(item, "minibatches", (double)share->minibatches);
 		cJSON_AddNumberToObject(item, "instances", (double)share->instances);
 		cJSON_AddNumberToObject(item, "share",
@@ -112,8 +112,9 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 		ret->failed = true;
 		return;
 	}
-	cJSON_AddStringToObject(json, "model", endpoint_model(ep));
-	cJSON_AddNumberToObject(json, "version", ep->version);
+	endpoint_add_model(ep, json);
+	if (*ep->note)
+		cJSON_AddStringToObject(json, "note", ep->note);
 	cJSON_AddNumberToObject(json, "throughput", digits(stats_throughput(st, loop_now(ep->s->loop)), 100));
 	add_quantiles(json, "latency_ms", &st->latency, 1e6);
 	cJSON_AddNumberToObject(json, "effective_accuracy",

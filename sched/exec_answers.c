@@ -99,7 +99,28 @@ static int take_cascades(struct submodel *submodels, int n, const struct wire_lo
 	return 0;
 }
 
-static int take_submodel(struct submodel *ret, const struct wire_submodel *s)
+/* What an ensemble's is made of, one part each of some of its members; nothing of the sub-model of an only one. */
+static int take_parts(struct submodel *ret, const struct wire_submodel *s, int n_members)
+{
+	int last = -1;
+
+	if (n_members == 1 ? s->n_parts != 0 : s->n_parts < 1 || s->n_parts > (uint32_t)n_members)
+		return -EPROTO;
+	for (uint32_t i = 0; i < s->n_parts; i++) {
+		const struct wire_part *p = &s->parts[i];
+		struct submodel_part *part = &ret->parts[ret->n_parts++];
+
+		if (p->member >= (uint32_t)n_members || (int)p->member <= last ||
+		    !(p->slice > 0 && p->slice <= 1) || strlen(p->precision) >= sizeof(part->precision))
+			return -EPROTO;
+		last = part->member = (int)p->member;
+		part->slice = p->slice;
+		strcpy(part->precision, p->precision);
+	}
+	return 0;
+}
+
+static int take_submodel(struct submodel *ret, const struct wire_submodel *s, int n_members)
 {
 	if (!(s->slice > 0 && s->slice <= 1) || !fraction(s->accuracy) ||
 	    strlen(s->precision) >= sizeof(ret->precision) || s->time_ns == 0 ||
@@ -111,7 +132,7 @@ static int take_submodel(struct submodel *ret, const struct wire_submodel *s)
 				 .time_one_ns = (int64_t)s->time_one_ns,
 				 .idle = s->idle};
 	strcpy(ret->precision, s->precision);
-	return 0;
+	return take_parts(ret, s, n_members);
 }
 
 static int on_loaded(struct exec_worker *w, const struct wire_loaded *m)
@@ -127,7 +148,7 @@ static int on_loaded(struct exec_worker *w, const struct wire_loaded *m)
 	    (m->code == ERR_NONE) != (n > 0))
 		return -EPROTO;
 	for (int i = 0; i < n; i++) {
-		if (take_submodel(&submodels[i], &m->submodels[i]) < 0)
+		if (take_submodel(&submodels[i], &m->submodels[i], w->head->n) < 0)
 			return -EPROTO;
 		used += !submodels[i].idle;
 	}
@@ -161,7 +182,7 @@ static int on_loaded(struct exec_worker *w, const struct wire_loaded *m)
 
 		e->labels = NULL;
 		e->n_labels = 0;
-		w->events->loaded(w->data, e->number, 0, NULL, submodels, n, (const char *const *)labels,
+		w->events->loaded(w->data, e->number, 0, &err, submodels, n, (const char *const *)labels,
 				  n_labels);
 		exec_forget_labels(&keep);
 	}

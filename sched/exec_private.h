@@ -16,10 +16,17 @@ struct host_ops;
 struct loop;
 struct loop_timer;
 
+struct exec_member {
+	char *name; /* owned */
+	double weight;
+	int fds[4]; /* model, weights, labels, validation; the last two may be -1 */
+};
+
 struct exec_endpoint {
 	struct exec_endpoint *next;
 	uint32_t number, generation; /* generation: this load of that number */
-	int batch, fds[3];           /* model, weights, labels; the last may be -1 */
+	int batch, n_members;
+	struct exec_member members[ENSEMBLE_MEMBERS];
 	unsigned precisions;
 	bool gradcam, ready, given_up;
 	int deaths;
@@ -37,7 +44,7 @@ struct exec_request {
 	uint32_t endpoint, generation; /* of a load */
 	uint64_t batch;
 	int64_t limit_ns;                /* from when it became the head */
-	int n, answered;                 /* instances */
+	int n, answered;                 /* instances; of a load its members */
 	uint64_t *ids;                   /* (n) */
 	struct instance_answer *answers; /* (n), of a run */
 	struct exec_request *next;

@@ -113,9 +113,12 @@ static void endpoint_free(struct exec_endpoint *e)
 	if (!e)
 		return;
 	exec_forget_labels(e);
-	for (int i = 0; i < 3; i++)
-		if (e->fds[i] >= 0)
-			close(e->fds[i]);
+	for (int m = 0; m < e->n_members; m++) {
+		free(e->members[m].name);
+		for (int i = 0; i < 4; i++)
+			if (e->members[m].fds[i] >= 0)
+				close(e->members[m].fds[i]);
+	}
 	free(e);
 }
 
@@ -132,16 +135,44 @@ static struct exec_endpoint *take_out(struct exec_worker *w, uint32_t number)
 	return NULL;
 }
 
+/* Descriptors of a member, without those that aren't there. */
+static void add_fds(struct wire_message *m, const struct exec_member *member)
+{
+	for (int i = 0; i < 4; i++)
+		if (member->fds[i] >= 0)
+			m->fds[m->n_fds++] = member->fds[i];
+}
+
+/* All but the first come before it, as ENSEMBLE. */
+static int send_members(struct exec_worker *w, const struct exec_endpoint *e)
+{
+	int r = 0;
+
+	for (int i = 1; r == 0 && i < e->n_members; i++) {
+		const struct exec_member *member = &e->members[i];
+		struct wire_message m = {.type = WIRE_ENSEMBLE,
+					 .ensemble = {.endpoint = e->number,
+						      .name = member->name,
+						      .weight = member->weight,
+						      .has_validation = member->fds[3] >= 0}};
+
+		add_fds(&m, member);
+		r = peer_send(w->peer, &m);
+	}
+	return r;
+}
+
 static int send_load(struct exec_worker *w, struct exec_endpoint *e)
 {
 	struct exec_request *q = calloc(1, sizeof(*q));
 	struct wire_message m = {.type = WIRE_LOAD,
-				 .n_fds = e->fds[2] >= 0 ? 3 : 2,
-				 .fds = {e->fds[0], e->fds[1], e->fds[2]},
 				 .load = {.endpoint = e->number,
 					  .batch = (uint32_t)e->batch,
 					  .gradcam = e->gradcam,
-					  .precisions = (uint8_t)e->precisions}};
+					  .precisions = (uint8_t)e->precisions,
+					  .name = e->members[0].name,
+					  .weight = e->members[0].weight,
+					  .has_validation = e->members[0].fds[3] >= 0}};
 	int r;
 
 	if (!q)
@@ -149,10 +180,14 @@ static int send_load(struct exec_worker *w, struct exec_endpoint *e)
 	*q = (struct exec_request){.kind = REQUEST_LOAD,
 				   .endpoint = e->number,
 				   .generation = e->generation,
-				   .limit_ns = LOAD_LIMIT_NS};
+				   .n = e->n_members,
+				   .limit_ns = e->n_members * LOAD_LIMIT_NS};
 	e->ready = false;
 	exec_forget_labels(e);
-	r = peer_send(w->peer, &m);
+	add_fds(&m, &e->members[0]);
+	r = send_members(w, e);
+	if (r == 0)
+		r = peer_send(w->peer, &m);
 	if (r < 0) {
 		exec_request_free(q);
 		return r;
@@ -241,14 +276,41 @@ static const struct peer_events peer_events = {.message = exec_message, .gone = 
 
 /* --- what the scheduler asks --- */
 
+static int add_member(struct exec_endpoint *e, const struct endpoint_member *of)
+{
+	const int fds[4] = {of->model_fd, of->weights_fd, of->labels_fd, of->validation_fd};
+	struct exec_member *member = &e->members[e->n_members++];
+
+	*member =
+		(struct exec_member){.name = strdup(of->name), .weight = of->weight, .fds = {-1, -1, -1, -1}};
+	if (!member->name)
+		return -ENOMEM;
+	if (fds[0] < 0 || fds[1] < 0)
+		return -EINVAL;
+	for (int i = 0; i < 4; i++) {
+		if (fds[i] < 0)
+			continue;
+		member->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+		if (member->fds[i] < 0)
+			return -errno;
+	}
+	return 0;
+}
+
 static int exec_load(struct executor *ex, const struct endpoint_load *load)
 {
 	struct exec_worker *w = (struct exec_worker *)ex;
-	const int fds[3] = {load->model_fd, load->weights_fd, load->labels_fd};
+	const struct endpoint_member only = {.name = "",
+					     .weight = 1,
+					     .model_fd = load->model_fd,
+					     .weights_fd = load->weights_fd,
+					     .labels_fd = load->labels_fd,
+					     .validation_fd = -1},
+				     *members = load->n_members ? load->members : &only;
 	struct exec_endpoint *e;
 	int r = 0;
 
-	if (load->batch < 1 || load->model_fd < 0 || load->weights_fd < 0)
+	if (load->batch < 1 || load->n_members < 0 || load->n_members > ENSEMBLE_MEMBERS)
 		return -EINVAL;
 	e = calloc(1, sizeof(*e));
 	if (!e)
@@ -257,15 +319,9 @@ static int exec_load(struct executor *ex, const struct endpoint_load *load)
 				    .generation = ++w->generation,
 				    .batch = load->batch,
 				    .gradcam = load->gradcam,
-				    .precisions = load->precisions,
-				    .fds = {-1, -1, -1}};
-	for (int i = 0; r == 0 && i < 3; i++) {
-		if (fds[i] < 0)
-			continue;
-		e->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
-		if (e->fds[i] < 0)
-			r = -errno;
-	}
+				    .precisions = load->precisions};
+	for (int i = 0; r == 0 && i < (load->n_members ? load->n_members : 1); i++)
+		r = add_member(e, &members[i]);
 	if (r == 0 && w->peer)
 		r = send_load(w, e);
 	if (r < 0) {

@@ -8,6 +8,7 @@
 
 #include "engine/base/err.h"
 #include "engine/cascade.h"
+#include "engine/ensemble.h"
 #include "engine/precision.h"
 
 #include <stdbool.h>
@@ -16,10 +17,18 @@
 #define MAX_SUBMODELS 24
 #define MAX_TOP       5
 
-/* A sub-model of an endpoint: slice × precision (DESIGN section 6). */
+/* A sub-model of an endpoint: slice × precision (DESIGN section 6), of one member or combined of several where it is an ensemble. */
 struct submodel {
-	float slice;
-	char precision[8]; /* "f32", "bf16", "int8" */
+	float slice;       /* the widest of its parts */
+	char precision[8]; /* "f32", "bf16", "int8", "mixed" */
+	int n_parts;       /* 0: the endpoint has one model */
+	struct submodel_part {
+		int member;
+		float slice;
+		char precision[8];
+	} parts[ENSEMBLE_MEMBERS]; /* each of another member */
+	const char *
+		members; /* how users read the parts, "a:0.25+b:1"; the endpoint's (endpoint.c); NULL: one model */
 	bool idle; /* below the upper hull of times and accuracies: no plan uses it, it isn't kept loaded */
 	double accuracy;     /* p_i, 0…1, on validation data */
 	int64_t time_ns;     /* t_i of a full mini-batch, decode included, measured on this executor */
@@ -30,6 +39,13 @@ struct submodel {
 	float then[MAX_SUBMODELS][CASCADE_POINTS];
 };
 
+/* A model of an ensemble; borrowed. */
+struct endpoint_member {
+	const char *name;                                   /* "models/a/3" */
+	double weight;                                      /* > 0 */
+	int model_fd, weights_fd, labels_fd, validation_fd; /* the last two may be -1 */
+};
+
 struct endpoint_load {
 	uint32_t endpoint; /* the caller's number for it */
 	int batch;         /* S */
@@ -37,6 +53,9 @@ struct endpoint_load {
 	int model_fd, weights_fd, labels_fd;
 	bool gradcam;
 	unsigned precisions; /* 1 << enum precision of each; 0: those that the model was measured in */
+	/* An ensemble's, in place of the three descriptors; 0: it has one model. */
+	int n_members;
+	const struct endpoint_member *members;
 };
 
 struct instance_input {
@@ -67,7 +86,8 @@ struct batch_done {
 };
 
 struct executor_events {
-	/* The endpoint can run; submodels is borrowed. Labels as text, (n_labels). */
+	/* The endpoint can run; submodels is borrowed. Labels as text, (n_labels). r 0: err may have, with code NONE, a detail that is to be
+	 * known, or be NULL. */
 	void (*loaded)(void *data, uint32_t endpoint, int r, const struct err *err,
 		       const struct submodel *submodels, int n, const char *const *labels, int n_labels);
 	void (*done)(void *data, const struct batch_done *done);
@@ -112,7 +132,8 @@ void executor_worker_set_limit(struct executor *ex, int64_t ns);
  * The null executor: endpoint_load's model_fd holds
  *	{"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2,"told_ms":45.12,"idle":false}…],"classes":N}
  * (the last three may be left out: as ms, false; told_ms is what `loaded` says of it, ms what it takes), and of each sub-model
- * "threshold", "sure" and "then" (a list for each sub-model) as of struct submodel; a mini-batch takes its programmed time on the loop's clock (× the factor
+ * "threshold", "sure" and "then" (a list for each sub-model) as of struct submodel, of an ensemble's (where the first member's model.json
+ * stands for all) "parts", [[member,slice],…]; a mini-batch takes its programmed time on the loop's clock (× the factor
  * set below; part-filled ones as sched/plan/plan.h says), an explanation the same; label = first byte of
  * the data % classes, score what follows after a blank ("7 0.35"), or 0.9; an instance that is empty or whose data begin with "bad" fails. Labels are "0", "1",
  * … The picture of a label is a grey pixel.

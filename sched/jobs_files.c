@@ -6,6 +6,8 @@
 
 #include "engine/base/io.h"
 #include "engine/base/log.h"
+#include "engine/model.h"
+#include "engine/validation.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -472,29 +474,30 @@ int jobs_next_version(struct jobs *jobs, const char *model, int *ret)
 	return 0;
 }
 
-int job_publish_model(struct job *job, const int fds[4], struct err *err)
+int job_publish_model(struct job *job, const int *fds, int n, struct err *err)
 {
 	static const struct {
 		const char *name;
 		uint64_t max;
-	} files[4] = {{"model.json", MAX_TEXT},
-		      {"weights.safetensors", MAX_MODEL},
-		      {"labels.txt", MAX_TEXT},
-		      {"slices.csv", MAX_TEXT}};
+	} files[5] = {{MODEL_JSON, MAX_TEXT},
+		      {MODEL_WEIGHTS, MAX_MODEL},
+		      {MODEL_LABELS, MAX_TEXT},
+		      {MODEL_SLICES, MAX_TEXT},
+		      {MODEL_VALIDATION, VALIDATION_MAX}};
 	const char *model = train_spec_model(job->parsed) ? train_spec_model(job->parsed) : job->name;
 	struct jobs *jobs = job->jobs;
-	void *data[4] = {NULL};
-	size_t len[4];
+	void *data[5] = {NULL};
+	size_t len[5];
 	struct publishing *pub = NULL;
 	int r = 0;
 
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < n; i++) {
 		uint64_t size;
 
 		if (wire_check_memfd(fds[i], files[i].max, &size) < 0)
 			return -EPROTO;
 	}
-	for (int i = 0; r == 0 && i < 4; i++)
+	for (int i = 0; r == 0 && i < n; i++)
 		r = io_read(fds[i], files[i].max, &data[i], &len[i]);
 	/* A version that an earlier daemon began to publish is made whole under the same number. */
 	if (r == 0 && !job->version)
@@ -504,27 +507,27 @@ int job_publish_model(struct job *job, const int fds[4], struct err *err)
 	pub = r == 0 ? calloc(1, sizeof(*pub)) : NULL;
 	if (r == 0 && pub) {
 		*pub = (struct publishing){
-			.jobs = jobs, .job = job, .model = strdup(model), .version = job->version, .left = 4};
+			.jobs = jobs, .job = job, .model = strdup(model), .version = job->version, .left = n};
 		pub->next = jobs->publishing;
 		jobs->publishing = pub;
 	}
 	if (r == 0 && (!pub || !pub->model))
 		r = -ENOMEM;
-	if (r < 0) {
+	if (r < 0 || !pub) {
 		if (pub)
 			publishing_free(pub);
 		err_set(err, r == -ENOMEM ? ERR_NO_MEMORY : ERR_IO, "publishing models/%s: %s", model,
 			strerror(-r));
 		goto out;
 	}
-	for (int i = 0; i < 4; i++) {
+	for (int i = 0; i < n; i++) {
 		char path[800];
 
 		snprintf(path, sizeof(path), "models/%s/%d/%s", pub->model, pub->version, files[i].name);
 		jobs_publish_then(jobs, HOST_RESULT | HOST_FSYNC, data[i], len[i], path, on_published, pub);
 	}
 out:
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < n; i++)
 		free(data[i]);
 	return r;
 }

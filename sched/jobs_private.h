@@ -359,8 +359,8 @@ void job_publish_rows(struct job *job);                         /* metrics.csv, 
 int job_add_row(struct job *job, const struct epoch_row *row);  /* in place of one of the same epoch */
 void job_keep_rows(struct job *job, int epoch);                 /* forgets what came after it */
 void job_read_back(struct job *job); /* log and rows from the tree, after a restart */
-/* The four descriptors of MODEL become a version; DONE follows from the loop when it is there. */
-int job_publish_model(struct job *job, const int fds[4], struct err *err);
+/* The descriptors of MODEL become a version; DONE follows from the loop when it is there. */
+int job_publish_model(struct job *job, const int *fds, int n, struct err *err);
 void publishing_forget(struct job *job);
 void publishing_free_all(struct jobs *jobs);
 

@@ -163,7 +163,7 @@ static int on_checkpoint(struct job *job, const struct wire_message *m)
 static int on_model(struct job *job, const struct wire_message *m)
 {
 	struct err err = ERR_INIT;
-	int r = job_publish_model(job, m->fds, &err);
+	int r = job_publish_model(job, m->fds, m->n_fds, &err);
 
 	if (r == -EPROTO)
 		return r;

@@ -132,7 +132,12 @@ static void add_share(struct buf *ret, const struct family *f, const struct endp
 {
 	buf_addf(ret, "%s{endpoint=\"", f->name);
 	metrics_label(ret, ep->name);
-	buf_addf(ret, "\",slice=\"%g\",precision=\"", share->slice / 1e4);
+	buf_adds(ret, "\",slice=\"");
+	if (share->members)
+		metrics_label(ret, share->members);
+	else
+		buf_addf(ret, "%g", share->slice / 1e4);
+	buf_adds(ret, "\",precision=\"");
 	metrics_label(ret, share->precision);
 	buf_addf(ret, "\"} %.10g\n", value);
 }

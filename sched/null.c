@@ -135,7 +135,27 @@ static int parse_cascades(struct submodel *ret, const cJSON *json, struct err *e
 	return r;
 }
 
-static int parse_submodel(struct submodel *ret, struct submodel *told, const cJSON *json, struct err *err)
+/* "parts": [[member,slice],…] of an ensemble's. */
+static int parse_parts(struct submodel *ret, const cJSON *json, int n_members, struct err *err)
+{
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(json, "parts"), *item;
+
+	cJSON_ArrayForEach(item, list)
+	{
+		const cJSON *member = cJSON_GetArrayItem(item, 0), *slice = cJSON_GetArrayItem(item, 1);
+
+		if (ret->n_parts == n_members || !cJSON_IsNumber(member) || !cJSON_IsNumber(slice) ||
+		    !(member->valuedouble >= 0 && member->valuedouble < n_members))
+			return err_set(err, ERR_SPEC_VALUE, "parts");
+		ret->parts[ret->n_parts++] = (struct submodel_part){.member = (int)member->valuedouble,
+								    .slice = (float)slice->valuedouble,
+								    .precision = "f32"};
+	}
+	return 0;
+}
+
+static int parse_submodel(struct submodel *ret, struct submodel *told, const cJSON *json, int n_members,
+			  struct err *err)
 {
 	double slice = 0, accuracy = 0, ms = 0, one_ms = 0, told_ms = 0;
 	int r;
@@ -154,6 +174,8 @@ static int parse_submodel(struct submodel *ret, struct submodel *told, const cJS
 				 .time_ns = llround(ms * 1e6),
 				 .time_one_ns = llround(one_ms * 1e6)};
 	r = parse_cascades(ret, json, err);
+	if (r == 0)
+		r = parse_parts(ret, json, n_members, err);
 	*told = *ret;
 	if (r < 0 || !cJSON_HasObjectItem(json, "told_ms"))
 		return r;
@@ -163,7 +185,7 @@ static int parse_submodel(struct submodel *ret, struct submodel *told, const cJS
 	return r;
 }
 
-static int parse_model(struct endpoint *ep, const char *text, size_t len, struct err *err)
+static int parse_model(struct endpoint *ep, const char *text, size_t len, int n_members, struct err *err)
 {
 	cJSON *json = cJSON_ParseWithLength(text, len), *list, *item;
 	double classes = 0;
@@ -182,7 +204,8 @@ static int parse_model(struct endpoint *ep, const char *text, size_t len, struct
 	}
 	cJSON_ArrayForEach(item, list)
 	{
-		r = parse_submodel(&ep->submodels[ep->n_submodels], &ep->told[ep->n_submodels], item, err);
+		r = parse_submodel(&ep->submodels[ep->n_submodels], &ep->told[ep->n_submodels], item,
+				   n_members, err);
 		ep->n_submodels++;
 		if (r < 0)
 			goto out;
@@ -197,7 +220,7 @@ out:
 	return r;
 }
 
-static int read_model(struct endpoint *ep, int fd, struct err *err)
+static int read_model(struct endpoint *ep, int fd, int n_members, struct err *err)
 {
 	char *text = malloc(MAX_MODEL);
 	size_t len = 0;
@@ -213,7 +236,7 @@ static int read_model(struct endpoint *ep, int fd, struct err *err)
 	else if (len == MAX_MODEL)
 		r = err_set(err, ERR_BAD_MODEL, "model.json has %d bytes or more", MAX_MODEL);
 	else
-		r = parse_model(ep, text, len, err);
+		r = parse_model(ep, text, len, n_members, err);
 	free(text);
 	return r;
 }
@@ -272,7 +295,8 @@ static int null_load(struct executor *ex, const struct endpoint_load *load)
 		endpoint_free(ep);
 		return -ENOMEM;
 	}
-	ep->r = read_model(ep, load->model_fd, &ep->err);
+	ep->r = read_model(ep, load->n_members ? load->members[0].model_fd : load->model_fd, load->n_members,
+			   &ep->err);
 	ep->next = null->endpoints;
 	null->endpoints = ep;
 	return 0;

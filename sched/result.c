@@ -72,6 +72,34 @@ static const char *label_text(const struct endpoint *ep, int label)
 	return label >= 0 && label < ep->n_labels ? ep->labels[label] : "?";
 }
 
+/* Names of files are bytes, JSON is UTF-8: what is no character becomes U+FFFD. */
+static void add_name(cJSON *json, const char *key, const char *name)
+{
+	struct buf text = BUF_INIT;
+
+	for (size_t n; *name; name += n ? n : 1) {
+		n = utf8_length(name);
+		if (n)
+			buf_add(&text, name, n);
+		else
+			buf_adds(&text, UTF8_REPLACEMENT);
+	}
+	if (!text.failed)
+		cJSON_AddStringToObject(json, key, text.data ? text.data : "");
+	buf_release(&text);
+}
+
+void result_add_submodel(cJSON *json, double slice, const char *precision, const char *members, int n_parts)
+{
+	if (n_parts > 1)
+		cJSON_AddNullToObject(json, "slice");
+	else
+		json_add_decimal(json, "slice", slice, 4);
+	cJSON_AddStringToObject(json, "precision", precision);
+	if (members)
+		add_name(json, "members", members);
+}
+
 static void add_computed(cJSON *json, const struct instance *inst, const struct instance_verdict *v)
 {
 	const struct endpoint *ep = inst->task->ep;
@@ -79,8 +107,7 @@ static void add_computed(cJSON *json, const struct instance *inst, const struct 
 	const struct instance_answer *a = v->answer;
 	cJSON *top;
 
-	json_add_decimal(json, "slice", m->slice, 4);
-	cJSON_AddStringToObject(json, "precision", m->precision);
+	result_add_submodel(json, (double)m->slice, m->precision, m->members, m->n_parts);
 	if (a->failed) {
 		cJSON_AddNullToObject(json, "label");
 		cJSON_AddNullToObject(json, "score");
@@ -99,23 +126,6 @@ static void add_computed(cJSON *json, const struct instance *inst, const struct 
 	}
 }
 
-/* Names of files are bytes, JSON is UTF-8: what is no character becomes U+FFFD. */
-static void add_name(cJSON *json, const char *key, const char *name)
-{
-	struct buf text = BUF_INIT;
-
-	for (size_t n; *name; name += n ? n : 1) {
-		n = utf8_length(name);
-		if (n)
-			buf_add(&text, name, n);
-		else
-			buf_adds(&text, UTF8_REPLACEMENT);
-	}
-	if (!text.failed)
-		cJSON_AddStringToObject(json, key, text.data ? text.data : "");
-	buf_release(&text);
-}
-
 cJSON *result_answer(const struct instance *inst, const struct instance_verdict *v, enum result_status status,
 		     int64_t now)
 {
@@ -128,8 +138,7 @@ cJSON *result_answer(const struct instance *inst, const struct instance_verdict 
 		return NULL;
 	add_name(json, "file", inst->path);
 	cJSON_AddStringToObject(json, "task", task->id);
-	cJSON_AddStringToObject(json, "model", endpoint_model(task->ep));
-	json_add_decimal(json, "version", task->ep->version, 0);
+	endpoint_add_model(task->ep, json);
 	if (v->answer) {
 		add_computed(json, inst, v);
 		add_ms(json, "queued_ms", inst->started - task->submitted);
@@ -184,6 +193,8 @@ void result_row(struct buf *ret, const cJSON *answer)
 	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
 		const cJSON *item = cJSON_GetObjectItemCaseSensitive(answer, columns[i]);
 
+		if (strcmp(columns[i], "slice") == 0 && cJSON_HasObjectItem(answer, "members"))
+			item = cJSON_GetObjectItemCaseSensitive(answer, "members");
 		if (i)
 			buf_adds(ret, ",");
 		if (cJSON_IsString(item))
@@ -324,8 +335,7 @@ static cJSON *schedule_json(struct task *const *tasks, size_t n)
 			planned += tasks[k]->n_planned[i];
 			real += tasks[k]->n_real[i];
 		}
-		cJSON_AddNumberToObject(item, "slice", digits(m->slice, 1e4));
-		cJSON_AddStringToObject(item, "precision", m->precision);
+		result_add_submodel(item, (double)m->slice, m->precision, m->members, m->n_parts);
 		cJSON_AddNumberToObject(item, "accuracy", digits(100 * m->accuracy, 1e4));
 		cJSON_AddNumberToObject(item, "planned", (double)planned);
 		cJSON_AddNumberToObject(item, "real", (double)real);
@@ -372,8 +382,7 @@ void result_task(struct buf *ret, struct task *const *tasks, size_t n)
 		for (size_t i = 0; ids && i < n; i++)
 			cJSON_AddItemToArray(ids, cJSON_CreateString(tasks[i]->id));
 	}
-	cJSON_AddStringToObject(json, "model", endpoint_model(first->ep));
-	cJSON_AddNumberToObject(json, "version", first->ep->version);
+	endpoint_add_model(first->ep, json);
 	cJSON_AddNumberToObject(json, "instances", sum.total);
 	if (admitted)
 		cJSON_AddNumberToObject(json, "admitted", sum.admitted);
@@ -407,15 +416,30 @@ void result_task(struct buf *ret, struct task *const *tasks, size_t n)
 	cJSON_Delete(json);
 }
 
+/* One for each sub-model: "n_0.25_f32", of an ensemble's "n_a:0.25+b:1". */
+static void add_columns(struct buf *ret, const struct endpoint *ep, const char *what)
+{
+	for (int i = 0; i < ep->n_submodels; i++) {
+		const struct submodel *m = &ep->submodels[i];
+		struct buf name = BUF_INIT;
+
+		if (m->members)
+			buf_addf(&name, "%s_%s", what, m->members);
+		else
+			buf_addf(&name, "%s_%g_%s", what, digits(m->slice, 1e4), m->precision);
+		buf_adds(ret, ",");
+		csv_text(ret, name.data ? name.data : "");
+		ret->failed |= name.failed;
+		buf_release(&name);
+	}
+}
+
 void result_schedule_header(struct buf *ret, const struct endpoint *ep)
 {
 	buf_adds(ret, "task,N,D_ms");
-	for (int i = 0; i < ep->n_submodels; i++)
-		buf_addf(ret, ",n_%g_%s", digits(ep->submodels[i].slice, 1e4), ep->submodels[i].precision);
+	add_columns(ret, ep, "n");
 	buf_adds(ret, ",planned_p_eff,real_p_eff,method,solve_us,late,dropped,failed,finished_ms");
-	for (int i = 0; i < ep->n_submodels; i++)
-		buf_addf(ret, ",planned_%g_%s", digits(ep->submodels[i].slice, 1e4),
-			 ep->submodels[i].precision);
+	add_columns(ret, ep, "planned");
 	buf_adds(ret, "\n");
 }
 
@@ -442,8 +466,11 @@ void result_slices(struct buf *ret, const struct endpoint *ep)
 	for (int i = 0; i < ep->n_submodels; i++) {
 		const struct submodel *m = &ep->submodels[i];
 
-		buf_addf(ret, "%g,%s,%.4f,%.4f,%.4f,%s\n", digits(m->slice, 1e4), m->precision,
-			 100 * m->accuracy, (double)m->time_ns / 1e6, (double)m->time_one_ns / 1e6,
-			 m->idle ? "no" : "yes");
+		if (m->members)
+			csv_text(ret, m->members);
+		else
+			buf_addf(ret, "%g", digits(m->slice, 1e4));
+		buf_addf(ret, ",%s,%.4f,%.4f,%.4f,%s\n", m->precision, 100 * m->accuracy,
+			 (double)m->time_ns / 1e6, (double)m->time_one_ns / 1e6, m->idle ? "no" : "yes");
 	}
 }

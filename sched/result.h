@@ -16,6 +16,7 @@ struct task;
 struct endpoint;
 struct row;
 struct cJSON;
+struct submodel;
 
 enum result_status { RESULT_OK, RESULT_LATE, RESULT_DROPPED, RESULT_FAILED };
 const char *result_status_name(enum result_status status);
@@ -32,6 +33,9 @@ char *result_path(const struct endpoint *ep, const char *path, const char *suffi
 /* out/PATH.json. now: loop_now. NULL: no memory. */
 struct cJSON *result_answer(const struct instance *inst, const struct instance_verdict *verdict,
 			    enum result_status status, int64_t now);
+/* Keys "slice" and "precision", and of an ensemble's "members"; "slice" is null where several members have one each. */
+void result_add_submodel(struct cJSON *json, double slice, const char *precision, const char *members,
+			 int n_parts);
 void result_set_status(struct cJSON *answer, enum result_status status);
 /* The answer's line of results.csv. */
 void result_row(struct buf *ret, const struct cJSON *answer);

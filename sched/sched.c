@@ -275,9 +275,11 @@ int sched_executor(struct sched *s, struct executor **ret)
 static void reload_latest(void *data, struct table_node *node)
 {
 	struct endpoint *ep = list_entry(node, struct endpoint, node);
+	bool named = false;
 
-	if (ep->has_spec && !ep->spec.version && strcmp(ep->spec.model, data) == 0 &&
-	    ep->state == ENDPOINT_FAILED)
+	for (int i = 0; i < ep->spec.n_members; i++)
+		named |= !ep->spec.members[i].version && strcmp(ep->spec.members[i].model, data) == 0;
+	if (ep->has_spec && named && ep->state == ENDPOINT_FAILED)
 		endpoint_word(ep, INFER_RELOAD);
 }
 

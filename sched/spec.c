@@ -11,34 +11,106 @@
 
 #define MAX_SETTLE_S 3600
 #define MAX_VERSION  1000000000
-#define MIN_WEIGHT   0.01
-#define MAX_WEIGHT   1000
+#define MIN_WEIGHT   0.01 /* of an endpoint and of a member; chosen */
+#define MAX_WEIGHT   1000.0
 
-static int parse_model(struct infer_spec *spec, const cJSON *value, struct err *err)
+static bool is_name(const cJSON *value)
 {
 	const char *name = value->valuestring;
 
-	if (!cJSON_IsString(value) || !*name || strlen(name) >= MAX_NAME || strchr(name, '/') || *name == '.')
+	return cJSON_IsString(value) && *name && strlen(name) < MAX_NAME && !strchr(name, '/') &&
+	       *name != '.';
+}
+
+static int parse_model(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	if (!is_name(value))
 		return err_set(err, ERR_SPEC_VALUE,
 			       "\"model\" must be the name of a directory below models/");
-	strcpy(spec->model, name);
+	strcpy(spec->model, value->valuestring);
 	return 0;
 }
 
-static int parse_version(struct infer_spec *spec, const cJSON *value, struct err *err)
+static int read_version(int *ret, const cJSON *value, struct err *err)
 {
 	double number = cJSON_IsNumber(value) ? value->valuedouble : 0;
 	char *end = NULL;
 
 	if (cJSON_IsString(value) && strcmp(value->valuestring, "latest") == 0) {
-		spec->version = 0;
+		*ret = 0;
 		return 0;
 	}
 	if (cJSON_IsString(value) && strspn(value->valuestring, "0123456789") == strlen(value->valuestring))
 		number = strtod(value->valuestring, &end);
 	if (!(number >= 1 && number <= MAX_VERSION) || number != floor(number))
 		return err_set(err, ERR_SPEC_VALUE, "\"version\" must be \"latest\" or a number from 1");
-	spec->version = (int)number;
+	*ret = (int)number;
+	return 0;
+}
+
+static int parse_version(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	return read_version(&spec->version, value, err);
+}
+
+/* A name, or an object that has it as "model". */
+static int parse_member(struct spec_member *ret, const cJSON *value, struct err *err)
+{
+	const cJSON *name = cJSON_IsObject(value) ? cJSON_GetObjectItemCaseSensitive(value, "model") : value,
+		    *item;
+	int r = 0;
+
+	*ret = (struct spec_member){.weight = 1};
+	if (!name || !is_name(name))
+		return err_set(err, ERR_SPEC_VALUE,
+			       "each of \"models\" must be the name of a directory below models/, or an "
+			       "object with it as \"model\"");
+	strcpy(ret->model, name->valuestring);
+	if (!cJSON_IsObject(value))
+		return 0;
+	cJSON_ArrayForEach(item, value)
+	{
+		if (strcmp(item->string, "version") == 0)
+			r = read_version(&ret->version, item, err);
+		else if (strcmp(item->string, "weight") == 0 && cJSON_IsNumber(item) &&
+			 item->valuedouble >= MIN_WEIGHT && item->valuedouble <= MAX_WEIGHT)
+			ret->weight = item->valuedouble;
+		else if (strcmp(item->string, "weight") == 0)
+			r = err_set(err, ERR_SPEC_VALUE, "\"weight\" must be a number from %g to %g",
+				    MIN_WEIGHT, MAX_WEIGHT);
+		else if (strcmp(item->string, "model") != 0)
+			r = err_set(err, ERR_SPEC_KEY,
+				    "\"%.64s\" of one of \"models\"; known are model version weight",
+				    item->string);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int parse_models(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	int n = cJSON_IsArray(value) ? cJSON_GetArraySize(value) : 0;
+	const cJSON *item;
+
+	if (n < 2 || n > ENSEMBLE_MEMBERS)
+		return err_set(err, ERR_SPEC_VALUE, "\"models\" must be a list of 2 to %d models",
+			       ENSEMBLE_MEMBERS);
+	cJSON_ArrayForEach(item, value)
+	{
+		struct spec_member *m = &spec->members[spec->n_members];
+		int r = parse_member(m, item, err);
+
+		if (r < 0)
+			return r;
+		for (int i = 0; i < spec->n_members; i++)
+			if (strcmp(spec->members[i].model, m->model) == 0 &&
+			    spec->members[i].version == m->version)
+				return err_set(err, ERR_SPEC_VALUE,
+					       "\"models\" has the same version of \"%.128s\" twice",
+					       m->model);
+		spec->n_members++;
+	}
 	return 0;
 }
 
@@ -133,7 +205,7 @@ static int parse_policy(struct infer_spec *spec, const cJSON *value, struct err 
 static int parse_weight(struct infer_spec *spec, const cJSON *value, struct err *err)
 {
 	if (!cJSON_IsNumber(value) || !(value->valuedouble >= MIN_WEIGHT && value->valuedouble <= MAX_WEIGHT))
-		return err_set(err, ERR_SPEC_VALUE, "\"weight\" must be a number from %g to %d", MIN_WEIGHT,
+		return err_set(err, ERR_SPEC_VALUE, "\"weight\" must be a number from %g to %g", MIN_WEIGHT,
 			       MAX_WEIGHT);
 	spec->weight = value->valuedouble;
 	return 0;
@@ -177,12 +249,15 @@ static const struct key {
 	const char *name;
 	int (*parse)(struct infer_spec *spec, const cJSON *value, struct err *err);
 } keys[] = {
-	{"model", parse_model},       {"version", parse_version},           {"batch", parse_batch},
-	{"deadline", parse_deadline}, {"explain", parse_explain},           {"precision", parse_precision},
-	{"settle", parse_settle},     {"settle_batch", parse_settle_batch}, {"policy", parse_policy},
-	{"weight", parse_weight},
+	{"model", parse_model},     {"version", parse_version},
+	{"batch", parse_batch},     {"deadline", parse_deadline},
+	{"explain", parse_explain}, {"precision", parse_precision},
+	{"settle", parse_settle},   {"settle_batch", parse_settle_batch},
+	{"policy", parse_policy},   {"weight", parse_weight},
+	{"models", parse_models},
 };
-#define N_KEYS (sizeof(keys) / sizeof(keys[0]))
+#define N_KEYS      (sizeof(keys) / sizeof(keys[0]))
+#define VERSION_KEY 1
 
 /* Brackets or a string are still open, or nothing is there yet: more writes may complete it. */
 static bool cut_short(const char *json, size_t len)
@@ -210,6 +285,35 @@ static bool cut_short(const char *json, size_t len)
 	return !any || in_string || depth > 0;
 }
 
+/* What "model" and "models" come to together. */
+static int settle_models(struct infer_spec *spec, bool has_version, struct err *err)
+{
+	size_t len = 0;
+
+	if (*spec->model && spec->n_members)
+		return err_set(err, ERR_SPEC_VALUE, "\"model\" and \"models\" can't be there both");
+	if (!*spec->model && !spec->n_members)
+		return err_set(err, ERR_SPEC_MISSING, "\"model\"");
+	if (spec->n_members && has_version)
+		return err_set(err, ERR_SPEC_VALUE,
+			       "\"version\" goes into \"models\": {\"model\":\"NAME\",\"version\":3}");
+	if (!spec->n_members) {
+		spec->members[spec->n_members++] =
+			(struct spec_member){.version = spec->version, .weight = 1};
+		memcpy(spec->members[0].model, spec->model, MAX_NAME);
+		return 0;
+	}
+	for (int i = 0; i < spec->n_members; i++) {
+		size_t n = strlen(spec->members[i].model);
+
+		if (i)
+			spec->model[len++] = '+';
+		memcpy(spec->model + len, spec->members[i].model, n + 1);
+		len += n;
+	}
+	return 0;
+}
+
 static int parse_keys(struct infer_spec *spec, const cJSON *json, struct err *err)
 {
 	bool seen[N_KEYS] = {false};
@@ -223,8 +327,8 @@ static int parse_keys(struct infer_spec *spec, const cJSON *json, struct err *er
 			;
 		if (k == N_KEYS)
 			return err_set(err, ERR_SPEC_KEY,
-				       "\"%.64s\"; known are model version batch deadline explain policy "
-				       "precision weight settle settle_batch",
+				       "\"%.64s\"; known are model models version batch deadline explain "
+				       "policy precision weight settle settle_batch",
 				       item->string);
 		if (seen[k])
 			return err_set(err, ERR_SPEC_VALUE, "\"%s\" is there twice", keys[k].name);
@@ -233,9 +337,7 @@ static int parse_keys(struct infer_spec *spec, const cJSON *json, struct err *er
 		if (r < 0)
 			return r;
 	}
-	if (!*spec->model)
-		return err_set(err, ERR_SPEC_MISSING, "\"model\"");
-	return 0;
+	return settle_models(spec, seen[VERSION_KEY], err);
 }
 
 int infer_spec_parse(struct infer_spec *ret, const char *json, size_t len, struct err *err)

@@ -4,6 +4,7 @@
  *
  *	model		the name below models/
  *	version		"latest", or a number
+ *	models		in place of both, two to eight that answer together: ["a",{"model":"b","version":3,"weight":2}]; weight 1
  *	batch		instances of a mini-batch, S: 1 to 1024; 32
  *	deadline	as user.deadline would be; none: best accuracy
  *	explain		[] or ["gradcam"]
@@ -16,6 +17,7 @@
 #ifndef SCHED_SPEC_H
 #define SCHED_SPEC_H
 
+#include "engine/ensemble.h"
 #include "engine/precision.h"
 #include "sched/policy/policy.h"
 #include "sched/sched.h"
@@ -24,9 +26,17 @@
 #define MAX_BATCH    1024
 #define SPEC_MAX_LEN 65536
 
-struct infer_spec {
+struct spec_member {
 	char model[MAX_NAME];
 	int version; /* 0: latest */
+	double weight;
+};
+
+struct infer_spec {
+	char model[ENSEMBLE_MEMBERS * MAX_NAME]; /* of an ensemble all names, "a+b" */
+	int version;                             /* 0: latest; an ensemble's members have their own */
+	int n_members;
+	struct spec_member members[ENSEMBLE_MEMBERS]; /* (n_members) 1: of `model` and `version` */
 	int batch;
 	struct deadline deadline;
 	bool gradcam;

@@ -39,13 +39,16 @@ static struct stats_share *share_of(struct stats *st, const struct submodel *m)
 	struct stats_share *share;
 
 	for (int i = 0; i < st->n_shares; i++)
-		if (st->share[i].slice == slice && strcmp(st->share[i].precision, m->precision) == 0)
+		if (st->share[i].slice == slice && strcmp(st->share[i].precision, m->precision) == 0 &&
+		    st->share[i].members == m->members)
 			return &st->share[i];
 	if (st->n_shares == STATS_SHARES)
 		return NULL;
 	share = &st->share[st->n_shares++];
 	share->slice = slice;
 	memcpy(share->precision, m->precision, sizeof(share->precision));
+	share->members = m->members;
+	share->n_parts = m->n_parts;
 	return share;
 }
 

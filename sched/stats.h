@@ -17,6 +17,8 @@ struct submodel;
 struct stats_share {
 	int slice; /* in 1/10,000, as it is printed */
 	char precision[8];
+	const char *members; /* as struct submodel's */
+	int n_parts;
 	uint64_t minibatches, instances;
 	int64_t compute_ns; /* in the worker */
 };

@@ -50,11 +50,10 @@ static void status_line(void *data, struct table_node *node)
 	const struct endpoint *ep = list_entry(node, struct endpoint, node);
 	const struct stats *st = &ep->stats;
 
-	buf_addf(data,
-		 "infer/%s %s model=%s/%d queued=%zu ok=%" PRIu64 " late=%" PRIu64 " dropped=%" PRIu64
-		 " failed=%" PRIu64 "\n",
-		 ep->name, endpoint_state_name(ep->state), *ep->spec.model ? ep->spec.model : "-",
-		 ep->version, endpoint_waiting(ep), st->ok, st->late, st->dropped, st->failed);
+	buf_addf(data, "infer/%s %s model=", ep->name, endpoint_state_name(ep->state));
+	endpoint_print_model(ep, data);
+	buf_addf(data, " queued=%zu ok=%" PRIu64 " late=%" PRIu64 " dropped=%" PRIu64 " failed=%" PRIu64 "\n",
+		 endpoint_waiting(ep), st->ok, st->late, st->dropped, st->failed);
 }
 
 /* Publishes `text` unless it is what was published last; `last` takes it over. */

@@ -96,7 +96,7 @@ static void add_run(struct timeline *t, const struct timeline_run *run)
 		if (last->seq != run->seq)
 			continue;
 		if (last->slice != run->slice || strcmp(last->precision, run->precision) != 0 ||
-		    last->died != run->died || last->late != run->late ||
+		    last->members != run->members || last->died != run->died || last->late != run->late ||
 		    run->started - last->ended > (run->ended - run->started) / 4)
 			break;
 		last->ended = run->ended;
@@ -119,6 +119,7 @@ void timeline_minibatch(const struct minibatch *mb, int64_t started, const struc
 				   .minibatches = 1,
 				   .instances = mb->n,
 				   .slice = (int)lround(m->slice * 1e4),
+				   .members = m->members,
 				   .died = done->r < 0};
 	int n_tasks = 0;
 

@@ -32,8 +32,9 @@ struct timeline_run {
 	int minibatches, instances;
 	int slice; /* in 1/10,000 */
 	char precision[8];
-	bool died; /* the worker, with it */
-	bool late; /* ended after the task's deadline */
+	const char *members; /* as struct submodel's */
+	bool died;           /* the worker, with it */
+	bool late;           /* ended after the task's deadline */
 };
 
 struct timeline_task {

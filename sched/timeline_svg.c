@@ -37,6 +37,7 @@
 struct kind { /* a sub-model, by which a colour goes */
 	int slice;
 	char precision[8];
+	const char *members; /* NULL: the endpoint has one model */
 };
 
 struct drawing {
@@ -70,22 +71,36 @@ static struct stretch shown_of(const struct timeline_task *task)
 
 /* --- sub-models --- */
 
-static int kind_of(const struct drawing *d, int slice, const char *precision)
+static int kind_of(const struct drawing *d, const struct kind *kind)
 {
 	int i = 0;
 
 	while (i < d->n_kinds &&
-	       (d->kinds[i].slice != slice || strcmp(d->kinds[i].precision, precision) != 0))
+	       (d->kinds[i].slice != kind->slice || strcmp(d->kinds[i].precision, kind->precision) != 0 ||
+		d->kinds[i].members != kind->members))
 		i++;
 	return i;
 }
 
-static void add_kind(struct drawing *d, int slice, const char *precision)
+static void add_kind(struct drawing *d, struct kind kind)
 {
-	if (kind_of(d, slice, precision) < d->n_kinds || d->n_kinds == MAX_KINDS)
-		return;
-	d->kinds[d->n_kinds].slice = slice;
-	memcpy(d->kinds[d->n_kinds++].precision, precision, sizeof(d->kinds[0].precision));
+	if (kind_of(d, &kind) == d->n_kinds && d->n_kinds < MAX_KINDS)
+		d->kinds[d->n_kinds++] = kind;
+}
+
+static struct kind kind_of_run(const struct timeline_run *run)
+{
+	struct kind kind = {.slice = run->slice, .members = run->members};
+
+	memcpy(kind.precision, run->precision, sizeof(kind.precision));
+	return kind;
+}
+
+static int kind_number(const struct drawing *d, const struct timeline_run *run)
+{
+	const struct kind kind = kind_of_run(run);
+
+	return kind_of(d, &kind);
 }
 
 /* Those of now first, so that colours stay; then what ran before a reload. */
@@ -93,14 +108,18 @@ static void find_kinds(struct drawing *d)
 {
 	const struct timeline *t = d->t;
 
-	for (int i = 0; i < t->ep->n_submodels; i++)
-		if (!t->ep->submodels[i].idle)
-			add_kind(d, (int)lround(t->ep->submodels[i].slice * 1e4),
-				 t->ep->submodels[i].precision);
+	for (int i = 0; i < t->ep->n_submodels; i++) {
+		const struct submodel *m = &t->ep->submodels[i];
+		struct kind kind = {.slice = (int)lround(m->slice * 1e4), .members = m->members};
+
+		memcpy(kind.precision, m->precision, sizeof(kind.precision));
+		if (!m->idle)
+			add_kind(d, kind);
+	}
 	for (unsigned i = 0; i < t->n_batches && i < TIMELINE_BATCHES; i++)
-		add_kind(d, t->batches[i].slice, t->batches[i].precision);
+		add_kind(d, kind_of_run(&t->batches[i]));
 	for (unsigned i = 0; i < t->n_runs && i < TIMELINE_RUNS; i++)
-		add_kind(d, t->runs[i].slice, t->runs[i].precision);
+		add_kind(d, kind_of_run(&t->runs[i]));
 }
 
 static void add_fill(struct buf *b, int kind)
@@ -110,20 +129,26 @@ static void add_fill(struct buf *b, int kind)
 	buf_addf(b, " fill=\"%s\"%s", svg_colours[kind % SVG_COLOURS], opacity[kind / SVG_COLOURS % 3]);
 }
 
-static void add_kind_name(struct buf *b, int slice, const char *precision)
+static void add_kind_name(struct buf *b, const struct kind *kind, size_t max)
 {
-	buf_addf(b, "slice %g ", slice / 1e4);
-	svg_text(b, precision, SIZE_MAX);
+	if (kind->members) {
+		svg_text(b, kind->members, max);
+		return;
+	}
+	buf_addf(b, "slice %g ", kind->slice / 1e4);
+	svg_text(b, kind->precision, SIZE_MAX);
 }
 
 /* --- rows --- */
 
 static void add_run_title(struct buf *b, const struct timeline_run *run)
 {
+	const struct kind kind = kind_of_run(run);
+
 	buf_adds(b, "<title>");
 	if (run->minibatches > 1)
 		buf_addf(b, "%d mini-batches, ", run->minibatches);
-	add_kind_name(b, run->slice, run->precision);
+	add_kind_name(b, &kind, NAME_MAX_TOLD);
 	buf_addf(b, ", %d instance%s: planned ", run->instances, run->instances == 1 ? "" : "s");
 	svg_time(b, (double)run->expected);
 	buf_adds(b, run->died ? ", the worker died after " : ", took ");
@@ -165,7 +190,7 @@ static void draw_worker(struct drawing *d)
 			const struct timeline_run *run = &t->batches[i];
 			double h = 8 + (WORKER_H - 12) * (run->slice < 10000 ? run->slice / 1e4 : 1);
 
-			if (kind_of(d, run->slice, run->precision) == kind)
+			if (kind_number(d, run) == kind)
 				add_run(d, run, TOP + WORKER_H - h, h,
 					run->died ? " fill-opacity=\"0\" stroke-width=\"1\" stroke=\"" RED
 						    "\" stroke-dasharray=\"3 2\""
@@ -272,7 +297,7 @@ static void draw_task(struct drawing *d, const struct timeline_task *task, int y
 		if (run->died)
 			buf_adds(&more, " fill=\"white\" stroke=\"" RED "\" stroke-dasharray=\"3 2\"");
 		else
-			add_fill(&more, kind_of(d, run->slice, run->precision));
+			add_fill(&more, kind_number(d, run));
 		if (run->late && !run->died)
 			buf_adds(&more, " stroke=\"" RED "\"");
 		add_run(d, run, y + 4, ROW_H - 8, more.data ? more.data : "");
@@ -298,7 +323,7 @@ static void draw_legend(struct drawing *d, int y)
 		buf_addf(d->b, "<rect x=\"%.1f\" y=\"%d\" width=\"12\" height=\"12\"", x, at);
 		add_fill(d->b, i);
 		buf_addf(d->b, "/><text x=\"%.1f\" y=\"%d\">", x + 17, at + 10);
-		add_kind_name(d->b, d->kinds[i].slice, d->kinds[i].precision);
+		add_kind_name(d->b, &d->kinds[i], NAME_MAX_SHOWN);
 		buf_adds(d->b, "</text>\n");
 	}
 	y += (d->n_kinds + PER_LINE - 1) / PER_LINE * LEGEND_H;

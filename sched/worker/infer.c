@@ -1,7 +1,7 @@
 /*
- * The inference worker: endpoints, each a model with a session for each sub-model at the batch size S.
- * Mini-batches are decoded by all threads, the readable instances moved together, and run at once; one that
- * can't be decoded fails alone. Messages are answered in the order in which they came.
+ * The inference worker: endpoints, each a model, or several that answer together, with a session for each slice in use at the batch
+ * size S. Mini-batches are decoded by all threads, once for each input size, the readable instances moved together, and run at once;
+ * one that can't be decoded fails alone. Messages are answered in the order in which they came.
  */
 #include "sched/worker/infer_private.h"
 
@@ -58,17 +58,26 @@ void map_rest(const struct map *map)
 
 /* --- endpoints --- */
 
+static void member_release(struct infer_member *m)
+{
+	for (int i = 0; i < m->n_parts; i++)
+		session_free(m->parts[i].session);
+	model_free(m->model);
+	map_close(&m->weights);
+	free(m->notes);
+	free(m->labels);
+	free(m->pixels);
+}
+
 static void endpoint_free(struct infer_endpoint *e)
 {
 	if (!e)
 		return;
-	for (int i = 0; i < e->n_submodels; i++)
-		session_free(e->submodels[i].session);
 	session_free(e->cam);
-	model_free(e->model);
-	map_close(&e->weights);
-	free(e->pixels);
+	for (int i = 0; i < e->n_members; i++)
+		member_release(&e->members[i]);
 	free(e->logits);
+	free(e->means);
 	free(e->answers);
 	free(e->tops);
 	free(e->errs);
@@ -110,11 +119,98 @@ static int set_labels(struct model *model, int fd, struct err *err)
 	return r < 0 ? err_set(err, ERR_BAD_MODEL, "labels.txt: %s", strerror(-r)) : 0;
 }
 
-static int endpoint_new(struct infer_endpoint **ret, const struct wire_message *m, int threads,
-			struct err *err)
+/* Damaged, too large or of a later format it is as if it weren't there: what it is for can be done without. Not mapped: it is checked
+ * once, and who may write the file could change it then. */
+static int read_notes(struct infer_member *m, int fd)
+{
+	size_t len;
+	int r = io_read(fd, VALIDATION_MAX, &m->notes, &len);
+
+	if (r == 0 && validation_open(&m->validation, m->notes, len, NULL) < 0)
+		m->validation = (struct validation){0};
+	return r == -ENOMEM ? r : 0;
+}
+
+/* Descriptors as LOAD has them. */
+static int member_open(struct infer_member *m, const int *fds, int n_fds, bool has_validation,
+		       struct err *err)
 {
 	struct map json = {0};
 	const struct model_info *info;
+	int r = map_open(&json, fds[0]);
+
+	if (r == 0)
+		r = map_open(&m->weights, fds[1]);
+	if (r == 0 && json.len > MAX_JSON)
+		r = err_set(err, ERR_BAD_MODEL, "model.json has %zu bytes", json.len);
+	if (r == 0)
+		r = model_open(&m->model, (const char *)json.data, json.len, m->weights.data, m->weights.len,
+			       err);
+	map_close(&json);
+	if (r < 0)
+		return r;
+	info = model_info(m->model);
+	m->channels = info->channels;
+	m->height = info->height;
+	m->width = info->width;
+	m->image_size = (size_t)info->channels * (size_t)info->height * (size_t)info->width;
+	if (n_fds - has_validation == 3)
+		r = set_labels(m->model, fds[2], err);
+	if (r == 0 && has_validation)
+		r = read_notes(m, fds[n_fds - 1]);
+	return r;
+}
+
+static bool same_input(const struct infer_member *a, const struct infer_member *b)
+{
+	return a->channels == b->channels && a->height == b->height && a->width == b->width;
+}
+
+static int add_member(struct infer_endpoint *e, const struct wire_message *message, const char *name,
+		      double weight, bool has_validation, struct err *err)
+{
+	struct infer_member *m = &e->members[e->n_members];
+	struct err own = ERR_INIT;
+	int r;
+
+	if (message->n_fds - has_validation < 2 || message->n_fds - has_validation > 3)
+		return -EPROTO;
+	snprintf(m->name, sizeof(m->name), "%s", name);
+	m->weight = weight;
+	e->n_members++;
+	r = member_open(m, message->fds, message->n_fds, has_validation, &own);
+	/* one of several: which */
+	if (r < 0 && own.code && e->n_members > 1)
+		err_set(err, own.code, "%s: %s", m->name, own.detail);
+	else if (r < 0)
+		*err = own;
+	while (!same_input(&e->members[m->like], m))
+		m->like++;
+	return r;
+}
+
+static int allocate(struct infer_endpoint *e)
+{
+	size_t outputs = (size_t)e->batch * (size_t)e->classes;
+	bool all = true;
+
+	for (int i = 0; i < e->n_members; i++)
+		if (e->members[i].like == i)
+			all &= (e->members[i].pixels = calloc((size_t)e->batch, e->members[i].image_size)) !=
+			       NULL;
+	if (e->n_members > 1)
+		all &= (e->means = calloc(outputs, sizeof(*e->means))) != NULL;
+	e->logits = calloc(outputs, sizeof(*e->logits));
+	e->answers = calloc((size_t)e->batch, sizeof(*e->answers));
+	e->tops = calloc((size_t)e->batch, MAX_TOP * sizeof(*e->tops));
+	e->errs = calloc((size_t)e->batch, sizeof(*e->errs));
+	return all && e->logits && e->answers && e->tops && e->errs ? 0 : -ENOMEM;
+}
+
+/* more: ENSEMBLE, n of them */
+static int endpoint_new(struct infer_endpoint **ret, const struct wire_message *m,
+			const struct wire_message *more, int n, int threads, struct err *err)
+{
 	struct infer_endpoint *e;
 	int r;
 
@@ -123,43 +219,25 @@ static int endpoint_new(struct infer_endpoint **ret, const struct wire_message *
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;
-	r = map_open(&json, m->fds[0]);
-	if (r == 0)
-		r = map_open(&e->weights, m->fds[1]);
-	if (r == 0 && json.len > MAX_JSON)
-		r = err_set(err, ERR_BAD_MODEL, "model.json has %zu bytes", json.len);
-	if (r == 0)
-		r = model_open(&e->model, (const char *)json.data, json.len, e->weights.data, e->weights.len,
-			       err);
-	map_close(&json);
-	if (r < 0)
-		goto out;
-	info = model_info(e->model);
 	e->number = m->load.endpoint;
 	e->threads = threads;
 	e->batch = (int)m->load.batch;
 	e->gradcam = m->load.gradcam;
-	e->classes = info->classes;
-	e->channels = info->channels;
-	e->height = info->height;
-	e->width = info->width;
-	e->image_size = (size_t)info->channels * (size_t)info->height * (size_t)info->width;
-	if (m->n_fds == 3)
-		r = set_labels(e->model, m->fds[2], err);
-	if (r == 0)
-		r = infer_submodels_list(e, m->load.precisions, err);
+	r = add_member(e, m, m->load.name, m->load.weight, m->load.has_validation, err);
+	for (int i = 0; r == 0 && i < n; i++)
+		r = add_member(e, &more[i], more[i].ensemble.name, more[i].ensemble.weight,
+			       more[i].ensemble.has_validation, err);
 	if (r < 0)
 		goto out;
-	r = -ENOMEM;
-	e->pixels = calloc((size_t)e->batch, e->image_size);
-	e->logits = calloc((size_t)e->batch, sizeof(float) * (size_t)e->classes);
-	e->answers = calloc((size_t)e->batch, sizeof(*e->answers));
-	e->tops = calloc((size_t)e->batch, MAX_TOP * sizeof(*e->tops));
-	e->errs = calloc((size_t)e->batch, sizeof(*e->errs));
-	if (e->pixels && e->logits && e->answers && e->tops && e->errs) {
+	e->classes = model_info(e->members[0].model)->classes;
+	r = infer_ensemble_labels(e, err);
+	if (r == 0)
+		r = infer_submodels_list(e, m->load.precisions, err);
+	if (r == 0)
+		r = allocate(e);
+	if (r == 0) {
 		*ret = e;
 		e = NULL;
-		r = 0;
 	}
 out:
 	endpoint_free(e);
@@ -197,49 +275,130 @@ static void answer_top(struct wire_answer *a, struct wire_top *top, const float 
 	a->score = top[0].score;
 }
 
-void infer_run(struct infer_endpoint *e, int submodel, const struct map *data, int n)
+/* Which members' pixels a sub-model wants, a bit each. */
+static unsigned inputs_of(const struct infer_endpoint *e, const struct infer_submodel *s)
 {
-	int good = 0, r;
+	unsigned ret = 0;
 
-#pragma omp parallel for schedule(dynamic)
-	for (int i = 0; i < n; i++) {
-		int d;
+	for (int i = 0; i < s->n_parts; i++)
+		ret |= 1u << e->members[s->parts[i].member].like;
+	return ret;
+}
 
-		e->answers[i] = (struct wire_answer){.id = e->answers[i].id};
-		e->errs[i] = ERR_INIT;
-		d = image_load(e->pixels + (size_t)i * e->image_size, e->height, e->width, e->channels,
-			       data[i].data, data[i].len, &e->errs[i]);
-		if (d < 0) {
-			worker_err(&e->errs[i], d, "decoding");
-			fail(&e->answers[i], &e->errs[i]);
-		}
+/* Of instance i, as each of these wants it. */
+static void decode(struct infer_endpoint *e, unsigned inputs, const struct map *data, int i)
+{
+	int r = 0;
+
+	e->answers[i] = (struct wire_answer){.id = e->answers[i].id};
+	e->errs[i] = ERR_INIT;
+	for (int m = 0; r == 0 && m < e->n_members; m++) {
+		const struct infer_member *member = &e->members[m];
+
+		if (inputs & 1u << m)
+			r = image_load(member->pixels + (size_t)i * member->image_size, member->height,
+				       member->width, member->channels, data->data, data->len, &e->errs[i]);
 	}
+	if (r < 0) {
+		worker_err(&e->errs[i], r, "decoding");
+		fail(&e->answers[i], &e->errs[i]);
+	}
+}
+
+/* The n ones that did not fail stand first then. */
+static int move_together(struct infer_endpoint *e, unsigned inputs, int n)
+{
+	int good = 0;
+
 	for (int i = 0; i < n; i++) {
 		if (e->answers[i].failed)
 			continue;
-		if (good < i)
-			memmove(e->pixels + (size_t)good * e->image_size,
-				e->pixels + (size_t)i * e->image_size, e->image_size);
+		for (int m = 0; good < i && m < e->n_members; m++) {
+			const struct infer_member *member = &e->members[m];
+
+			if (inputs & 1u << m)
+				memmove(member->pixels + (size_t)good * member->image_size,
+					member->pixels + (size_t)i * member->image_size, member->image_size);
+		}
 		good++;
 	}
+	return good;
+}
+
+/* Adds a member's probabilities of n instances, times `share`, to e->means. */
+static void add_shares(struct infer_endpoint *e, const struct infer_member *m, float share, int n)
+{
+	for (int i = 0; i < n; i++) {
+		const float *p = e->logits + (size_t)i * (size_t)e->classes;
+		float *mean = e->means + (size_t)i * (size_t)e->classes;
+
+		for (int c = 0; c < e->classes; c++)
+			mean[m->labels ? m->labels[c] : c] += share * p[c];
+	}
+}
+
+/* Rounded up a mean of probabilities can be more than one. NaN stays. */
+static void at_most_one(float *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (p[i] > 1)
+			p[i] = 1;
+}
+
+/* Probabilities of n instances, by the endpoint's classes: Σ w_m·p_m / Σ w_m. */
+static int forward(struct infer_endpoint *e, const struct infer_submodel *s, int n, const float **ret)
+{
+	double weights = 0;
+	int r = 0;
+
+	*ret = e->n_members > 1 ? e->means : e->logits;
+	if (e->n_members > 1)
+		memset(e->means, 0, (size_t)n * (size_t)e->classes * sizeof(*e->means));
+	for (int i = 0; i < s->n_parts; i++)
+		weights += e->members[s->parts[i].member].weight;
+	for (int i = 0; r == 0 && i < s->n_parts; i++) {
+		const struct infer_member *m = &e->members[s->parts[i].member];
+
+		r = session_forward(infer_part(e, s->parts[i])->session, e->members[m->like].pixels, n,
+				    e->logits);
+		if (r < 0)
+			break;
+		softmax_rows(e->logits, n, e->classes);
+		if (e->n_members > 1)
+			add_shares(e, m, (float)(m->weight / weights), n);
+	}
+	if (e->n_members > 1)
+		at_most_one(e->means, (size_t)n * (size_t)e->classes);
+	return r;
+}
+
+void infer_run(struct infer_endpoint *e, int submodel, const struct map *data, int n)
+{
+	const struct infer_submodel *s = &e->submodels[submodel];
+	const unsigned inputs = inputs_of(e, s);
+	const float *scores = NULL;
+	int good, r;
+
+#pragma omp parallel for schedule(dynamic)
+	for (int i = 0; i < n; i++)
+		decode(e, inputs, &data[i], i);
+	good = move_together(e, inputs, n);
 	if (!good)
 		return;
-	r = infer_submodel_session(e, submodel, NULL);
+	r = infer_submodel_sessions(e, submodel, NULL);
 	if (r == 0)
-		r = session_forward(e->submodels[submodel].session, e->pixels, good, e->logits);
-	if (r == 0)
-		softmax_rows(e->logits, good, e->classes);
+		r = forward(e, s, good, &scores);
 	for (int i = 0, at = 0; i < n; i++) {
-		const float *score = e->logits + (size_t)at * (size_t)e->classes;
 		struct wire_answer *a = &e->answers[i];
 
 		if (a->failed)
 			continue;
-		at++;
 		if (r == 0)
-			answer_top(a, e->tops + (size_t)i * MAX_TOP, score, e->classes);
+			answer_top(a, e->tops + (size_t)i * MAX_TOP, scores + (size_t)at * (size_t)e->classes,
+				   e->classes);
 		else
 			worker_err(&e->errs[i], r, "the network");
+		at++;
 		if (r == 0 && !isfinite(a->score))
 			err_set(&e->errs[i], ERR_BAD_MODEL, "its outputs are not numbers");
 		if (e->errs[i].code)
@@ -321,7 +480,7 @@ static int send_labels(struct infer *in, const struct infer_endpoint *e)
 	int r = 0;
 
 	for (int i = 0; r == 0 && i < e->classes; i++) {
-		const char *label = model_label(e->model, i);
+		const char *label = model_label(e->members[0].model, i);
 
 		names[m.labels.n_names++].text = label;
 		bytes += strlen(label);
@@ -334,17 +493,66 @@ static int send_labels(struct infer *in, const struct infer_endpoint *e)
 	return r;
 }
 
+static int on_member(struct infer *in, struct wire_message *m)
+{
+	const uint32_t before = in->n_coming ? in->coming[0].ensemble.endpoint : m->ensemble.endpoint;
+
+	if (in->n_coming == ENSEMBLE_MEMBERS - 1 || before != m->ensemble.endpoint ||
+	    !(m->ensemble.weight > 0))
+		return -EPROTO;
+	in->coming[in->n_coming++] = *m;
+	*m = (struct wire_message){0};
+	return 0;
+}
+
+static void drop_coming(struct infer *in)
+{
+	while (in->n_coming)
+		wire_clear(&in->coming[--in->n_coming]);
+}
+
+/* What LOADED says of one; parts (n_parts) are filled for an ensemble's. The slice and precision of several: the widest, and theirs
+ * if all have the same. */
+static struct wire_submodel to_wire(struct infer_endpoint *e, const struct infer_submodel *s,
+				    struct wire_part *parts)
+{
+	const struct infer_part *first = infer_part(e, s->parts[0]);
+	struct wire_submodel ret = {.slice = first->rate,
+				    .precision = precision_name(first->precision),
+				    .accuracy = (double)s->accuracy,
+				    .time_ns = (uint64_t)s->time_ns,
+				    .time_one_ns = (uint64_t)s->time_one_ns,
+				    .idle = s->idle};
+
+	for (int i = 0; i < s->n_parts && e->n_members > 1; i++) {
+		const struct infer_part *part = infer_part(e, s->parts[i]);
+
+		parts[i] = (struct wire_part){.member = (uint32_t)s->parts[i].member,
+					      .slice = part->rate,
+					      .precision = precision_name(part->precision)};
+		ret.slice = part->rate > ret.slice ? part->rate : ret.slice;
+		ret.precision = part->precision == first->precision ? ret.precision : "mixed";
+		ret.parts = parts;
+		ret.n_parts = (uint32_t)s->n_parts;
+	}
+	return ret;
+}
+
 static int on_load(struct infer *in, const struct wire_message *m)
 {
 	struct wire_message answer = {.type = WIRE_LOADED, .loaded = {.endpoint = m->load.endpoint}};
+	struct wire_part parts[MAX_SUBMODELS][ENSEMBLE_MEMBERS];
 	struct wire_submodel submodels[MAX_SUBMODELS];
 	struct infer_endpoint *e = NULL;
 	struct err err = ERR_INIT;
 	void *cascades = NULL;
 	int r;
 
+	if (in->n_coming && (in->coming[0].ensemble.endpoint != m->load.endpoint || !(m->load.weight > 0)))
+		return -EPROTO;
 	unload(in, m->load.endpoint);
-	r = endpoint_new(&e, m, in->w->threads, &err);
+	r = endpoint_new(&e, m, in->coming, in->n_coming, in->w->threads, &err);
+	drop_coming(in);
 	if (r == 0)
 		r = infer_submodels_measure(e, &err);
 	if (r == 0)
@@ -362,14 +570,9 @@ static int on_load(struct infer *in, const struct wire_message *m)
 	if (r == 0) {
 		answer.loaded.submodels = submodels;
 		answer.loaded.n_submodels = (uint32_t)e->n_submodels;
+		answer.loaded.detail = e->note;
 		for (int i = 0; i < e->n_submodels; i++)
-			submodels[i] =
-				(struct wire_submodel){.slice = e->submodels[i].rate,
-						       .precision = precision_name(e->submodels[i].precision),
-						       .accuracy = (double)e->submodels[i].accuracy,
-						       .time_ns = (uint64_t)e->submodels[i].time_ns,
-						       .time_one_ns = (uint64_t)e->submodels[i].time_one_ns,
-						       .idle = e->submodels[i].idle};
+			submodels[i] = to_wire(e, &e->submodels[i], parts[i]);
 		e->next = in->endpoints;
 		in->endpoints = e;
 	} else {
@@ -394,6 +597,9 @@ int infer_worker(struct worker *w)
 		case WIRE_LOAD:
 			r = on_load(&in, &m);
 			break;
+		case WIRE_ENSEMBLE:
+			r = on_member(&in, &m);
+			break;
 		case WIRE_UNLOAD:
 			unload(&in, m.unload.endpoint);
 			break;
@@ -410,6 +616,7 @@ int infer_worker(struct worker *w)
 		if (r < 0)
 			break;
 	}
+	drop_coming(&in);
 	while (in.endpoints)
 		unload(&in, in.endpoints->number);
 	return r;

@@ -1,6 +1,6 @@
 /*
- * What the model knows of cascades (engine/cascade.h), in the endpoint's numbering. An idle sub-model begins none and ends none: it isn't
- * kept loaded.
+ * What a model knows of cascades (engine/cascade.h), in the endpoint's numbering. An idle sub-model begins none and ends none: it isn't
+ * kept loaded. Nor do combinations of an ensemble, of which nothing is known.
  */
 #include "sched/worker/infer_private.h"
 
@@ -15,9 +15,17 @@ struct lists {
 	struct wire_cascade_share shares[MAX_SUBMODELS * (MAX_SUBMODELS - 1)][CASCADE_POINTS];
 };
 
-static struct model_submodel in_model(const struct infer_submodel *s)
+/* The model that could know of it; NULL: none. */
+static const struct model *model_of(const struct infer_endpoint *e, const struct infer_submodel *s)
 {
-	return (struct model_submodel){s->rate_index, s->precision};
+	return s->idle || s->n_parts > 1 ? NULL : e->members[s->parts[0].member].model;
+}
+
+static struct model_submodel in_model(const struct infer_endpoint *e, const struct infer_submodel *s)
+{
+	const struct infer_part *part = &e->members[s->parts[0].member].parts[s->parts[0].part];
+
+	return (struct model_submodel){part->rate_index, part->precision};
 }
 
 static void add_first(struct lists *lists, struct wire_loaded *loaded, int i,
@@ -54,8 +62,8 @@ int infer_cascades_list(const struct infer_endpoint *e, struct wire_loaded *load
 		return -ENOMEM;
 	for (int i = 0; i < e->n_submodels; i++) {
 		const struct infer_submodel *s = &e->submodels[i];
-		const struct cascade_first *first =
-			s->idle ? NULL : model_cascade_first(e->model, in_model(s));
+		const struct model *model = model_of(e, s);
+		const struct cascade_first *first = model ? model_cascade_first(model, in_model(e, s)) : NULL;
 
 		if (!first)
 			continue;
@@ -63,8 +71,9 @@ int infer_cascades_list(const struct infer_endpoint *e, struct wire_loaded *load
 		for (int j = 0; j < e->n_submodels; j++) {
 			const struct infer_submodel *other = &e->submodels[j];
 			const float *then =
-				other->idle ? NULL
-					    : model_cascade_then(e->model, in_model(s), in_model(other));
+				model_of(e, other) == model
+					? model_cascade_then(model, in_model(e, s), in_model(e, other))
+					: NULL;
 
 			if (then)
 				add_pair(lists, loaded, i, j, then);

@@ -1,6 +1,7 @@
 /*
  * Grad-CAM runs in a session of its own (it keeps activations and gradients) of CAM_BATCH instances, made
- * when first asked for and kept for one sub-model at a time, so that memory stays within the promise.
+ * when first asked for and kept for one sub-model at a time, so that memory stays within the promise. What several members answered
+ * together is explained by the one of the largest weight.
  */
 #include "sched/worker/infer_private.h"
 
@@ -20,16 +21,29 @@
 
 /* --- pictures --- */
 
+static struct infer_place explaining(const struct infer_endpoint *e, const struct infer_submodel *s)
+{
+	struct infer_place best = s->parts[0];
+
+	for (int i = 1; i < s->n_parts; i++)
+		if (e->members[s->parts[i].member].weight > e->members[best.member].weight)
+			best = s->parts[i];
+	return best;
+}
+
 static int cam_session(struct infer_endpoint *e, int submodel, struct err *err)
 {
-	if (e->cam && e->cam_submodel == submodel)
+	struct infer_place at = explaining(e, &e->submodels[submodel]);
+	const struct infer_part *part = infer_part(e, at);
+
+	if (e->cam && e->cam_part.member == at.member && e->cam_part.part == at.part)
 		return 0;
 	session_free(e->cam);
 	e->cam = NULL;
-	e->cam_submodel = submodel;
-	return session_new(&e->cam, e->model, backend_find(INFER_BACKEND),
-			   &(struct session_options){.rate = e->submodels[submodel].rate,
-						     .precision = e->submodels[submodel].precision,
+	e->cam_part = at;
+	return session_new(&e->cam, e->members[at.member].model, backend_find(INFER_BACKEND),
+			   &(struct session_options){.rate = part->rate,
+						     .precision = part->precision,
 						     .batch = CAM_BATCH,
 						     .gradcam = true,
 						     .threads = e->threads},
@@ -47,7 +61,7 @@ static uint64_t draw(const struct infer_endpoint *e, const struct map *data, con
 	int r;
 
 	snprintf(score, sizeof(score), "%.6f", (double)wish->score);
-	const struct image_text texts[] = {{"label", model_label(e->model, (int)wish->label)},
+	const struct image_text texts[] = {{"label", model_label(e->members[0].model, (int)wish->label)},
 					   {"score", score}};
 
 	r = image_decode(&image, data->data, data->len, 0, NULL);
@@ -75,12 +89,25 @@ static uint64_t draw(const struct infer_endpoint *e, const struct map *data, con
 	return len;
 }
 
+/* The member's own number of the endpoint's class. */
+static int own_class(const struct infer_endpoint *e, const struct infer_member *m, int label)
+{
+	int class = 0;
+
+	if (!m->labels)
+		return label;
+	while (class < e->classes - 1 && m->labels[class] != label)
+		class ++;
+	return class;
+}
+
 /* Up to CAM_BATCH instances; what can't be drawn has length 0. */
 static int explain_some(struct infer_endpoint *e, const struct map *data, const struct wire_wish *wishes,
 			struct wire_picture *pictures, int n, int fd)
 {
+	const struct infer_member *m = &e->members[e->cam_part.member];
 	int h, w, at[CAM_BATCH], labels[CAM_BATCH], good = 0, r;
-	uint8_t *pixels = malloc(CAM_BATCH * e->image_size);
+	uint8_t *pixels = malloc(CAM_BATCH * m->image_size);
 	float *logits = malloc(CAM_BATCH * sizeof(float) * (size_t)e->classes), *heat = NULL;
 
 	session_gradcam_shape(e->cam, &h, &w);
@@ -89,10 +116,10 @@ static int explain_some(struct infer_endpoint *e, const struct map *data, const 
 	r = pixels && logits && heat ? 0 : -ENOMEM;
 	for (int i = 0; r == 0 && i < n; i++) {
 		if (wishes[i].label >= (uint32_t)e->classes ||
-		    image_load(pixels + (size_t)good * e->image_size, e->height, e->width, e->channels,
+		    image_load(pixels + (size_t)good * m->image_size, m->height, m->width, m->channels,
 			       data[i].data, data[i].len, NULL) < 0)
 			continue;
-		labels[good] = (int)wishes[i].label;
+		labels[good] = own_class(e, m, (int)wishes[i].label);
 		at[good++] = i;
 	}
 	if (r == 0 && good)

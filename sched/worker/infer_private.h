@@ -2,6 +2,7 @@
 #ifndef SCHED_WORKER_INFER_PRIVATE_H
 #define SCHED_WORKER_INFER_PRIVATE_H
 
+#include "engine/ensemble.h"
 #include "engine/model.h"
 #include "sched/executor.h"
 #include "sched/worker/worker.h"
@@ -18,12 +19,38 @@ struct map {
 	size_t len;
 };
 
-/* A slice at a precision. Their numbers depend on the model and the spec only, not on what was measured. */
-struct infer_submodel {
+/* A slice of one model at a precision. */
+struct infer_part {
 	int rate_index; /* of the model's */
 	float rate, accuracy;
 	enum precision precision;
 	struct session *session; /* NULL: not made, or idle and not asked for since */
+};
+
+/* One of the models that answer together; most endpoints have one only. */
+struct infer_member {
+	struct model *model;
+	struct map weights;           /* of the model, which borrows from them */
+	void *notes;                  /* what `validation` borrows from, until sub-models are listed */
+	struct validation validation; /* n 0: there is none */
+	char name[300];               /* for what users read */
+	double weight;
+	int *labels; /* (classes) the endpoint's number of each of its classes; NULL: the same */
+	int channels, height, width;
+	size_t image_size; /* C·H·W */
+	int like;          /* the first member with the same input: instances are decoded for that one */
+	uint8_t *pixels;   /* (batch, H, W, C); NULL: `like` is another one */
+	int n_parts;
+	struct infer_part parts[MAX_SUBMODELS];
+};
+
+/* A part alone, or one each of several members together. Their numbers depend on the models and the spec only, not on what was measured. */
+struct infer_submodel {
+	int n_parts;
+	struct infer_place {
+		int member, part;
+	} parts[ENSEMBLE_MEMBERS]; /* by member */
+	float accuracy;
 	int64_t time_ns, time_one_ns;
 	bool idle;
 };
@@ -31,17 +58,17 @@ struct infer_submodel {
 struct infer_endpoint {
 	struct infer_endpoint *next;
 	uint32_t number;
-	int batch, classes, channels, height, width, threads;
-	size_t image_size; /* C·H·W */
+	int batch, classes, threads;
 	bool gradcam;
-	struct model *model;
-	struct map weights; /* of the model, which borrows from them */
+	int n_members;
+	struct infer_member members[ENSEMBLE_MEMBERS];
 	int n_submodels;
 	struct infer_submodel submodels[MAX_SUBMODELS];
-	struct session *cam; /* of sub-model cam_submodel; NULL: not made */
-	int cam_submodel;
-	uint8_t *pixels;             /* (batch, H, W, C) */
+	char note[512];      /* what is to be known of it; "": nothing */
+	struct session *cam; /* of the part cam_part; NULL: not made */
+	struct infer_place cam_part;
 	float *logits;               /* (batch, classes) */
+	float *means;                /* (batch, classes); NULL: there is one member */
 	struct wire_answer *answers; /* (batch) */
 	struct wire_top *tops;       /* (batch, MAX_TOP) */
 	struct err *errs;            /* (batch) */
@@ -50,6 +77,8 @@ struct infer_endpoint {
 struct infer {
 	struct worker *w;
 	struct infer_endpoint *endpoints;
+	struct wire_message coming[ENSEMBLE_MEMBERS - 1]; /* (n_coming) members that a LOAD is to follow */
+	int n_coming;
 };
 
 int map_open(struct map *ret, int fd); /* all of the file */
@@ -66,12 +95,24 @@ void infer_run(struct infer_endpoint *e, int submodel, const struct map *data, i
 
 /* Which there are. precisions: as endpoint_load's. */
 int infer_submodels_list(struct infer_endpoint *e, unsigned precisions, struct err *err);
-/* Makes its session if it isn't there. */
-int infer_submodel_session(struct infer_endpoint *e, int submodel, struct err *err);
+static inline struct infer_part *infer_part(struct infer_endpoint *e, struct infer_place at)
+{
+	return &e->members[at.member].parts[at.part];
+}
+
+/* Makes the sessions of its parts that aren't there. */
+int infer_submodel_sessions(struct infer_endpoint *e, int submodel, struct err *err);
 /* Measures each on this device and frees those that no plan would use. */
 int infer_submodels_measure(struct infer_endpoint *e, struct err *err);
 /* Which of them are idle, by time_ns, time_one_ns and accuracy. */
 void infer_submodels_choose(struct infer_submodel *list, int n);
+
+/* --- infer_ensemble.c --- */
+
+/* Finds out which of the first member's classes those of each other one are. -EBADMSG: they aren't the same ones. */
+int infer_ensemble_labels(struct infer_endpoint *e, struct err *err);
+/* The sub-models of several members: their parts alone and together; where that can't be e->note says why. */
+int infer_ensemble_list(struct infer_endpoint *e, struct err *err);
 
 /* --- infer_cascades.c --- */
 

@@ -1,6 +1,6 @@
 /*
- * The sub-models of an endpoint, slice × precision: which there are, what each costs here, and which are worth their
- * memory. A plan mixes the sub-models on the upper hull of (time, accuracy) with the origin (sched/plan/hull.c);
+ * The sub-models of an endpoint, slice × precision (of an ensemble × member, and combinations of them: infer_ensemble.c): which there are,
+ * what each costs here, and which are worth their memory. A plan mixes the sub-models on the upper hull of (time, accuracy) with the origin (sched/plan/hull.c);
  * one that lies below it is in no optimum, but for rounding, and is freed after it was measured.
  */
 #include "sched/worker/infer_private.h"
@@ -33,27 +33,26 @@ static bool is_good(const struct model_info *info, int rate, enum precision prec
 }
 
 /* Not f32: where it was measured, is faster and good enough, or as the spec says. */
-static bool has_narrow(const struct infer_endpoint *e, int rate, enum precision precision,
-		       unsigned precisions)
+static bool has_narrow(const struct infer_member *m, int rate, enum precision precision, unsigned precisions)
 {
-	const struct model_info *info = model_info(e->model);
+	const struct model_info *info = model_info(m->model);
 	const unsigned this = 1u << precision;
 
 	if (precisions == this)
 		return true;
-	if (!model_gains(e->model, backend_find(INFER_BACKEND), precision) || !is_good(info, rate, precision))
+	if (!model_gains(m->model, backend_find(INFER_BACKEND), precision) || !is_good(info, rate, precision))
 		return false;
-	if (precision == PRECISION_INT8 && !model_calibrated(e->model, rate))
+	if (precision == PRECISION_INT8 && !model_calibrated(m->model, rate))
 		return false;
 	return precisions ? (precisions & this) != 0 : info->narrow_accuracy[precision][rate] > 0;
 }
 
-static void add(struct infer_endpoint *e, int rate, enum precision precision)
+static void add(struct infer_member *m, int rate, enum precision precision)
 {
-	const struct model_info *info = model_info(e->model);
+	const struct model_info *info = model_info(m->model);
 	float accuracy = info->narrow_accuracy[precision][rate];
 
-	e->submodels[e->n_submodels++] = (struct infer_submodel){
+	m->parts[m->n_parts++] = (struct infer_part){
 		.rate_index = rate,
 		.rate = info->rates[rate],
 		.precision = precision,
@@ -62,31 +61,54 @@ static void add(struct infer_endpoint *e, int rate, enum precision precision)
 	};
 }
 
-int infer_submodels_list(struct infer_endpoint *e, unsigned precisions, struct err *err)
+static void list_parts(struct infer_member *m, unsigned precisions)
 {
-	_Static_assert(MAX_SUBMODELS >= MODEL_MAX_RATES * N_PRECISIONS, "all sub-models have a number");
+	_Static_assert(MAX_SUBMODELS >= MODEL_MAX_RATES * N_PRECISIONS, "all of a model's have a number");
 
-	for (int i = 0; i < model_info(e->model)->n_rates; i++) {
+	for (int i = 0; i < model_info(m->model)->n_rates; i++) {
 		if (!precisions || (precisions & 1u << PRECISION_F32))
-			add(e, i, PRECISION_F32);
+			add(m, i, PRECISION_F32);
 		for (int p = PRECISION_F32 + 1; p < N_PRECISIONS; p++)
-			if (has_narrow(e, i, (enum precision)p, precisions))
-				add(e, i, (enum precision)p);
+			if (has_narrow(m, i, (enum precision)p, precisions))
+				add(m, i, (enum precision)p);
 	}
-	return e->n_submodels ? 0 : err_set(err, ERR_SPEC_VALUE, "\"precision\" leaves nothing to run");
 }
 
-int infer_submodel_session(struct infer_endpoint *e, int submodel, struct err *err)
+int infer_submodels_list(struct infer_endpoint *e, unsigned precisions, struct err *err)
 {
-	struct infer_submodel *s = &e->submodels[submodel];
+	struct infer_member *only = &e->members[0];
 
-	if (s->session)
-		return 0;
-	return session_new(
-		&s->session, e->model, backend_find(INFER_BACKEND),
-		&(struct session_options){
-			.rate = s->rate, .precision = s->precision, .batch = e->batch, .threads = e->threads},
-		err);
+	for (int m = 0; m < e->n_members; m++) {
+		list_parts(&e->members[m], precisions);
+		if (!e->members[m].n_parts)
+			return err_set(err, ERR_SPEC_VALUE, "\"precision\" leaves nothing to run");
+	}
+	if (e->n_members > 1)
+		return infer_ensemble_list(e, err);
+	for (int i = 0; i < only->n_parts; i++)
+		e->submodels[e->n_submodels++] = (struct infer_submodel){
+			.n_parts = 1, .parts = {{0, i}}, .accuracy = only->parts[i].accuracy};
+	return 0;
+}
+
+int infer_submodel_sessions(struct infer_endpoint *e, int submodel, struct err *err)
+{
+	const struct infer_submodel *s = &e->submodels[submodel];
+	int r = 0;
+
+	for (int i = 0; r == 0 && i < s->n_parts; i++) {
+		struct infer_part *part = infer_part(e, s->parts[i]);
+
+		if (!part->session)
+			r = session_new(&part->session, e->members[s->parts[i].member].model,
+					backend_find(INFER_BACKEND),
+					&(struct session_options){.rate = part->rate,
+								  .precision = part->precision,
+								  .batch = e->batch,
+								  .threads = e->threads},
+					err);
+	}
+	return r;
 }
 
 /* --- what they cost here --- */
@@ -176,12 +198,13 @@ void infer_submodels_choose(struct infer_submodel *list, int n)
 		list[i].idle = below_hull(list, n, i);
 }
 
-/* Noise as PNG of the input's shape: what real instances take to decode depends on their size and format, and
+/* Noise as PNG of the (first) input's shape: what real instances take to decode depends on their size and format, and
  * the scheduler keeps the times current as they come. */
 static int noise_png(const struct infer_endpoint *e, struct buf *ret)
 {
-	struct image noise = {.height = e->height, .width = e->width, .channels = e->channels == 1 ? 1 : 3};
-	size_t size = (size_t)e->height * (size_t)e->width * (size_t)noise.channels;
+	const struct infer_member *m = &e->members[0];
+	struct image noise = {.height = m->height, .width = m->width, .channels = m->channels == 1 ? 1 : 3};
+	size_t size = (size_t)m->height * (size_t)m->width * (size_t)noise.channels;
 	uint32_t random = 1;
 	int r;
 
@@ -195,6 +218,35 @@ static int noise_png(const struct infer_endpoint *e, struct buf *ret)
 	return r;
 }
 
+static void trim(struct infer_endpoint *e, const struct infer_submodel *s)
+{
+	for (int i = 0; i < s->n_parts; i++)
+		session_trim(infer_part(e, s->parts[i])->session);
+}
+
+static bool in_use(const struct infer_endpoint *e, int member, int part)
+{
+	for (int i = 0; i < e->n_submodels; i++)
+		for (int k = 0; !e->submodels[i].idle && k < e->submodels[i].n_parts; k++)
+			if (e->submodels[i].parts[k].member == member &&
+			    e->submodels[i].parts[k].part == part)
+				return true;
+	return false;
+}
+
+static void free_idle(struct infer_endpoint *e)
+{
+	for (int m = 0; m < e->n_members; m++)
+		for (int k = 0; k < e->members[m].n_parts; k++) {
+			struct infer_part *part = &e->members[m].parts[k];
+
+			if (in_use(e, m, k))
+				continue;
+			session_free(part->session);
+			part->session = NULL;
+		}
+}
+
 int infer_submodels_measure(struct infer_endpoint *e, struct err *err)
 {
 	struct buf png = BUF_INIT;
@@ -204,26 +256,22 @@ int infer_submodels_measure(struct infer_endpoint *e, struct err *err)
 	for (int i = 0; r == 0 && i < e->batch; i++)
 		data[i] = (struct map){.data = (const uint8_t *)png.data, .len = png.len};
 	for (int i = 0; r == 0 && i < e->n_submodels; i++) {
-		r = infer_submodel_session(e, i, err);
+		r = infer_submodel_sessions(e, i, err);
 		if (r < 0)
 			break;
 		e->submodels[i].time_ns = measure(e, i, data, e->batch);
 		e->submodels[i].time_one_ns = measure(e, i, data, 1);
-		session_trim(e->submodels[i].session); /* one at a time has its weights packed */
+		trim(e, &e->submodels[i]); /* one at a time has its weights packed */
 	}
-	if (r == 0)
+	if (r == 0) {
 		infer_submodels_choose(e->submodels, e->n_submodels);
-	for (int i = 0; r == 0 && i < e->n_submodels; i++) {
-		struct infer_submodel *s = &e->submodels[i];
-
-		if (s->idle) {
-			session_free(s->session);
-			s->session = NULL;
-		} else {
-			infer_run(e, i, data, 1); /* packs again: a first mini-batch is as fast as any */
-		}
+		free_idle(e);
 	}
-	map_rest(&e->weights);
+	for (int i = 0; r == 0 && i < e->n_submodels; i++)
+		if (!e->submodels[i].idle)
+			infer_run(e, i, data, 1); /* packs again: a first mini-batch is as fast as any */
+	for (int m = 0; m < e->n_members; m++)
+		map_rest(&e->members[m].weights);
 	buf_release(&png);
 	free(data);
 	return r;

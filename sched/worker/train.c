@@ -150,16 +150,19 @@ static int give_init(struct train_spec *spec, const struct wire_message *init, s
 	return r;
 }
 
-static int send_model(struct train_job *job, struct model *model, struct err *err)
+static int send_model(struct train_job *job, struct train *t, struct err *err)
 {
-	static const char *const names[] = {"model.json", "weights.safetensors", "labels.txt", "slices.csv"};
-	struct buf bufs[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
+	static const char *const names[] = {MODEL_JSON, MODEL_WEIGHTS, MODEL_LABELS, MODEL_SLICES,
+					    MODEL_VALIDATION};
+	struct buf bufs[5] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
 	struct wire_message m = {.type = WIRE_MODEL};
-	const struct model_info *info = model_info(model);
+	const struct model_info *info = model_info(train_model(t));
 	int r;
 
-	r = model_save(model, &bufs[0], &bufs[1], &bufs[2], &bufs[3], err);
-	for (int i = 0; r == 0 && i < 4; i++) {
+	r = model_save(train_model(t), &bufs[0], &bufs[1], &bufs[2], &bufs[3], err);
+	if (r == 0)
+		r = train_validation(t, &bufs[4]);
+	for (int i = 0; r == 0 && i < 5 && (i < 4 || bufs[4].len); i++) {
 		r = io_memfd(names[i], bufs[i].data, bufs[i].len, &m.fds[i]);
 		if (r == 0)
 			m.n_fds++;
@@ -172,7 +175,7 @@ static int send_model(struct train_job *job, struct model *model, struct err *er
 		r = worker_send(job->w, &m);
 	for (int i = 0; i < m.n_fds; i++)
 		close(m.fds[i]);
-	for (int i = 0; i < 4; i++)
+	for (int i = 0; i < 5; i++)
 		buf_release(&bufs[i]);
 	return r;
 }
@@ -210,7 +213,7 @@ static int train(struct train_job *job, const struct wire_message *m, const stru
 	if (r == 0)
 		r = train_run(t, err);
 	if (r == 0)
-		r = send_model(job, train_model(t), err);
+		r = send_model(job, t, err);
 	else if (r == -ECANCELED)
 		r = job->r < 0
 			    ? job->r

@@ -1,4 +1,7 @@
-/* What a worker says of the cascades of an endpoint arrives; what can't be is the end of the worker, which starts anew. */
+/*
+ * What a worker says of the cascades of an endpoint, and of what an ensemble's sub-models are made, arrives; what can't be is the end of
+ * the worker, which starts anew.
+ */
 #include "sched/executor.h"
 #include "engine/base/io.h"
 #include "tests/dirhost.h"
@@ -32,18 +35,28 @@ enum fault {
 	PAIR_SHORT,
 	PAIR_NO_NUMBER,
 	PAIR_LARGE,
-	PAIR_ALONE, /* its first one is not among the firsts */
-	FAULTS
+	PAIR_ALONE,  /* its first one is not among the firsts */
+	PART_OF_ONE, /* though it is the only model */
+	FAULTS,
+	PART_MISSING, /* of an ensemble's */
+	PART_BEYOND,
+	PART_TWICE,
+	PART_BACKWARDS,
+	PART_SLICE,
+	PART_PRECISION,
+	PARTS_MANY,
+	ENSEMBLE_FAULTS
 };
 
 static struct shared {
-	volatile int fault, lives;
+	volatile int fault, lives, ensemble, members_seen, fds_seen;
 } * shared;
 
 static void damage(struct wire_loaded *m, enum fault fault)
 {
 	struct wire_cascade_first *first = &m->firsts[0];
 	struct wire_cascade_pair *pair = &m->pairs[0];
+	struct wire_part *part = m->submodels[2].parts;
 
 	if (fault == FIRST_BEYOND || fault == FIRST_IDLE ||
 	    fault == FIRST_TWICE) { /* no pair is wrong by that */
@@ -108,6 +121,30 @@ static void damage(struct wire_loaded *m, enum fault fault)
 	case PAIR_ALONE:
 		m->n_firsts = 1;
 		break;
+	case PART_OF_ONE:
+	case PART_SLICE:
+		m->submodels[2].n_parts = 1;
+		part->slice = fault == PART_SLICE ? 1.01f : 1;
+		break;
+	case PART_MISSING:
+		m->submodels[1].n_parts = 0;
+		break;
+	case PART_BEYOND:
+		part[1].member = 2;
+		break;
+	case PART_TWICE:
+		part[1].member = 0;
+		break;
+	case PART_BACKWARDS:
+		part[0].member = 1;
+		part[1].member = 0;
+		break;
+	case PART_PRECISION:
+		part->precision = "float128";
+		break;
+	case PARTS_MANY:
+		m->submodels[2].n_parts = 3;
+		break;
 	default:
 		break;
 	}
@@ -116,9 +153,11 @@ static void damage(struct wire_loaded *m, enum fault fault)
 static void answer_load(struct wire_channel *ch, uint32_t endpoint, enum fault fault)
 {
 	struct wire_name names[] = {{"cat"}, {"dog"}};
-	struct wire_submodel submodels[] = {{0.5f, "f32", 0.7, 1000000, 100000, 0},
-					    {1, "f32", 0.9, 2000000, 200000, 0},
-					    {1, "int8", 0.7, 1500000, 200000, 1}};
+	struct wire_part parts[] = {{0, 0.5f, "f32"}, {1, 1, "bf16"}, {2, 1, "f32"}};
+	const uint32_t n_parts = shared->ensemble;
+	struct wire_submodel submodels[] = {{0.5f, "f32", 0.7, 1000000, 100000, 0, parts, n_parts},
+					    {1, "f32", 0.9, 2000000, 200000, 0, parts + 1, n_parts},
+					    {1, "int8", 0.7, 1500000, 200000, 1, parts, 2 * n_parts}};
 	struct wire_cascade_point points[2][CASCADE_POINTS + 1];
 	struct wire_cascade_share shares[2][CASCADE_POINTS];
 	struct wire_cascade_first firsts[] = {{0, points[0], CASCADE_POINTS}, {1, points[1], CASCADE_POINTS}};
@@ -158,7 +197,12 @@ static void fake_worker(const char *kind, int fd)
 	if (wire_init(&ch, fd, WIRE_TO_DAEMON) < 0)
 		_exit(9);
 	while (wire_recv(&ch, &m, 0) == 0) {
-		if (m.type == WIRE_LOAD)
+		if (m.type == WIRE_ENSEMBLE && strcmp(m.ensemble.name, "models/b/1") == 0 &&
+		    m.ensemble.endpoint == 1 && m.ensemble.weight == 3 && !m.ensemble.has_validation) {
+			shared->members_seen++;
+			shared->fds_seen = m.n_fds;
+		}
+		if (m.type == WIRE_LOAD && m.n_fds == 2 + m.load.has_validation)
 			answer_load(&ch, m.load.endpoint, fault);
 		wire_clear(&m);
 	}
@@ -167,6 +211,7 @@ static void fake_worker(const char *kind, int fd)
 
 struct seen {
 	int loaded, died;
+	bool ensemble;
 };
 
 static void on_loaded(void *data, uint32_t endpoint, int r, const struct err *err,
@@ -176,6 +221,13 @@ static void on_loaded(void *data, uint32_t endpoint, int r, const struct err *er
 	((struct seen *)data)->loaded++;
 	assert_int_equal(r, 0);
 	assert_int_equal(n, 3);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(submodels[i].n_parts, !((struct seen *)data)->ensemble ? 0 : i < 2 ? 1 : 2);
+	if (((struct seen *)data)->ensemble) {
+		assert_int_equal(submodels[1].parts[0].member, 1);
+		assert_true(submodels[2].parts[0].slice == 0.5f && submodels[2].parts[1].slice == 1);
+		assert_string_equal(submodels[2].parts[1].precision, "bf16");
+	}
 	for (int k = 0; k < CASCADE_POINTS; k++) {
 		for (int i = 0; i < 2; i++) {
 			assert_true(submodels[i].first.threshold[k] == 0.5f + 0.05f * (float)(k / 2));
@@ -202,43 +254,67 @@ static bool is_loaded(void *data)
 	return ((struct seen *)data)->loaded > 0;
 }
 
-static void test_cascades(void **state)
+static void check(int fault, bool ensemble)
 {
 	static const struct executor_events events = {on_loaded, on_done, on_died};
+	struct endpoint_member members[2] = {{.name = "models/a/1", .weight = 1, .labels_fd = -1},
+					     {.name = "models/b/1", .weight = 3, .validation_fd = -1}};
+	struct endpoint_load load = {.endpoint = 1,
+				     .batch = 8,
+				     .labels_fd = -1,
+				     .members = members,
+				     .n_members = ensemble ? 2 : 0};
+	struct seen seen = {.ensemble = ensemble};
+	struct dirhost host;
+	struct executor *ex;
+	struct loop *loop;
 
-	(void)state;
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	for (int fault = WELL; fault < FAULTS; fault++) {
-		struct endpoint_load load = {.endpoint = 1, .batch = 8, .labels_fd = -1};
-		struct seen seen = {0};
-		struct dirhost host;
-		struct executor *ex;
-		struct loop *loop;
-
-		*shared = (struct shared){.fault = fault};
-		assert_int_equal(loop_new(&loop, false), 0);
-		dirhost_init(&host, loop);
-		host.child = fake_worker;
-		assert_int_equal(executor_worker_new(&ex, loop, &dirhost_ops, &host, 1, &events, &seen), 0);
-		assert_int_equal(io_memfd("model", "{}", 2, &load.model_fd), 0);
-		load.weights_fd = load.model_fd;
-		assert_int_equal(ex->ops->load(ex, &load), 0);
-		assert_true(dirhost_run_until(loop, is_loaded, &seen, 10));
-		if (seen.died != (fault != WELL))
-			fail_msg("fault %d: it died %d times", fault, seen.died);
-		assert_int_equal(seen.loaded, 1);
-		close(load.model_fd);
-		ex->ops->free(ex);
-		loop_free(loop);
-		dirhost_release(&host);
+	*shared = (struct shared){.fault = fault, .ensemble = ensemble};
+	assert_int_equal(loop_new(&loop, false), 0);
+	dirhost_init(&host, loop);
+	host.child = fake_worker;
+	assert_int_equal(executor_worker_new(&ex, loop, &dirhost_ops, &host, 1, &events, &seen), 0);
+	assert_int_equal(io_memfd("model", "{}", 2, &load.model_fd), 0);
+	load.weights_fd = load.model_fd;
+	members[0].model_fd = members[0].weights_fd = members[0].validation_fd = load.model_fd;
+	members[1].model_fd = members[1].weights_fd = members[1].labels_fd = load.model_fd;
+	assert_int_equal(ex->ops->load(ex, &load), 0);
+	assert_true(dirhost_run_until(loop, is_loaded, &seen, 10));
+	if (seen.died != (fault != WELL))
+		fail_msg("fault %d: it died %d times", fault, seen.died);
+	assert_int_equal(seen.loaded, 1);
+	if (ensemble) { /* also to the worker that came after the one that died */
+		assert_int_equal(shared->members_seen, 1 + seen.died);
+		assert_int_equal(shared->fds_seen, 3);
 	}
+	close(load.model_fd);
+	ex->ops->free(ex);
+	loop_free(loop);
+	dirhost_release(&host);
+}
+
+static void test_cascades(void **state)
+{
+	(void)state;
+	for (int fault = WELL; fault < FAULTS; fault++)
+		check(fault, false);
+}
+
+static void test_parts(void **state)
+{
+	(void)state;
+	check(WELL, true);
+	for (int fault = FAULTS + 1; fault < ENSEMBLE_FAULTS; fault++)
+		check(fault, true);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cascades),
+		cmocka_unit_test(test_parts),
 	};
 
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,8 +99,8 @@ static void send_damaged(struct wire_channel *ch, const struct wire_message *m, 
 static void answer_load(struct wire_channel *ch, const struct wire_message *m)
 {
 	struct wire_name names[] = {{"cat"}, {"dog"}};
-	struct wire_submodel submodels[] = {{0.5f, "f32", 0.7, 1000000, 100000, 0},
-					    {1, "f32", 0.9, 2000000, 200000, 0}};
+	struct wire_submodel submodels[] = {{0.5f, "f32", 0.7, 1000000, 100000, 0, NULL, 0},
+					    {1, "f32", 0.9, 2000000, 200000, 0, NULL, 0}};
 	char json[64] = "";
 
 	if (pread(m->fds[0], json, sizeof(json) - 1, 0) < 0 || strcmp(json, "{\"bad\":1}") == 0) {

@@ -55,18 +55,22 @@ static struct model *full_model(void)
 /* Sub-model i of the endpoint is keys[i] of the model. */
 static void check(struct model *model, const struct model_submodel *keys, int n, unsigned idle)
 {
-	struct infer_endpoint e = {.model = model, .n_submodels = n};
+	static struct infer_endpoint e;
 	struct wire_message m = {.type = WIRE_LOADED}, back;
 	static uint8_t packet[WIRE_MAX];
 	void *memory = NULL;
 	int used = n - __builtin_popcount(idle);
 	size_t len;
 
-	for (int i = 0; i < n; i++)
-		e.submodels[i] = (struct infer_submodel){.rate_index = keys[i].rate_index,
-							 .rate = model_info(model)->rates[keys[i].rate_index],
-							 .precision = keys[i].precision,
-							 .idle = idle & 1u << i};
+	e = (struct infer_endpoint){.n_members = 1, .members = {{.model = model}}, .n_submodels = n};
+	for (int i = 0; i < n; i++) {
+		e.members[0].parts[i] =
+			(struct infer_part){.rate_index = keys[i].rate_index,
+					    .rate = model_info(model)->rates[keys[i].rate_index],
+					    .precision = keys[i].precision};
+		e.submodels[i] =
+			(struct infer_submodel){.n_parts = 1, .parts = {{0, i}}, .idle = idle & 1u << i};
+	}
 	assert_int_equal(infer_cascades_list(&e, &m.loaded, &memory), 0);
 	assert_int_equal(wire_encode(&m, 0, packet, &len), 0); /* all of them fit a message */
 	free(memory);
@@ -124,23 +128,28 @@ static void test_not_measured(void **state)
 					.n_rates = 2,
 					.rates = {0.5f, 1}};
 	const struct cascade_first first = {.threshold = {0.5f}, .sure = {0.5f}};
-	struct infer_endpoint e = {.n_submodels = 2,
-				   .submodels = {{.rate = 0.5f}, {.rate_index = 1, .rate = 1}}};
+	struct infer_endpoint e = {
+		.n_members = 1,
+		.members = {{.n_parts = 2, .parts = {{.rate = 0.5f}, {.rate_index = 1, .rate = 1}}}},
+		.n_submodels = 2,
+		.submodels = {{.n_parts = 1, .parts = {{0, 0}}}, {.n_parts = 1, .parts = {{0, 1}}}}};
 	struct wire_loaded loaded = {0};
 	void *memory = NULL;
 
 	(void)state;
-	assert_int_equal(model_new(&e.model, "{\"arch\":\"mlp\",\"hidden\":[16]}", &info, 1, NULL), 0);
+	assert_int_equal(model_new(&e.members[0].model, "{\"arch\":\"mlp\",\"hidden\":[16]}", &info, 1, NULL),
+			 0);
 	assert_int_equal(infer_cascades_list(&e, &loaded, &memory), 0);
 	assert_true(loaded.n_firsts == 0 && loaded.n_pairs == 0);
 	free(memory);
-	assert_int_equal(model_set_cascade_first(e.model, (struct model_submodel){1, PRECISION_F32}, &first),
+	assert_int_equal(model_set_cascade_first(e.members[0].model,
+						 (struct model_submodel){1, PRECISION_F32}, &first),
 			 0);
 	assert_int_equal(infer_cascades_list(&e, &loaded, &memory), 0);
 	assert_true(loaded.n_firsts == 1 && loaded.n_pairs == 0);
 	assert_int_equal(loaded.firsts[0].submodel, 1);
 	free(memory);
-	model_free(e.model);
+	model_free(e.members[0].model);
 }
 
 int main(void)

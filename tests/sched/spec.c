@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,6 +40,49 @@ static void test_defaults(void **state)
 	assert_true(spec.weight == 2.5);
 	assert_int_equal(spec.settle_ns, 0);
 	assert_int_equal(spec.settle_batch_ns, 250 * NS_PER_MS);
+}
+
+static void test_models(void **state)
+{
+	static const char json[] = "{\"models\":[\"a\",{\"model\":\"b\",\"version\":3,\"weight\":2.5},"
+				   "{\"model\":\"b\",\"version\":\"latest\"}],\"batch\":7}",
+			  one[] = "{\"version\":5,\"model\":\"m\"}";
+	struct infer_spec spec;
+
+	(void)state;
+	assert_int_equal(infer_spec_parse(&spec, json, strlen(json), NULL), 0);
+	assert_string_equal(spec.model, "a+b+b");
+	assert_int_equal(spec.n_members, 3);
+	assert_string_equal(spec.members[0].model, "a");
+	assert_true(spec.members[0].version == 0 && spec.members[0].weight == 1);
+	assert_string_equal(spec.members[1].model, "b");
+	assert_true(spec.members[1].version == 3 && spec.members[1].weight == 2.5);
+	assert_true(spec.members[2].version == 0 && spec.members[2].weight == 1);
+	assert_int_equal(spec.batch, 7);
+	assert_int_equal(infer_spec_parse(&spec, one, strlen(one), NULL), 0);
+	assert_string_equal(spec.model, "m");
+	assert_int_equal(spec.n_members, 1);
+	assert_string_equal(spec.members[0].model, "m");
+	assert_int_equal(spec.members[0].version, 5);
+}
+
+/* Eight members of the longest names. */
+static void test_long_models(void **state)
+{
+	char json[4096] = "{\"models\":[", name[256];
+	struct infer_spec spec;
+
+	(void)state;
+	for (int i = 0; i < 8; i++) {
+		memset(name, 'a' + i, 255);
+		name[255] = '\0';
+		snprintf(json + strlen(json), sizeof(json) - strlen(json), "%s\"%s\"", i ? "," : "", name);
+	}
+	strcat(json, "]}");
+	assert_int_equal(infer_spec_parse(&spec, json, strlen(json), NULL), 0);
+	assert_int_equal(spec.n_members, 8);
+	assert_int_equal(strlen(spec.model), 8 * 255 + 7);
+	assert_string_equal(spec.members[7].model, name);
 }
 
 static void test_refused(void **state)
@@ -102,6 +146,25 @@ static void test_refused(void **state)
 		{"{\"model\":\"m\",\"weight\":\"3\"}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"weight\":null}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"weight\":[3]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\"]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":\"a\"}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":{\"a\":1,\"b\":1}}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"1\",\"2\",\"3\",\"4\",\"5\",\"6\",\"7\",\"8\",\"9\"]}", -EINVAL,
+		 ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",\"b\"],\"model\":\"a\"}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"a\",\"models\":[\"a\",\"b\"]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",\"b\"],\"version\":1}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",\"a\"]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",\"../b\"]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",7]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",{\"version\":1}]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",{\"model\":\"b\",\"wieght\":1}]}", -EINVAL, ERR_SPEC_KEY},
+		{"{\"models\":[\"a\",{\"model\":\"b\",\"weight\":0}]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",{\"model\":\"b\",\"weight\":-1}]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",{\"model\":\"b\",\"weight\":1e99}]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",{\"model\":\"b\",\"weight\":\"2\"}]}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"models\":[\"a\",{\"model\":\"b\",\"version\":0}]}", -EINVAL, ERR_SPEC_VALUE},
 	};
 	char deep[5000], *huge;
 	struct infer_spec spec = {.batch = 99};
@@ -152,8 +215,8 @@ static void test_words(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults),
-		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_defaults),    cmocka_unit_test(test_models),
+		cmocka_unit_test(test_long_models), cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_words),
 	};
 

@@ -75,14 +75,17 @@ static void test_either_time(void **state)
 /* The precisions that are listed of the full width, a bit each. */
 static unsigned listed(struct model *model, unsigned precisions)
 {
-	struct infer_endpoint e = {.model = model};
+	struct infer_endpoint e = {.n_members = 1, .members = {{.model = model}}};
 	struct err err = ERR_INIT;
 	unsigned list = 0;
 
 	infer_submodels_list(&e, precisions, &err);
 	for (int i = 0; i < e.n_submodels; i++) {
-		assert_true(model_info(model)->rates[e.submodels[i].rate_index] == e.submodels[i].rate);
-		list |= e.submodels[i].rate == 1 ? 1u << e.submodels[i].precision : 0;
+		const struct infer_part *part = infer_part(&e, e.submodels[i].parts[0]);
+
+		assert_int_equal(e.submodels[i].n_parts, 1);
+		assert_true(model_info(model)->rates[part->rate_index] == part->rate);
+		list |= part->rate == 1 ? 1u << part->precision : 0;
 	}
 	return list;
 }

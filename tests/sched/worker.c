@@ -415,6 +415,8 @@ static void test_scan_train_serve_explain(void **state)
 	print_message("%s", text);
 	free(text);
 
+	/* 6 images of validation are too few to be of use to others */
+	assert_false(dirhost_exists(&f->host, "tree", "models/conv/latest/validation.bin"));
 	check_precisions(f);
 	load(f, "conv", 1 << PRECISION_F32);
 	assert_int_equal(f->n_submodels, 2);
@@ -517,6 +519,7 @@ static void test_mlp(void **state)
 	train(f, "dense",
 	      "{\"dataset\":\"toy\",\"epochs\":1,\"batch\":16,\"lr\":0.01,\"net\":{\"arch\":\"mlp\","
 	      "\"hidden\":[1024,1024]}}");
+	assert_true(dirhost_exists(&f->host, "tree", "models/dense/latest/validation.bin"));
 	load(f, "dense", 1 << PRECISION_F32);
 	assert_int_equal(f->n_submodels, 4);
 	check_cascades(f);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "engine/base/rng.h"
 #include "engine/dataset.h"
 #include "engine/image.h"
 
@@ -307,6 +308,63 @@ static void folder(void **state)
 	close(fd);
 }
 
+/* What tells images of val apart is their content: the same in a cache of another shape, under other names, of an IDX pair as well. */
+static void val_ids(void **state)
+{
+	enum { N = 20 };
+	uint64_t ids[3][N];
+	struct buf files[N], images, labels;
+	struct dataset *ds;
+
+	(void)state;
+	for (int i = 0; i < N; i++)
+		files[i] = png(8, 8, 1, (uint8_t)(10 * i));
+	for (int k = 0; k < 2; k++) {
+		struct dataset_scan *scan = scan_new(&(struct dataset_scan_options){
+			.channels = k ? 3 : 0, .height = 8 * k, .width = 8 * k});
+		int fd = memfd();
+
+		for (int i = 0; i < N; i++) {
+			char path[64];
+
+			snprintf(path, sizeof(path), "val/c/%d%s.png", i, k ? "-other" : "");
+			add(scan, path, &files[i]);
+			snprintf(path, sizeof(path), "train/c/%d.png", i);
+			add(scan, path, &files[0]);
+		}
+		cJSON_Delete(finish(scan, fd, &ds));
+		close(fd);
+		assert_int_equal(dataset_count(ds, DATASET_VAL), N);
+		assert_true(dataset_val_ids(ds, ids[k]));
+		for (int i = 0; i < N; i++) /* each beside its own image */
+			assert_true(ids[k][i] ==
+				    rng_hash(0, files[dataset_image(ds, DATASET_VAL, i)[0] / 10].data,
+					     files[dataset_image(ds, DATASET_VAL, i)[0] / 10].len));
+		dataset_close(ds);
+	}
+	images = idx_images(N, 5, 5);
+	labels = idx_labels(N, 2);
+	for (int k = 0; k < 2; k++) {
+		struct dataset_scan *scan = scan_new(&(struct dataset_scan_options){0});
+		int fd = memfd();
+
+		add(scan, k ? "x/val-images-idx3-ubyte" : "train-images-idx3-ubyte", &images);
+		add(scan, k ? "x/val-labels-idx1-ubyte" : "train-labels-idx1-ubyte", &labels);
+		cJSON_Delete(finish(scan, fd, &ds));
+		close(fd);
+		assert_true(dataset_count(ds, DATASET_VAL) > 0);
+		assert_true(dataset_val_ids(ds, ids[2]));
+		for (size_t i = 0; i < dataset_count(ds, DATASET_VAL); i++)
+			assert_true(ids[2][i] ==
+				    rng_hash(0, (const char *)dataset_image(ds, DATASET_VAL, i), 25));
+		dataset_close(ds);
+	}
+	buf_release(&images);
+	buf_release(&labels);
+	for (int i = 0; i < N; i++)
+		buf_release(&files[i]);
+}
+
 static void folder_limits(void **state)
 {
 	struct dataset_scan *scan = scan_new(&(struct dataset_scan_options){0});
@@ -434,8 +492,9 @@ static void fashion(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(idx),           cmocka_unit_test(idx_hostile),   cmocka_unit_test(folder),
-		cmocka_unit_test(folder_limits), cmocka_unit_test(cache_hostile), cmocka_unit_test(fashion),
+		cmocka_unit_test(idx),     cmocka_unit_test(idx_hostile),   cmocka_unit_test(folder),
+		cmocka_unit_test(val_ids), cmocka_unit_test(folder_limits), cmocka_unit_test(cache_hostile),
+		cmocka_unit_test(fashion),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include "engine/base/rng.h"
 #include "engine/model_private.h"
 #include "engine/train.h"
+#include "engine/validation.h"
 
 #include <errno.h>
 #include <math.h>
@@ -230,6 +231,50 @@ static int on_evaluating(void *data)
 	return ++run->evaluated == run->stop_evaluating;
 }
 
+/* What is written of the validation images is what the sub-models say of them: it has their accuracies, by images that are what the
+ * data set has. */
+static void check_validation(struct train *t, const struct dataset *ds)
+{
+	const struct model_info *info = model_info(train_model(t));
+	size_t n = dataset_count(ds, DATASET_VAL);
+	uint64_t *ids = calloc(n + 1, sizeof(*ids));
+	struct buf buf = BUF_INIT;
+	struct validation v;
+
+	assert_int_equal(train_validation(t, &buf), 0);
+	if (n < VALIDATION_LEAST) {
+		assert_int_equal(buf.len, 0);
+		free(ids);
+		return;
+	}
+	assert_int_equal(validation_open(&v, buf.data, buf.len, NULL), 0);
+	assert_true(dataset_val_ids(ds, ids));
+	assert_int_equal(v.n, n);
+	for (size_t i = 0, there = 0; i < n; i++, there = 0) {
+		for (size_t k = 0; k < n && !there; k++)
+			there = ids[k] == validation_id(&v, i) &&
+				dataset_label(ds, DATASET_VAL, k) == validation_label(&v, i);
+		assert_true(there);
+	}
+	for (int rate = 0; rate < info->n_rates; rate++)
+		for (int p = 0; p < N_PRECISIONS; p++) {
+			int k = validation_find(&v, info->rates[rate], (enum precision)p), right = 0;
+			float accuracy = p ? info->narrow_accuracy[p][rate] : info->accuracy[rate];
+
+			assert_true(k >= 0 || accuracy == 0);
+			for (size_t i = 0; k >= 0 && i < n; i++) {
+				const uint8_t *row = validation_row(&v, k, i);
+
+				right += (validation_u16(row + 2) > validation_u16(row)) ==
+					 validation_label(&v, i);
+			}
+			if (k >= 0)
+				assert_true((float)((double)right / (double)n) == accuracy);
+		}
+	buf_release(&buf);
+	free(ids);
+}
+
 /* Trains by the spec, from a checkpoint if there is one; run->weights gets the model. */
 static int train(const struct dataset *ds, const char *json, struct run *run, const struct buf *from,
 		 double accuracy[3])
@@ -261,6 +306,8 @@ static int train(const struct dataset *ds, const char *json, struct run *run, co
 			check_narrow(train_model(t));
 		if (r == 0)
 			run->cascade = check_cascades(train_model(t), ds);
+		if (r == 0)
+			check_validation(t, ds);
 		train_free(t);
 	}
 	train_spec_free(spec);

@@ -30,12 +30,16 @@ static struct wire_answer answer_list[] = {
 	{.id = 7, .failed = 1, .code = ERR_BAD_IMAGE, .detail = "x.png: Grüße"},
 };
 static struct wire_input inputs[] = {{.id = 1, .len = 10}, {.id = 2, .len = 0}};
+static struct wire_part parts[] = {{.member = 0, .slice = 0.25f, .precision = "f32"},
+				   {.member = 7, .slice = 1, .precision = "int8"}};
 static struct wire_submodel submodels[] = {{.slice = 0.25f,
 					    .precision = "f32",
 					    .accuracy = 0.85,
 					    .time_ns = 1000,
 					    .time_one_ns = 10,
-					    .idle = 1}};
+					    .idle = 1,
+					    .parts = parts,
+					    .n_parts = 2}};
 static struct wire_cascade_point points[] = {{.threshold = 0.5f, .sure = 0.9f},
 					     {.threshold = 0.75f, .sure = 0.95f}};
 static struct wire_cascade_first firsts[] = {{.submodel = 0, .points = points, .n_points = 2},
@@ -52,7 +56,14 @@ static struct wire_wish wishes[] = {{.id = 5, .len = 6, .label = 7, .score = 0.5
 /* One of each; n_fds only counts here. */
 static const struct wire_message all[] = {
 	{.type = WIRE_SETUP, .setup = {.threads = 2}},
-	{.type = WIRE_LOAD, .n_fds = 3, .load = {.endpoint = 1, .batch = 32, .gradcam = 1, .precisions = 3}},
+	{.type = WIRE_LOAD,
+	 .n_fds = 3,
+	 .load = {.endpoint = 1,
+		  .batch = 32,
+		  .gradcam = 1,
+		  .precisions = 3,
+		  .name = "models/a/1",
+		  .weight = 1}},
 	{.type = WIRE_LABELS, .labels = {.endpoint = 1, .names = names, .n_names = 2}},
 	{.type = WIRE_LOADED,
 	 .loaded = {.endpoint = 1,
@@ -94,6 +105,9 @@ static const struct wire_message all[] = {
 	{.type = WIRE_IMPORTED, .imported = {.json = 300, .labels = 20, .slices = 50, .weights = 1 << 20}},
 	{.type = WIRE_EXPORT, .n_fds = 4, .export = {.rate = 0.5f}},
 	{.type = WIRE_EXPORTED, .exported = {.len = 4096}},
+	{.type = WIRE_ENSEMBLE,
+	 .n_fds = 4,
+	 .ensemble = {.endpoint = 1, .name = "models/b/3", .weight = 0.5, .has_validation = 1}},
 };
 #define N_ALL (sizeof(all) / sizeof(all[0]))
 
