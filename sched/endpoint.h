@@ -75,9 +75,6 @@ struct endpoint {
 /* create: made, stopped, when it is not there. NULL: not there or out of memory. */
 struct endpoint *endpoint_get(struct sched *s, const char *name, bool create);
 size_t endpoint_waiting(const struct endpoint *ep); /* instances that are not answered */
-/* Whose answers are given; the spec's before it ran: keys "model" and "version", of an ensemble "a+b" and "3+1". */
-void endpoint_add_model(const struct endpoint *ep, struct cJSON *json);
-void endpoint_print_model(const struct endpoint *ep, struct buf *ret); /* "a/3+b/1" */
 void endpoint_spec(struct endpoint *ep, const char *json, size_t len);
 void endpoint_word(struct endpoint *ep, enum infer_word word);
 void endpoint_gone(struct endpoint *ep);
@@ -95,6 +92,14 @@ const char *endpoint_state_name(enum endpoint_state state);
 /* Paths in the tree: "infer/APP/" and the rest. Returns ret. */
 char *endpoint_path(const struct endpoint *ep, char *ret, size_t size, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+
+/* --- endpoint_names.c --- */
+
+/* Whose answers are given; the spec's before it ran: keys "model" and "version", of an ensemble "a+b" and "3+1". */
+void endpoint_add_model(const struct endpoint *ep, struct cJSON *json);
+void endpoint_print_model(const struct endpoint *ep, struct buf *ret); /* "a/3+b/1" */
+/* Sets `members` of an ensemble's sub-models. -ENOMEM */
+int endpoint_name_submodels(struct endpoint *ep);
 
 /* --- endpoint_files.c --- */
 

@@ -1,4 +1,4 @@
-/* Private to the inference worker: infer.c has its endpoints and mini-batches, infer_pictures.c Grad-CAM. */
+/* Private to the inference worker: infer.c has its endpoints and messages, infer_run.c mini-batches, infer_pictures.c Grad-CAM. */
 #ifndef SCHED_WORKER_INFER_PRIVATE_H
 #define SCHED_WORKER_INFER_PRIVATE_H
 
@@ -87,6 +87,8 @@ void map_rest(const struct map *map); /* its pages are not this process's until 
 /* The parts of a pack of n files one after the other: the lengths are every `stride` bytes from len on. False: they don't fit. */
 bool map_split(struct map *ret, const struct map *pack, const uint64_t *len, size_t stride, int n);
 struct infer_endpoint *infer_find(struct infer *in, uint32_t number); /* NULL: none */
+
+/* --- infer_run.c --- */
 
 /* Mini-batch of n ≤ batch files: fills e->answers[0…n). */
 void infer_run(struct infer_endpoint *e, int submodel, const struct map *data, int n);
