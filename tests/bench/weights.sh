@@ -48,7 +48,7 @@ feed() { # FROM TO: an archive a second to each
 	for second in $(seq "$1" "$2"); do
 		cp "$work/batch.tar" "$ml/infer/a/in/s$second.tar"
 		cp "$work/batch.tar" "$ml/infer/b/in/s$second.tar"
-		sleep "$(awk -v at="$((begin + second * 1000000000))" -v now="$(date +%s%N)" 'BEGIN { print at > now ? (at - now) / 1e9 : 0 }')"
+		sleep "$(awk -v at="$((begin + second * 1000000000))" -v now="$(date +%s%N)" 'BEGIN { printf "%.3f", (at > now) ? (at - now) / 1e9 : 0 }')"
 	done
 }
 
