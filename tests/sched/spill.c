@@ -100,7 +100,6 @@ static void assert_nothing_waits(void)
 
 static void run_in_order(bool crash)
 {
-	copy("b", MANY);
 	world_run(&w, 1100); /* quiet */
 	assert_in_range(app()->spill.count, MANY - MOST, MANY);
 	for (int i = 0; i < MANY; i++)
@@ -122,13 +121,28 @@ static void run_in_order(bool crash)
 static void test_order(void **state)
 {
 	(void)state;
+	copy("b", MANY);
 	run_in_order(false);
 }
 
 static void test_order_after_crash(void **state)
 {
 	(void)state;
+	copy("b", MANY);
 	run_in_order(true);
+}
+
+/* All of it goes to disk when it is submitted. */
+static void test_order_at_once(void **state)
+{
+	(void)state;
+	most = MANY;
+	w.s->options.queue = 0;
+	copy("b", MANY);
+	assert_int_equal(app()->spill.count, 0);
+	most = MOST;
+	w.s->options.queue = BOUND;
+	run_in_order(false);
 }
 
 /* The plan is of all that wait. */
@@ -437,6 +451,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		B(test_order),
 		B(test_order_after_crash),
+		B(test_order_at_once),
 		B(test_plan_counts_all),
 		B(test_draft),
 		B(test_draft_is_removed),
