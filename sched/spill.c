@@ -173,12 +173,11 @@ size_t spill_keeps(const struct task *task)
 
 static void insert(struct task *task, struct spill_page *page)
 {
-	struct list *at = task->pages.next;
+	struct list *at = task->pages.prev;
 
-	/* Those of one submission come last one first, those of a recovery first one first. */
-	if (at != &task->pages && list_entry(at, struct spill_page, link)->first < page->first)
-		at = &task->pages;
-	list_insert_before(at, &page->link);
+	while (at != &task->pages && list_entry(at, struct spill_page, link)->first > page->first)
+		at = at->prev;
+	list_insert_before(at->next, &page->link);
 }
 
 void spill_from(struct task *task, uint32_t first)
@@ -294,13 +293,18 @@ static void lose(struct spill_page *page, int r)
 	dispatch_task_less(task);
 }
 
+/* Before all that is in the queue. */
 static void page_in(struct spill_page *page)
 {
+	struct task *task = page->task;
+	struct list rest;
 	struct buf record = BUF_INIT;
 	const char *at, *path;
 	uint64_t ino;
 	int r = read_page(page, &record);
 
+	list_init(&rest);
+	list_splice(&rest, &task->queue);
 	at = record.data;
 	for (uint32_t i = 0; r == 0 && i < page->n; i++) {
 		if (!store_next_instance(&at, record.data + record.len, &ino, &path))
@@ -309,6 +313,7 @@ static void page_in(struct spill_page *page)
 			r = path ? -ENOMEM : -EBADMSG;
 	}
 	buf_release(&record);
+	list_splice(&task->queue, &rest);
 	if (r < 0)
 		lose(page, r);
 	else
@@ -319,9 +324,12 @@ struct instance *task_next(struct task *task)
 {
 	list_each(link, &task->pages)
 	{
-		if (!list_empty(&task->queue))
+		struct spill_page *page = list_entry(link, struct spill_page, link);
+
+		if (!list_empty(&task->queue) &&
+		    list_entry(task->queue.next, struct instance, link)->no < page->first)
 			break;
-		page_in(list_entry(link, struct spill_page, link));
+		page_in(page);
 	}
 	return list_empty(&task->queue) ? NULL : list_entry(task->queue.next, struct instance, link);
 }

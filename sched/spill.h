@@ -6,7 +6,7 @@
  *	queued ──submitted beyond the bound──▶ in a page ──the dispatcher comes to it (task_next), or something happens to it (spill_find)──▶ queued
  *
  * 1. An instance is either in endpoint->instances or in one page, never in both.
- * 2. Of a task, pages come after what is in task->queue; task->n_queued counts both, so who plans does not see a difference.
+ * 2. Of a task what was submitted first is next, be it in task->queue or in a page; task->n_queued counts both, so who plans does not see a difference.
  * 3. What was submitted while there was room stays in memory; a page comes back as a whole, when its task's turn comes. So at most
  *    STORE_TOGETHER instances of each task that has begun are there beyond the bound.
  */
@@ -65,7 +65,7 @@ void spill_from(struct task *task, uint32_t first);
 
 /* --- for all who look for instances --- */
 
-/* The first of the task's queue, for which a page is read when there is no other. NULL: there is none. */
+/* The first of the task's queue, into which a page is read when that has earlier ones. NULL: there is none. */
 struct instance *task_next(struct task *task);
 /* What is in a page under that path, from now on with a struct; NULL: nothing. */
 struct instance *spill_find(struct endpoint *ep, const char *path);

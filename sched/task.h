@@ -121,7 +121,7 @@ struct task {
 	enum deadline_source source;
 	int64_t due; /* loop_now; INT64_MAX: none */
 	struct list queue;
-	struct list pages;    /* what of it waits on disk (spill.h); behind the queue */
+	struct list pages;    /* what of it waits on disk (spill.h) */
 	struct list removed;  /* instances that were removed before they ran, not answered yet */
 	struct list removing; /* of the dispatcher, while there are any */
 	uint32_t n_queued, n_running, open, next_no;
