@@ -89,6 +89,7 @@ for i in {1..20}; do head -c $((i * 97)) /dev/urandom >"$DIR/batch/s$i.png"; don
 local_user=$!
 servers+=($local_user)
 
+eventually 10 test -e "$MNT/events" # the last to come
 for v in 3 4; do
 	echo "NFSv$v: files (at $SECONDS s)"
 	same "$(ls "$MNT" | sort)" "$(timeout 5 nfs-ls "$(url $v /)" | awk '{ print $NF }' | sort)" "the root's listing"
