@@ -146,8 +146,11 @@ int image_encode_png(struct buf *ret, const struct image *image, const struct im
 	for (size_t i = 0; i < n_texts; i++)
 		if (!set_text(&t[i], &texts[i]))
 			goto out;
-	if ((s = spng_set_option(ctx, SPNG_ENCODE_TO_BUFFER, 1)) || (s = spng_set_ihdr(ctx, &ihdr)) ||
-	    (n_texts && (s = spng_set_text(ctx, t, n_texts))) ||
+	/* Of a picture of 224² seven times as fast as by default, and a seventh larger. */
+	if ((s = spng_set_option(ctx, SPNG_ENCODE_TO_BUFFER, 1)) ||
+	    (s = spng_set_option(ctx, SPNG_IMG_COMPRESSION_LEVEL, 1)) ||
+	    (s = spng_set_option(ctx, SPNG_FILTER_CHOICE, SPNG_FILTER_CHOICE_SUB)) ||
+	    (s = spng_set_ihdr(ctx, &ihdr)) || (n_texts && (s = spng_set_text(ctx, t, n_texts))) ||
 	    (s = spng_encode_image(ctx, image->pixels, (size_t)image->height * image->width * image->channels,
 				   SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE)))
 		goto out;

@@ -56,7 +56,8 @@ struct endpoint {
 	char **labels; /* (n_labels) */
 	int n_labels;
 	struct profile profile;
-	struct lane lane; /* tasks that wait */
+	struct lane lane;   /* tasks that wait */
+	int64_t picture_ns; /* what one takes, of late; 0: none was made yet */
 
 	struct table instances; /* not answered, by path … */
 	struct spill spill;     /* … and those that wait on disk */

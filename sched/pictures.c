@@ -12,7 +12,7 @@
 
 /* What a task that comes meanwhile waits for: instances, and no more of them than take that long; chosen. */
 #define EXPLAIN_BATCH 8
-#define EXPLAIN_NS    (20 * NS_PER_MS)
+#define EXPLAIN_NS    (5 * NS_PER_MS)
 #define MAX_PICTURE   (64u << 20)
 
 void pictures_add(struct sched *s, struct picture *picture)
@@ -46,10 +46,16 @@ static void picture_forget(struct sched *s, struct picture *picture)
 	free(picture);
 }
 
-/* Forward and backward of one instance at a time. */
+/* Decoding and drawing may take longer than the network: as measured of late. Until then, forward and backward. */
 static int64_t expected_ns(const struct picture *p, int n)
 {
-	return 3 * n * profile_expect_ns(&p->ep->profile, p->submodel, 1);
+	return n * (p->ep->picture_ns ? p->ep->picture_ns
+				      : 3 * profile_expect_ns(&p->ep->profile, p->submodel, 1));
+}
+
+static void measure(struct endpoint *ep, int64_t ns)
+{
+	ep->picture_ns += ep->picture_ns ? (ns - ep->picture_ns) / 4 : ns;
 }
 
 static bool is_like_last(const struct dispatch *d, const struct picture *p)
@@ -109,7 +115,7 @@ void pictures_next(struct sched *s)
 		labels[mb->n] = p->label;
 		scores[mb->n] = p->score;
 		mb->picture[mb->n++] = p;
-		if (mb->n == EXPLAIN_BATCH || mb->n == p->ep->spec.batch ||
+		if (mb->n == EXPLAIN_BATCH || mb->n == p->ep->spec.batch || !p->ep->picture_ns ||
 		    expected_ns(p, mb->n + 1) > EXPLAIN_NS)
 			break;
 	}
@@ -175,6 +181,8 @@ void pictures_done(struct sched *s, struct minibatch *mb, const struct batch_don
 {
 	uint64_t at = 0;
 
+	if (done->r == 0 && mb->n)
+		measure(mb->ep, done->compute_ns / mb->n);
 	for (int i = 0; i < mb->n; i++) {
 		struct picture *picture = mb->picture[i];
 

@@ -313,8 +313,7 @@ static void test_pictures(void **state)
 		    w.s->dispatch.out[0]->n > most[last])
 			most[last] = w.s->dispatch.out[0]->n;
 	}
-	assert_int_equal(most[0],
-			 3); /* a picture counts as three times an instance, and 20 ms are the limit */
+	assert_int_equal(most[0], 2); /* 2 ms each, and 5 ms are the limit */
 	assert_int_equal(most[1], 8);
 	world_run(&w, 1000);
 	for (int i = 0; i < N; i++) {
