@@ -277,6 +277,18 @@ static struct instance *recall(struct spill_page *page, uint32_t i, uint64_t ino
 	return inst;
 }
 
+static void page_forget(struct spill_page *page)
+{
+	struct task *task = page->task;
+
+	task->n_queued -= page->left;
+	task->ep->s->dispatch.n_queued -= page->left;
+	for (uint32_t i = 0; i < page->n; i++)
+		if (page->spot[i].next != SPILL_TAKEN)
+			take(page, i);
+	page_free(page);
+}
+
 /* Its record can't be read, or there is no memory for what is in it: the task does not end in this run. */
 static void lose(struct spill_page *page, int r)
 {
@@ -284,12 +296,7 @@ static void lose(struct spill_page *page, int r)
 
 	log_error("%s: %u instances are answered after the next start: %s", task->id, page->left,
 		  strerror(-r));
-	task->n_queued -= page->left;
-	task->ep->s->dispatch.n_queued -= page->left;
-	for (uint32_t i = 0; i < page->n; i++)
-		if (page->spot[i].next != SPILL_TAKEN)
-			take(page, i);
-	page_free(page);
+	page_forget(page);
 	dispatch_task_less(task);
 }
 
@@ -416,15 +423,5 @@ void spill_recall_below(struct batch *batch, const char *dir)
 
 void spill_forget(struct task *task)
 {
-	list_each(link, &task->pages)
-	{
-		struct spill_page *page = list_entry(link, struct spill_page, link);
-
-		task->n_queued -= page->left;
-		task->ep->s->dispatch.n_queued -= page->left;
-		for (uint32_t i = 0; i < page->n; i++)
-			if (page->spot[i].next != SPILL_TAKEN)
-				take(page, i);
-		page_free(page);
-	}
+	list_each(link, &task->pages) page_forget(list_entry(link, struct spill_page, link));
 }
