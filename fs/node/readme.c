@@ -8,7 +8,7 @@ const char node_readme[] =
 	"jobs/NAME/       a training job: mkdir it, then write spec.json\n"
 	"                 {\"dataset\":\"NAME\"} is enough; state, progress, log tell how it goes;\n"
 	"                 ctl takes: pause resume stop retry\n"
-	"models/NAME/V/   what a job made: model.json weights.safetensors labels.txt slices.csv\n"
+	"models/NAME/V/   what a job made: model.json weights.safetensors labels.txt slices.csv validation.bin\n"
 	"                 copy x.onnx (and x.onnx.data, labels.txt) into models/NAME: it becomes a version;\n"
 	"                 or x.safetensors and model.json with {\"net\":{\"arch\":\"resnet\",\"depth\":50}}\n"
 	"                 export/slice-0.50.onnx is that slice for others: made when it is opened\n"
