@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ENDED     16                  /* chosen: of the last ones that failed */
@@ -98,11 +99,14 @@ static int put(struct vol_stage *stage, const struct tree_export *what, const st
 	       struct err *err)
 {
 	/* Whoever may read the weights may read a part of them. Kind 0: inferfs made it. */
-	int r = vol_stage_put(stage, what->dir, what->usual,
-			      &(struct vol_new){.mode = S_IFREG | (weights->mode & 0444) | S_IRUSR,
-						.uid = weights->uid,
-						.gid = weights->gid});
+	struct vol_new file = {
+		.mode = S_IFREG | (weights->mode & 0444) | S_IRUSR, .uid = weights->uid, .gid = weights->gid};
+	struct vol_put how = {0};
+	int r = vol_stage_sync(stage);
 
+	clock_gettime(CLOCK_REALTIME, &how.when);
+	if (r == 0)
+		r = vol_stage_put(stage, what->dir, what->usual, &file, &how, NULL);
 	if (r == -ENOSPC || r == -EDQUOT)
 		return err_set(err, ERR_NO_SPACE, "%s", strerror(-r));
 	return r < 0 ? err_set(err, ERR_IO, "storing it: %s", strerror(-r)) : 0;

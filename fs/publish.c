@@ -1,7 +1,8 @@
 /*
- * One queue, two threads (publish_threads.c). The mover renames each item through the mount, in order (fs/mover.h). The clerk says
+ * One queue, three threads (publish_threads.c). The mover renames each item through the mount, in order (fs/mover.h). The clerk says
  * that an item ended, which the mover must not do (it has no descriptors of the daemon), and queues status texts whose
- * time has come.
+ * time has come. The scribe writes the content of a large status text before it is queued, so that nobody waits for the disk with a
+ * request or a lock of the volume in hand: a sync can take a quarter of a second, and answers wait behind it.
  *
  * A hidden name exists only while the mover renames it: LOOKUP finds the item that is `moving`, RENAME puts
  * it, whole, into the volume in one write batch with the scheduler's records. Before that batch there is nothing, so
@@ -97,6 +98,13 @@ void publishing_owned(struct publishing *p, struct volume *vol, const struct hos
 	clock_gettime(CLOCK_REALTIME, &p->put.when);
 }
 
+int publishing_put(struct publishing *p, struct volume *vol, uint64_t parent, const char *name,
+		   struct vol_attr *ret_old)
+{
+	return p->stage ? vol_stage_put(p->stage, parent, name, &p->what, &p->put, ret_old)
+			: vol_put(vol, parent, name, &p->what, &p->put, ret_old);
+}
+
 /* One allocation for the item and all it copies. */
 static struct item *item_new(const struct publication *from)
 {
@@ -159,6 +167,7 @@ void publish_end(struct item *item, int r)
 {
 	if (item->done)
 		item->done(item->data, r, item->visible ? item->visible : clock_monotonic_ns());
+	vol_stage_free(item->shown.stage);
 	free(item);
 }
 
@@ -174,12 +183,17 @@ static struct slot **slot_find(struct publisher *pub, const char *path)
 	return at;
 }
 
-/* lock held */
-static void enqueue(struct publisher *pub, struct item *item)
+void publish_enqueue(struct publisher *pub, struct item *item)
 {
 	item->next = NULL;
 	*pub->tail = item;
 	pub->tail = &item->next;
+}
+
+/* Its content becomes a file, and is on the disk before it is shown. */
+static bool is_large(const struct item *item)
+{
+	return item->shown.what.content_len > VOL_INLINE_MAX;
 }
 
 /* lock held. The item that is in the queue, replaced in its place by `with`, or taken out when NULL. */
@@ -226,7 +240,7 @@ static bool is_closed(const struct publisher *pub, const char *path)
 	return c;
 }
 
-static void refuse(struct publisher *pub, struct item *item)
+void publish_refuse(struct publisher *pub, struct item *item)
 {
 	item->slot = NULL;
 	item->r = -ENOENT;
@@ -243,7 +257,7 @@ static void refuse_below(struct publisher *pub, const char *path)
 				continue;
 			if (slot->queued)
 				queue_replace(pub, slot->waiting, NULL);
-			refuse(pub, slot->waiting);
+			publish_refuse(pub, slot->waiting);
 			slot->waiting = NULL;
 			slot->queued = false;
 		}
@@ -251,7 +265,7 @@ static void refuse_below(struct publisher *pub, const char *path)
 	for (struct item **at = &pub->head, *item; (item = *at);) {
 		if (is_below(item->path, path)) {
 			*at = item->next;
-			refuse(pub, item);
+			publish_refuse(pub, item);
 		} else {
 			at = &item->next;
 		}
@@ -261,6 +275,8 @@ static void refuse_below(struct publisher *pub, const char *path)
 		pub->tail = &(*pub->tail)->next;
 	if (pub->moving && is_below(pub->moving->path, path))
 		pub->moving->refused = true;
+	if (pub->writing && is_below(pub->writing->path, path))
+		pub->writing->refused = true;
 	pthread_cond_signal(&pub->wake_clerk);
 }
 
@@ -341,7 +357,9 @@ int publisher_put(struct publisher *pub, const struct publication *p)
 			slot->waiting = NULL;
 			slot->queued = false;
 		}
-		enqueue(pub, item);
+		if (slot && slot->written)
+			pub->writing->refused = true;
+		publish_enqueue(pub, item);
 		goto out;
 	}
 	if (!slot) {
@@ -357,10 +375,11 @@ int publisher_put(struct publisher *pub, const struct publication *p)
 	superseded = slot->waiting;
 	slot->waiting = item;
 	if (superseded && slot->queued) {
-		queue_replace(pub, superseded, item);
-	} else if (slot->due <= clock_monotonic_ns()) {
+		queue_replace(pub, superseded, is_large(item) ? NULL : item);
+		slot->queued = !is_large(item);
+	} else if (slot->due <= clock_monotonic_ns() && !slot->written && !is_large(item)) {
 		slot->queued = true;
-		enqueue(pub, item);
+		publish_enqueue(pub, item);
 	}
 out:
 	pthread_cond_signal(&pub->wake_mover);
@@ -374,6 +393,23 @@ out:
 	return r;
 }
 
+/* lock held. The scribe tells the clerk when it is done, who comes here again. */
+static void write_or_queue(struct publisher *pub, struct slot *slot, bool all)
+{
+	if (slot->written)
+		return;
+	if (all || !is_large(slot->waiting)) {
+		slot->queued = true;
+		publish_enqueue(pub, slot->waiting);
+	} else if (!pub->writing) {
+		pub->writing = slot->waiting;
+		slot->waiting = NULL;
+		slot->written = true;
+		slot->due = clock_monotonic_ns() + STATUS_INTERVAL_NS;
+		pthread_cond_signal(&pub->wake_scribe);
+	}
+}
+
 /* lock held. Queues status texts whose time has come (all of them when `all`); the time of the next one, or
  * INT64_MAX. Also forgets slots that have nothing to say. */
 int64_t publish_due(struct publisher *pub, bool all)
@@ -383,14 +419,12 @@ int64_t publish_due(struct publisher *pub, bool all)
 	for (int i = 0; i < SLOT_BUCKETS; i++) {
 		for (struct slot **at = &pub->slots[i], *slot; (slot = *at);) {
 			if (slot->waiting && !slot->queued) {
-				if (all || slot->due <= now) {
-					slot->queued = true;
-					enqueue(pub, slot->waiting);
-				} else if (slot->due < next) {
+				if (all || slot->due <= now)
+					write_or_queue(pub, slot, all);
+				else if (slot->due < next)
 					next = slot->due;
-				}
 			}
-			if (!slot->waiting && slot->due <= now) {
+			if (!slot->waiting && !slot->written && slot->due <= now) {
 				*at = slot->next;
 				free(slot);
 			} else {
@@ -437,10 +471,20 @@ int publisher_new(struct publisher **ret, struct volume *vol)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&pub->wake_clerk, &attr);
 	pthread_cond_init(&pub->wake_mover, &attr);
+	pthread_cond_init(&pub->wake_scribe, &attr);
 	pthread_cond_init(&pub->served, &attr);
 	pthread_condattr_destroy(&attr);
 	*ret = pub;
 	return 0;
+}
+
+static void end_early(struct publisher *pub)
+{
+	pthread_mutex_lock(&pub->lock);
+	pub->all_queued = true;
+	pthread_cond_signal(&pub->wake_mover);
+	pthread_cond_signal(&pub->wake_scribe);
+	pthread_mutex_unlock(&pub->lock);
 }
 
 int publisher_start(struct publisher *pub, const char *mountpoint)
@@ -453,17 +497,21 @@ int publisher_start(struct publisher *pub, const char *mountpoint)
 	r = pthread_create(&pub->mover, NULL, publish_mover, pub);
 	if (r != 0)
 		return -r;
+	r = pthread_create(&pub->scribe, NULL, publish_scribe, pub);
+	if (r != 0)
+		goto no_scribe;
 	r = pthread_create(&pub->clerk, NULL, publish_clerk, pub);
-	if (r != 0) {
-		pthread_mutex_lock(&pub->lock);
-		pub->all_queued = true;
-		pthread_cond_signal(&pub->wake_mover);
-		pthread_mutex_unlock(&pub->lock);
-		pthread_join(pub->mover, NULL);
-		return -r;
-	}
+	if (r != 0)
+		goto no_clerk;
 	pub->started = true;
 	return 0;
+no_clerk:
+	end_early(pub);
+	pthread_join(pub->scribe, NULL);
+no_scribe:
+	end_early(pub);
+	pthread_join(pub->mover, NULL);
+	return -r;
 }
 
 void publisher_stop(struct publisher *pub)
@@ -475,6 +523,7 @@ void publisher_stop(struct publisher *pub)
 	if (pub->started) {
 		pthread_join(pub->clerk, NULL);
 		pthread_join(pub->mover, NULL);
+		pthread_join(pub->scribe, NULL);
 	}
 	pub->started = false;
 }
@@ -504,6 +553,7 @@ void publisher_free(struct publisher *pub)
 	pthread_mutex_destroy(&pub->lock);
 	pthread_cond_destroy(&pub->wake_clerk);
 	pthread_cond_destroy(&pub->wake_mover);
+	pthread_cond_destroy(&pub->wake_scribe);
 	pthread_cond_destroy(&pub->served);
 	free(pub->mountpoint);
 	free(pub);

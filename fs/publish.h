@@ -1,5 +1,5 @@
 /*
- * Private to fs: the publisher, the one thread through which everything that inferfs itself writes appears in
+ * Private to fs: the publisher, the one through which everything that inferfs itself writes appears in
  * the tree. A rename that a FUSE daemon makes in its own structures is invisible to inotify and leaves stale
  * dentries in the kernel; so the publisher renames a hidden name *through the mount point*: watchers get
  * MOVED_TO for a whole file, caches are right by themselves. The hidden name is not in the volume: the handlers of
@@ -68,12 +68,14 @@ bool publisher_is_caller(const struct publisher *pub, pid_t tid);
 int publisher_core(const struct publisher *pub);
 /*
  * In LOOKUP and RENAME of a hidden name by the publisher: what is to appear, until publisher_served, which comes before
- * the reply; NULL: no such name. LOOKUP completes it (a number from vol_reserve, owner, kind, time) and RENAME gives it to
- * vol_put, or `bulk` to vol_bulk_put, and notes that.
+ * the reply; NULL: no such name. LOOKUP completes it (a number from vol_reserve or its stage, owner, kind, time) and RENAME gives it to
+ * publishing_put, or `bulk` to vol_bulk_put, and notes that.
  */
 struct publishing {
 	struct vol_bulk *bulk; /* a directory with all that is in it (host_publication.tree); NULL: none */
-	uint64_t owner_ino;    /* of host_publication, as is access */
+	/* A file with its content, written and synced beforehand (NULL: what.content); the publication's, put or not. */
+	struct vol_stage *stage;
+	uint64_t owner_ino;        /* of host_publication, as is access */
 	struct host_access access; /* mode 0: none */
 	struct vol_new what;
 	struct vol_put put;
@@ -83,5 +85,8 @@ struct publishing *publisher_moving(struct publisher *pub, const char *name);
 void publisher_served(struct publisher *pub);
 /* Whose it is in a directory with these (of a mode, owner and group), and who may read it. Sets the time. */
 void publishing_owned(struct publishing *p, struct volume *vol, const struct host_access *dir);
+/* A file or symlink, once it has all. ret_old: as of vol_put. */
+int publishing_put(struct publishing *p, struct volume *vol, uint64_t parent, const char *name,
+		   struct vol_attr *ret_old);
 
 #endif

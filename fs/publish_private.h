@@ -1,4 +1,4 @@
-/* Private to fs/publish.c (the queue) and fs/publish_threads.c (who empties it). */
+/* Private to fs/publish.c (the queue) and fs/publish_threads.c (who fills and empties it). */
 #ifndef FS_PUBLISH_PRIVATE_H
 #define FS_PUBLISH_PRIVATE_H
 
@@ -21,7 +21,7 @@ struct item {
 	void (*done)(void *data, int r, int64_t visible);
 	void *data;
 	char hidden[40];
-	bool refused; /* under lock: its place was closed while it was `moving` */
+	bool refused; /* under lock: its place was closed, or something else said of it, while it was `writing` or `moving` */
 	int r;
 	int64_t visible;
 };
@@ -31,6 +31,7 @@ struct slot {
 	struct slot *next;
 	struct item *waiting; /* NULL: none */
 	bool queued;          /* waiting is in the queue */
+	bool written;         /* the one before it is `writing`: waiting waits for that, too */
 	int64_t due;          /* CLOCK_MONOTONIC from which on it may be renewed */
 	char path[];
 };
@@ -46,10 +47,11 @@ struct publisher {
 	struct volume *vol;
 	char *mountpoint;
 	pthread_mutex_t lock;
-	pthread_cond_t wake_clerk, wake_mover;
-	pthread_t clerk, mover;
+	pthread_cond_t wake_clerk, wake_mover, wake_scribe;
+	pthread_t clerk, mover, scribe;
 	struct item *head, **tail; /* under lock: to be moved */
 	struct item *moving;       /* under lock: taken out of the queue, its rename may be under way */
+	struct item *writing;      /* under lock: a large status text, before it is queued */
 	struct closed *closed;     /* under lock */
 	unsigned n_served;         /* under lock: handlers between publisher_moving and publisher_served */
 	pthread_cond_t served;
@@ -77,9 +79,14 @@ int64_t publish_due(struct publisher *pub, bool all);
 /* lock held; the next of the queue, which is not empty. Its slot is free from here on. */
 struct item *publish_take(struct publisher *pub);
 
+void publish_refuse(struct publisher *pub, struct item *item); /* lock held: it ends with -ENOENT */
+/* lock held. At the end of the queue. */
+void publish_enqueue(struct publisher *pub, struct item *item);
+
 /* --- publish_threads.c; arg: the publisher --- */
 
 void *publish_mover(void *arg);
 void *publish_clerk(void *arg);
+void *publish_scribe(void *arg);
 
 #endif

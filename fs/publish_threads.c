@@ -1,7 +1,8 @@
-/* The publisher's two threads; how they work together is told in publish.c. */
+/* The publisher's three threads; how they work together is told in publish.c. */
 #include "fs/publish_private.h"
 
 #include "engine/base/clock.h"
+#include "engine/base/io.h"
 #include "engine/base/log.h"
 #include "fs/mover.h"
 
@@ -111,6 +112,56 @@ void *publish_mover(void *arg)
 	return NULL;
 }
 
+/* --- the scribe's --- */
+
+/* Without a stage (the volume takes no more, no memory) it is put as it is, or not, and that tells why. */
+static void write_content(struct publisher *pub, struct item *item)
+{
+	const struct vol_new *what = &item->shown.what;
+	struct vol_stage *stage = NULL;
+
+	if (vol_stage_new(&stage, pub->vol) < 0)
+		return;
+	if (io_write(vol_stage_fd(stage), what->content, what->content_len) < 0 ||
+	    vol_stage_sync(stage) < 0) {
+		vol_stage_free(stage);
+		return;
+	}
+	item->shown.stage = stage;
+}
+
+void *publish_scribe(void *arg)
+{
+	struct publisher *pub = arg;
+
+	pthread_setname_np(pthread_self(), "inferfs/scribe");
+	pthread_mutex_lock(&pub->lock);
+	for (;;) {
+		struct item *item = pub->writing;
+
+		if (item) {
+			pthread_mutex_unlock(&pub->lock);
+			write_content(pub, item);
+			pthread_mutex_lock(&pub->lock);
+			pub->writing = NULL;
+			item->slot->written = false;
+			item->slot = NULL;
+			if (item->refused)
+				publish_refuse(pub, item);
+			else
+				publish_enqueue(pub, item);
+			pthread_cond_signal(&pub->wake_mover);
+			pthread_cond_signal(&pub->wake_clerk);
+		} else if (pub->all_queued) {
+			break;
+		} else {
+			pthread_cond_wait(&pub->wake_scribe, &pub->lock);
+		}
+	}
+	pthread_mutex_unlock(&pub->lock);
+	return NULL;
+}
+
 /* --- the clerk's --- */
 
 /* The mount went away beneath us: the answer still counts, and the next mount shows it. */
@@ -132,7 +183,7 @@ static int put_unseen(struct publisher *pub, struct item *item)
 		return r;
 	publishing_owned(p, pub->vol,
 			 &(struct host_access){.mode = dir.mode, .uid = dir.uid, .gid = dir.gid});
-	return vol_put(pub->vol, dir.ino, slash ? slash + 1 : item->path, &p->what, &p->put, NULL);
+	return publishing_put(p, pub->vol, dir.ino, slash ? slash + 1 : item->path, NULL);
 }
 
 static int append_unseen(struct publisher *pub, const struct item *item)
@@ -194,9 +245,11 @@ void *publish_clerk(void *arg)
 			continue;
 		}
 		due = publish_due(pub, pub->stopping);
-		pub->all_queued = pub->stopping;
+		pub->all_queued = pub->stopping && !pub->writing;
 		if (pub->head || pub->all_queued)
 			pthread_cond_signal(&pub->wake_mover);
+		if (pub->all_queued)
+			pthread_cond_signal(&pub->wake_scribe);
 		if (pub->all_moved)
 			break;
 		if (due == INT64_MAX) {

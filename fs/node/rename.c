@@ -216,7 +216,10 @@ int publish_lookup(struct tree *tree, uint64_t parent, const char *name, struct 
 	publishing_owned(p, tree->vol,
 			 &(struct host_access){.mode = dir->mode, .uid = dir->uid, .gid = dir->gid});
 	p->what.kind = NODE_MADE;
-	r = vol_reserve(tree->vol, &p->put.ino);
+	if (p->stage)
+		p->put.ino = vol_stage_ino(p->stage);
+	else
+		r = vol_reserve(tree->vol, &p->put.ino);
 	*ret = (struct vol_attr){
 		.ino = p->put.ino,
 		.mode = p->what.mode,
@@ -250,7 +253,7 @@ static int publish(struct tree *tree, uint64_t parent, const char *name, uint64_
 	if (p->bulk && parent == new_parent)
 		r = vol_bulk_put(p->bulk, parent, new_name, p->put.ops, p->put.n_ops);
 	else if (p->put.ino && parent == new_parent)
-		r = vol_put(tree->vol, parent, new_name, &p->what, &p->put, &old);
+		r = publishing_put(p, tree->vol, parent, new_name, &old);
 	p->stored = r == 0;
 	publisher_served(pub);
 	if (r == 0 && old.ino)

@@ -33,7 +33,7 @@ enum cf { CF_DEFAULT, CF_INODES, CF_DENTRIES, CF_XATTRS, CF_DATA, CF_SCHED, CF_C
 /*
  * Files up to this size lie in the data column family, larger ones in blob files (measured: see content.c).
  */
-#define INLINE_MAX (64 * 1024)
+#define INLINE_MAX VOL_INLINE_MAX
 /* Each write to an inline file writes all of it anew. One that has cost so many bytes becomes a blob: 16 writes of 4 KiB fit. */
 #define INLINE_COST_MAX (16 * INLINE_MAX)
 

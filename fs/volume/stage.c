@@ -11,7 +11,7 @@
 
 struct vol_stage {
 	struct volume *vol;
-	uint64_t ino; /* 0: it was put */
+	uint64_t ino; /* 0: it was put: the blob is the inode's */
 	int fd;
 };
 
@@ -45,24 +45,31 @@ int vol_stage_fd(const struct vol_stage *s)
 	return s->fd;
 }
 
-int vol_stage_put(struct vol_stage *s, uint64_t parent, const char *name, const struct vol_new *what)
+uint64_t vol_stage_ino(const struct vol_stage *s)
 {
-	struct vol_put put = {.ino = s->ino};
+	return s->ino;
+}
+
+int vol_stage_sync(struct vol_stage *s)
+{
+	return blob_sync(s->vol, s->ino, s->fd);
+}
+
+int vol_stage_put(struct vol_stage *s, uint64_t parent, const char *name, const struct vol_new *what,
+		  const struct vol_put *put, struct vol_attr *ret_old)
+{
+	struct vol_put mine = *put;
 	struct vol_new staged = *what;
 	struct stat st;
 	int r;
 
-	/* before any lock: nobody waits for the disk */
 	if (fstat(s->fd, &st) < 0)
 		return -errno;
-	r = blob_sync(s->vol, s->ino, s->fd);
-	if (r < 0)
-		return r;
+	mine.ino = s->ino;
 	staged.staged = true;
 	staged.content = NULL;
 	staged.content_len = (size_t)st.st_size;
-	now(&put.when);
-	r = vol_put(s->vol, parent, name, &staged, &put, NULL);
+	r = vol_put(s->vol, parent, name, &staged, &mine, ret_old);
 	if (r == 0)
 		s->ino = 0;
 	return r;

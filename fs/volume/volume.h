@@ -99,16 +99,22 @@ struct vol_put {
 	bool status;
 };
 int vol_reserve(struct volume *vol, uint64_t *ret_ino);
+/* What is larger lies in a file of the state directory: vol_put waits for the disk, unless it is staged. */
+#define VOL_INLINE_MAX (64 * 1024)
 int vol_put(struct volume *vol, uint64_t parent, const char *name, const struct vol_new *what,
 	    const struct vol_put *put, struct vol_attr *ret_old);
 /*
- * A large regular file whose content is written before it has a name, by anybody: vol_stage_fd, the volume's. put: it is there at once
- * with all of it, as by vol_put; what->content doesn't count, and nobody writes afterwards. free: what was not put is removed, as after a crash.
+ * A large regular file whose content is written before it has a name, by anybody: vol_stage_fd, the volume's. sync: nobody writes any
+ * more; waits for the disk, which put then need not. put: it is there at once with all of it, as by vol_put; what->content and put->ino
+ * don't count. free: what was not put is removed, as after a crash.
  */
 struct vol_stage;
 int vol_stage_new(struct vol_stage **ret, struct volume *vol);
 int vol_stage_fd(const struct vol_stage *s);
-int vol_stage_put(struct vol_stage *s, uint64_t parent, const char *name, const struct vol_new *what);
+uint64_t vol_stage_ino(const struct vol_stage *s); /* what it will have */
+int vol_stage_sync(struct vol_stage *s);
+int vol_stage_put(struct vol_stage *s, uint64_t parent, const char *name, const struct vol_new *what,
+		  const struct vol_put *put, struct vol_attr *ret_old);
 void vol_stage_free(struct vol_stage *s); /* NULL is allowed */
 /* ret (may be NULL) gets the removed inode's attributes as they are afterwards. */
 int vol_unlink(struct volume *vol, uint64_t parent, const char *name, struct vol_attr *ret);
