@@ -18,6 +18,8 @@
 #define QUANTILE       0.9 /* chosen */
 #define LAG_WEIGHT     (1.0 / 8)
 #define COST_WEIGHT    (1.0 / 64) /* chosen: two mini-batches' worth */
+#define OUTLIER        4.0        /* times what it is of late; chosen */
+#define DROPPED_FASTER 2.0        /* times, at most; chosen */
 #define RETRY_FIRST_NS (100 * NS_PER_MS)
 #define RETRY_MAX_NS   (5 * NS_PER_S)
 
@@ -117,22 +119,34 @@ static void keep(struct outbox_figure *figure, double ns)
 	figure->careful = quantile_keep(figure->recent, OUTBOX_BLOCKS, &figure->n, ns, QUANTILE);
 }
 
-/* computed: an answer that something was computed for. A row of dropped ones, with the device idle, goes faster than
- * what is planned ever will where both share cores. */
+/* What a measurement counts for in a figure of late, of which it is too much for a mean (an Huber's influence function: Ann. Math. Stat.
+ * 35, 1964): one stall of a second among 64 would be 16 ms for each, and then no mini-batch's answers seemed to be in time. */
+static double bounded(double ns, double of_late)
+{
+	return fmin(ns, fmax(OUTLIER * of_late, GUESSED_STALL));
+}
+
+/*
+ * computed: an answer that something was computed for. A row of dropped ones, with the device idle, goes faster than
+ * what is planned ever will where both share cores; but not twice as fast: where nothing seems to be in time all are dropped, and then only
+ * they tell that publishing has become fast again.
+ */
 static void measure(struct outbox *box, int64_t handed, int64_t visible, bool computed)
 {
 	double took = (double)(visible - box->last_visible), lag = (double)(visible - handed);
 
 	if (handed >= box->last_visible) {
 		box->lag.of_late =
-			box->lag.n ? box->lag.of_late + LAG_WEIGHT * (lag - box->lag.of_late) : lag;
+			box->lag.n ? box->lag.of_late +
+					     LAG_WEIGHT * (bounded(lag, box->lag.of_late) - box->lag.of_late)
+				   : lag;
 		keep(&box->lag, lag);
 		if (!box->cost.n && lag < box->cost.of_late) { /* no more than that */
 			box->cost.of_late = lag;
 			box->cost.careful = DOUBT * lag;
 		}
 	} else if (took >= 0 && computed) {
-		box->cost.of_late += COST_WEIGHT * (took - box->cost.of_late);
+		box->cost.of_late += COST_WEIGHT * (bounded(took, box->cost.of_late) - box->cost.of_late);
 		box->block_ns += took;
 		box->block_longest = fmax(box->block_longest, took);
 		if (++box->block_n == BLOCK) {
@@ -145,6 +159,8 @@ static void measure(struct outbox *box, int64_t handed, int64_t visible, bool co
 			box->block_ns = box->block_longest = 0;
 			box->block_n = 0;
 		}
+	} else if (took >= 0 && DROPPED_FASTER * took < box->cost.of_late) {
+		box->cost.of_late += COST_WEIGHT * (DROPPED_FASTER * took - box->cost.of_late);
 	}
 	box->last_visible = visible;
 }

@@ -248,6 +248,50 @@ static void test_slow_publication(void **state)
 	assert_true(task_number("b", "late") <= 32);
 }
 
+/* One publication hangs for seconds, in the middle of a mini-batch's: what comes afterwards isn't judged by that. */
+static void test_stalled_publication(void **state)
+{
+	char name[16];
+	int64_t start;
+
+	(void)state;
+	w.host.publish_ns = 150 * NS_PER_MS / 1000;
+	submit("warm2", 320, NULL, "1");
+	world_run(&w, 3000);
+	w.host.slow_at = w.host.n_published + 10;
+	w.host.slow_ns = 3000 * NS_PER_MS;
+	submit("stalled", 64, "1s", "1");
+	world_run(&w, 5000);
+	assert_int_equal((int)task_number("stalled", "ok") + (int)task_number("stalled", "late") +
+				 (int)task_number("stalled", "dropped"),
+			 64);
+	for (int i = 0; i < 5; i++) {
+		snprintf(name, sizeof(name), "b%d", i);
+		start = world_ms(&w);
+		submit(name, 64, "250ms", "1");
+		world_run(&w, 1000);
+		assert_int_equal(count_status(name, 64, "ok", start, 250), 64);
+	}
+}
+
+/* It hung, whatever it was for, for so long that all seemed hopeless, and went on: dropped answers tell that it does. */
+static void test_publication_recovers(void **state)
+{
+	char name[16];
+
+	(void)state;
+	w.host.publish_ns = 20 * NS_PER_MS;
+	submit("slow", 640, NULL, "1");
+	world_run(&w, 20000);
+	w.host.publish_ns = 150 * NS_PER_MS / 1000;
+	for (int i = 0; i < 10; i++) {
+		snprintf(name, sizeof(name), "b%d", i);
+		submit(name, 64, "250ms", "1");
+		world_run(&w, 1000);
+	}
+	assert_int_equal(count_status(name, 64, "ok", world_ms(&w) - 1000, 250), 64);
+}
+
 /* What was computed too late says so at once, and is published once. */
 static void test_late(void **state)
 {
@@ -353,9 +397,20 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_table3),  T(test_slow_down),  T(test_speed_up),           T(test_overload),
-		T(test_several), T(test_bottleneck), T(test_shared_minibatches), T(test_slow_publication),
-		T(test_late),    T(test_renewed),    T(test_worker_dies),        T(test_poison),
+		T(test_table3),
+		T(test_slow_down),
+		T(test_speed_up),
+		T(test_overload),
+		T(test_several),
+		T(test_bottleneck),
+		T(test_shared_minibatches),
+		T(test_slow_publication),
+		T(test_stalled_publication),
+		T(test_publication_recovers),
+		T(test_late),
+		T(test_renewed),
+		T(test_worker_dies),
+		T(test_poison),
 		T(test_many),
 	};
 
