@@ -54,6 +54,11 @@ int publisher_core(const struct publisher *pub)
 	return __atomic_load_n(&pub->core, __ATOMIC_RELAXED);
 }
 
+void publisher_come(struct publisher *pub, int core)
+{
+	__atomic_store_n(&pub->called, core, __ATOMIC_RELAXED);
+}
+
 struct publishing *publisher_moving(struct publisher *pub, const char *name)
 {
 	struct publishing *ret = NULL;
@@ -460,7 +465,7 @@ int publisher_new(struct publisher **ret, struct volume *vol)
 	if (!pub)
 		return -ENOMEM;
 	pub->vol = vol;
-	pub->core = -1;
+	pub->core = pub->called = -1;
 	sched_getaffinity(0, sizeof(pub->cores), &pub->cores);
 	pub->tail = &pub->head;
 	pub->moved_tail = &pub->moved;

@@ -66,6 +66,8 @@ bool publisher_owns_name(const char *name);
 bool publisher_is_caller(const struct publisher *pub, pid_t tid);
 /* The core its thread stays on while there is something to publish; -1: any (fs/mount/attend.h). */
 int publisher_core(const struct publisher *pub);
+/* It comes to that core, where a client is served, while it has something to publish. Any thread. */
+void publisher_come(struct publisher *pub, int core);
 /*
  * In LOOKUP and RENAME of a hidden name by the publisher: what is to appear, until publisher_served, which comes before
  * the reply; NULL: no such name. LOOKUP completes it (a number from vol_reserve or its stage, owner, kind, time) and RENAME gives it to

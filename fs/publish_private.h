@@ -65,6 +65,7 @@ struct publisher {
 	uint64_t n_appended; /* atomic */
 	pid_t mover_tid;     /* atomic */
 	int core;            /* atomic: where the mover stays; -1: at rest */
+	int called;          /* atomic: the core that it is to come to; -1: none */
 	cpu_set_t cores;     /* that this process may use */
 	uint64_t
 		serial; /* mover only: of hidden names; starts at random, so that the kernel knows none of them */

@@ -39,10 +39,14 @@ static void settle(struct publisher *pub, int core)
 
 static int move(struct publisher *pub, struct mover *m, struct item *item)
 {
-	int r;
+	int called = __atomic_load_n(&pub->called, __ATOMIC_RELAXED), r;
 
-	if (mover_rests(m))
+	if (mover_rests(m)) {
+		publisher_come(pub, -1);
 		settle(pub, sched_getcpu());
+	} else if (called >= 0 && called != publisher_core(pub)) {
+		settle(pub, called);
+	}
 	if (item->due && clock_monotonic_ns() + RENAME_NS > item->due)
 		return -ETIME;
 	if (item->type == PUBLISH_REMOVE)

@@ -69,6 +69,12 @@ bool tree_publisher_core(const struct tree *tree, pid_t tid, int *ret_core)
 	return true;
 }
 
+void tree_publisher_come(struct tree *tree, int core)
+{
+	if (tree->glue)
+		publisher_come(glue_publisher(tree->glue), core);
+}
+
 struct volume *tree_volume(struct tree *tree)
 {
 	return tree->vol;

@@ -39,6 +39,7 @@ void tree_free(struct tree *tree); /* NULL is allowed */
 struct volume *tree_volume(struct tree *tree);
 /* Whether thread `tid` is the publisher's, and the core it stays on. */
 bool tree_publisher_core(const struct tree *tree, pid_t tid, int *ret_core);
+void tree_publisher_come(struct tree *tree, int core); /* publisher_come, if there is one */
 
 /* -ENOENT also for the publisher's hidden names, unless it asks itself. */
 int tree_lookup(struct tree *tree, const struct tree_caller *caller, uint64_t parent, const char *name,

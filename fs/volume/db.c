@@ -75,6 +75,17 @@ static rocksdb_options_t *options_new(const struct db *db, size_t write_buffer)
 	return o;
 }
 
+/* Compactions take half a second of a core now and then: requests and mini-batches go first. (Flushes, which writers wait for when they are
+ * late, have threads of their own.) */
+static void compact_in_the_background(rocksdb_options_t *o)
+{
+	rocksdb_env_t *env = rocksdb_create_default_env();
+
+	rocksdb_env_lower_thread_pool_cpu_priority(env);
+	rocksdb_options_set_env(o, env);
+	rocksdb_env_destroy(env); /* the default one is the process's: only what holds it goes */
+}
+
 int db_open(struct db *db, const char *path, bool read_only, bool create, struct err *err)
 {
 	rocksdb_options_t *options[CF_COUNT];
@@ -87,6 +98,7 @@ int db_open(struct db *db, const char *path, bool read_only, bool create, struct
 		names[i] = families[i].name;
 		options[i] = options_new(db, families[i].write_buffer);
 	}
+	compact_in_the_background(options[0]);
 	/* Counts of packs. Without the limit each look at one would add up all changes since the last flush. */
 	rocksdb_options_set_uint64add_merge_operator(options[CF_DEFAULT]);
 	rocksdb_options_set_max_successive_merges(options[CF_DEFAULT], 8);

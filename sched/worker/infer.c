@@ -426,7 +426,7 @@ static int on_load(struct infer *in, const struct wire_message *m)
 
 int infer_worker(struct worker *w)
 {
-	struct infer in = {.w = w};
+	struct infer in = {.w = w, .crowd = CROWD_NONE};
 	struct wire_message m;
 	int r;
 
@@ -442,7 +442,10 @@ int infer_worker(struct worker *w)
 			unload(&in, m.unload.endpoint);
 			break;
 		case WIRE_RUN:
+			crowd_begin(&in.crowd);
 			r = on_run(&in, &m);
+			if (w->threads == 1)
+				crowd_end(&in.crowd);
 			break;
 		case WIRE_EXPLAIN:
 			r = infer_explain(&in, &m);

@@ -5,6 +5,7 @@
 #include "engine/ensemble.h"
 #include "engine/model.h"
 #include "sched/executor.h"
+#include "sched/worker/crowd.h"
 #include "sched/worker/worker.h"
 
 #include <stdbool.h>
@@ -79,6 +80,7 @@ struct infer {
 	struct infer_endpoint *endpoints;
 	struct wire_message coming[ENSEMBLE_MEMBERS - 1]; /* (n_coming) members that a LOAD is to follow */
 	int n_coming;
+	struct crowd crowd;
 };
 
 int map_open(struct map *ret, int fd); /* all of the file */
