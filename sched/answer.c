@@ -218,6 +218,8 @@ static void answer_visible(struct parcel *p, bool visible)
 		}
 	}
 	count(task, a->status, a->gain);
+	if (task->due != INT64_MAX && (a->status == RESULT_OK || a->status == RESULT_LATE))
+		caution_answered(&p->ep->caution, a->status == RESULT_LATE);
 	status_answer(s, p->ep, a->status, a->gain, p->visible_at - task->submitted);
 	task->open--;
 	free(a);

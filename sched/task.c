@@ -358,6 +358,9 @@ void task_end_if_done(struct task *task)
 		return;
 	}
 	task->finished = loop_now(ep->s->loop);
+	if (task->due != INT64_MAX && !batch_is_loose(batch))
+		caution_ended(&ep->caution, task->admitted,
+			      task->admitted > task->ok ? task->admitted - task->ok : 0);
 	status_task(ep->s, task);
 	if (batch_is_loose(batch)) {
 		erasure = erasure_new(ep, &task, 1);
