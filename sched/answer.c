@@ -263,6 +263,7 @@ void instance_answer(struct instance *inst, const struct instance_verdict *v)
 			a->access = (struct host_access){.mode = S_IFREG, .uid = geteuid(), .gid = getegid()};
 		readers_add(&task->readers, &a->access);
 	}
+	task->taken += v->dropped && v->err.code == ERR_REMOVED;
 	p->done = answer_visible;
 	p->row = SIZE_MAX;
 	r = fill_parcel(p, a, json);

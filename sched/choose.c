@@ -339,11 +339,9 @@ static int64_t least_time(const struct endpoint *ep, const struct plan_submodel 
 
 	for (int i = 0; i < ep->n_submodels; i++) {
 		time = full * m[i].time_ns;
-		if (rest)
+		if (rest) /* to the nanosecond as a plan has it, which is to fit into this; a day × 1024 fits int64_t */
 			time += m[i].time_one_ns +
-				(batch > 1 ? (int64_t)((double)(m[i].time_ns - m[i].time_one_ns) *
-						       (double)(rest - 1) / (double)(batch - 1))
-					   : 0);
+				(m[i].time_ns - m[i].time_one_ns) * (rest - 1) / (batch - 1);
 		least = time < least ? time : least;
 	}
 	return least;

@@ -129,6 +129,7 @@ struct task {
 	uint32_t n_held;       /* of n_running */
 
 	uint32_t total, ok, late, dropped, failed;
+	uint32_t taken;  /* of dropped: their files were removed */
 	double gained;   /* Σ p_i of instances that were in time */
 	double expected; /* Σ p_i of all that were handed to the executor */
 	bool numbered;   /* its number was taken before it is submitted */
