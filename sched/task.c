@@ -487,8 +487,7 @@ static void free_batch(void *data, struct table_node *node)
 				instance_free(list_entry(inst_link, struct instance, link));
 			task_free(task);
 		}
-	loop_timer_cancel(batch->ep->s->loop, batch->settle);
-	loop_timer_cancel(batch->ep->s->loop, batch->closing);
+	batch_cancel_timers(batch);
 	table_remove(&batch->ep->batches, &batch->node);
 	free(batch);
 }
