@@ -28,7 +28,7 @@
  * executor; it is no deviation (profile.c leaves it out of δ), and z ends where no usual time is missed. So it can't cost much, or for long.
  *
  * The range: below its least z gains less than it loses. Where the mini-batches fill the time, a z larger by 1 costs δ of a mini-batch;
- * what it saves is the density of being late there, which for normal times of δ ≤ 0.1 is more than that until z = 2.
+ * what it saves is the density of being late there, which for normal times of δ ≤ 0.09 is more than that until z = 2.
  *
  * Promises. What a task is told that will be in time can also be missed without a single late answer: the time goes to stalls, or to what came later. The
  * share of a task's time that isn't promised, u, moves likewise, by the share x of the promised instances that were not in time:

@@ -67,8 +67,7 @@ int profile_init(struct profile *p, int batch, const struct submodel *submodels,
 	p->batch = batch;
 	p->n = n;
 	p->device = 1;
-	p->spread = p->deviation = 0;
-	p->n_deviations = 0;
+	p->spread = 0;
 	p->n_recent = 0;
 	p->careful = 1;
 	p->outliers = 0;

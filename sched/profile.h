@@ -63,8 +63,8 @@ struct profile {
 /*
  * From what `loaded` gave; times less than 1 ns count as 1 ns, time_one_ns outside (0, time_ns] as time_ns.
  * -EINVAL: no or too many sub-models, none but idle ones, S < 1, an accuracy outside [0, 1], a time of a day or more. Usable
- * again on an initialised profile (the worker died and measured anew): the generation goes on and the
- * publication time is kept when the memory was zeroed before the first init.
+ * again on an initialised profile (the worker died and measured anew): the generation goes on and
+ * profile_deviation is kept when the memory was zeroed before the first init.
  */
 int profile_init(struct profile *p, int batch, const struct submodel *submodels, int n);
 

@@ -167,6 +167,19 @@ static void test_single(void **state)
 	}
 }
 
+/* Exact times, and more than can be answered: the answers of what is dropped don't delay those of what was computed. */
+static void test_drops(void **state)
+{
+	struct outcome o = run("{\"profile\":{\"accuracy\":[79.37,71.88,70.94,65.12],"
+			       "\"time_ms\":[45.12,34.56,22.72,15.68],\"one_ms\":[4,3,2,1.5]},"
+			       "\"publish_us\":20,\"deadline\":\"1s\",\"instances\":320,\"arrivals\":{"
+			       "\"kind\":\"bursty\",\"rate\":6.4,\"duration\":40,\"burst\":5}}");
+
+	(void)state;
+	assert_true(o.dropped > 10000);
+	assert_int_equal(o.late, 0);
+}
+
 /* Twice a minute the machine stalls for 150 ms. */
 static void test_stalls(void **state)
 {
@@ -188,7 +201,8 @@ static void test_stalls(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_series), cmocka_unit_test(test_once),
-					   cmocka_unit_test(test_single), cmocka_unit_test(test_stalls)};
+					   cmocka_unit_test(test_single), cmocka_unit_test(test_stalls),
+					   cmocka_unit_test(test_drops)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
