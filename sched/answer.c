@@ -218,6 +218,8 @@ static void answer_visible(struct parcel *p, bool visible)
 		}
 	}
 	count(task, a->status, a->gain);
+	if (task->due != INT64_MAX && (a->status == RESULT_OK || a->status == RESULT_LATE))
+		caution_answered(&p->ep->caution, a->status == RESULT_LATE);
 	status_answer(s, p->ep, a->status, a->gain, p->visible_at - task->submitted);
 	task->open--;
 	free(a);
@@ -261,6 +263,7 @@ void instance_answer(struct instance *inst, const struct instance_verdict *v)
 			a->access = (struct host_access){.mode = S_IFREG, .uid = geteuid(), .gid = getegid()};
 		readers_add(&task->readers, &a->access);
 	}
+	task->taken += v->dropped && v->err.code == ERR_REMOVED;
 	p->done = answer_visible;
 	p->row = SIZE_MAX;
 	r = fill_parcel(p, a, json);

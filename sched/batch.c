@@ -64,7 +64,8 @@ void batch_cancel_timers(struct batch *batch)
 {
 	loop_timer_cancel(batch->ep->s->loop, batch->settle);
 	loop_timer_cancel(batch->ep->s->loop, batch->closing);
-	batch->settle = batch->closing = NULL;
+	loop_timer_cancel(batch->ep->s->loop, batch->latest);
+	batch->settle = batch->closing = batch->latest = NULL;
 }
 
 void batch_release_unused(struct batch *batch)
@@ -149,11 +150,37 @@ static void settled(void *data)
 		batch_submit(batch, loop_now(loop));
 }
 
+static void latest_comes(void *data)
+{
+	struct batch *batch = data;
+
+	batch->latest = NULL;
+	if (!batch->closing) /* else that comes at once */
+		batch_submit(batch, loop_now(batch->ep->s->loop));
+}
+
+/* A directory that isn't quiet before its absolute deadline is submitted with what it has when half of the time is over (chosen); the
+ * rest makes a further task. Others count from their submission: they lose nothing by waiting. */
+static void set_latest(struct batch *batch)
+{
+	struct loop *loop = batch->ep->s->loop;
+	struct deadline deadline;
+	int64_t left;
+
+	if (batch->latest || batch_is_loose(batch) || !batch_has_complete(batch) ||
+	    batch_deadline(batch, &deadline) == DEADLINE_NONE || !deadline.absolute)
+		return;
+	left = deadline.ns - loop_wall(loop);
+	if (left > 0)
+		batch->latest = loop_timer_at(loop, loop_now(loop) + left / 2, latest_comes, batch);
+}
+
 void batch_touch(struct batch *batch)
 {
 	struct loop *loop = batch->ep->s->loop;
 
 	batch->last_event = loop_now(loop);
+	set_latest(batch);
 	if (batch->settle || !batch_has_complete(batch) || (!batch_is_loose(batch) && batch->n_writing))
 		return;
 	if (settle_ns(batch) == 0)

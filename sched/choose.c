@@ -9,9 +9,10 @@
  * down, here narrowed, alike; but never less than it needs on the fastest sub-model. Where that doesn't fit, or tasks without a
  * deadline have their part, it is of the part that fair.c leaves: of an endpoint's own tasks and what its weight gives it.
  *
- * Kept free before a deadline: the publication of the last mini-batch, and twice the mean deviation of the
- * fastest mini-batch's time: near the deadline it is the one that is chosen. Likewise of those of other endpoints that are before it. A sub-model counts with at least the
- * time that publishing its answers takes.
+ * Kept free before a deadline: the publication of the last mini-batch, and for what is at the executor and the last mini-batch to take longer
+ * than they should: caution.h has the formula and how it is learnt. Which one will be the last is known when no other is left: until then it
+ * counts as the fastest, since near the deadline a plan can still become faster, and then each sub-model counts with its own reserve.
+ * A sub-model counts with at least the time that publishing its answers takes.
  *
  * A task is planned once with careful figures (outbox.h, profile_careful): that
  * plan is its promise, schedule.csv's planned_p_eff. What runs next is chosen each time with the figures of late: what
@@ -21,6 +22,7 @@
 #include "sched/internal.h"
 #include "sched/minibatch.h"
 
+#include <math.h>
 #include <string.h>
 
 int64_t executor_free_at(struct sched *s)
@@ -165,6 +167,21 @@ static void narrow(const struct group *group, const struct plan_request *request
 	policy_narrow(group->first->ep->spec.policy, request, begun_with(group->first), m);
 }
 
+/* Of what is at the executor, and of the endpoint's next mini-batch. */
+static struct doubt doubt_of(const struct sched *s, const struct endpoint *ep)
+{
+	struct doubt doubt = {.z = caution_deviations(&ep->caution),
+			      .deviation = profile_deviation(&ep->profile)};
+
+	for (int i = 0; i < s->dispatch.n_out; i++) {
+		const struct minibatch *mb = s->dispatch.out[i];
+		double off = profile_deviation(&mb->ep->profile) * (double)mb->expected;
+
+		doubt.squares += off * off;
+	}
+	return doubt;
+}
+
 /*
  * Time that the group has at the executor, which is free at `start`. Both the device and the publisher must
  * be done by then: the device early enough to publish the last mini-batch, the publisher with all that waits
@@ -177,16 +194,13 @@ static int64_t time_left(struct sched *s, const struct group *group, int64_t sta
 	uint64_t all = group->n + group->held,
 		 last = all < (uint64_t)ep->spec.batch ? all : (uint64_t)ep->spec.batch;
 	size_t on_the_way = box->outstanding + group->held;
+	struct doubt doubt = doubt_of(s, ep);
 	int64_t margin = outbox_margin(box, view), device, publisher;
 
 	for (int i = 0; i < s->dispatch.n_out; i++) {
-		const struct minibatch *mb = s->dispatch.out[i];
-
-		on_the_way += (size_t)mb->n;
-		if (mb->ep != ep) /* it may be much longer than ours */
-			margin += (int64_t)(2 * profile_spread(&mb->ep->profile) * (double)mb->expected);
+		on_the_way += (size_t)s->dispatch.out[i]->n;
 	}
-	margin += (int64_t)(2 * profile_spread(&ep->profile) * (double)fastest(ep));
+	margin += doubt_before(&doubt);
 	device = group->due - start - outbox_cost(box, view, last) - margin;
 	publisher = group->due - loop_now(s->loop) - outbox_cost(box, view, on_the_way) - margin;
 	return device < publisher ? device : publisher;
@@ -218,29 +232,36 @@ static bool first_of_plan(const struct plan *plan, const struct plan_family *f, 
 	return true;
 }
 
+/* How many instances of a mini-batch the sub-model does in that time, reserve included. */
+static int most_in(const struct plan_submodel *m, int batch, const struct doubt *doubt, int64_t time)
+{
+	int64_t one = m->time_one_ns + doubt_own(doubt, m->time_one_ns),
+		full = m->time_ns + doubt_own(doubt, m->time_ns);
+
+	if (time < one)
+		return 0;
+	if (time >= full || full <= one)
+		return batch;
+	/* Between them the reserve bends down, so what it takes is no more than this. */
+	return 1 + (int)((double)(time - one) * (batch - 1) / (double)(full - one));
+}
+
 /* No mini-batch of the plan's fits: as many instances as do, where that brings most. */
-static bool squeeze(const struct endpoint *ep, const struct plan_family *f, uint64_t instances, int64_t left,
-		    struct choice *ret)
+static bool squeeze(const struct endpoint *ep, const struct plan_family *f, const struct doubt *doubt,
+		    uint64_t instances, int64_t left, struct choice *ret)
 {
 	const struct plan_submodel *m = f->m;
 	int batch = ep->spec.batch;
 	double best = 0;
 
 	for (int i = 0; i < ep->n_submodels; i++) {
-		int64_t k = batch;
+		int k = most_in(&m[i], batch, doubt, left);
 
-		if (left < m[i].time_one_ns)
-			continue;
-		if (left < m[i].time_ns && m[i].time_ns > m[i].time_one_ns)
-			k = 1 + (int64_t)((double)(left - m[i].time_one_ns) * (batch - 1) /
-					  (double)(m[i].time_ns - m[i].time_one_ns));
-		if (k > (int64_t)instances)
-			k = (int64_t)instances;
-		if (k > batch)
-			k = batch;
+		if ((uint64_t)k > instances)
+			k = (int)instances;
 		if ((double)k * m[i].accuracy > best) {
 			best = (double)k * m[i].accuracy;
-			*ret = (struct choice){.submodel = i, .k = (int)k, .of = f->of[i]};
+			*ret = (struct choice){.submodel = i, .k = k, .of = f->of[i]};
 		}
 	}
 	return best > 0;
@@ -310,6 +331,22 @@ static bool is_noted(const struct group *group)
 	return true;
 }
 
+/* So many instances by the fastest; the last mini-batch counts as what it is. */
+static int64_t least_time(const struct endpoint *ep, const struct plan_submodel *m, uint64_t instances)
+{
+	int64_t least = INT64_MAX, batch = ep->spec.batch, full = (int64_t)instances / batch,
+		rest = (int64_t)instances % batch, time;
+
+	for (int i = 0; i < ep->n_submodels; i++) {
+		time = full * m[i].time_ns;
+		if (rest) /* to the nanosecond as a plan has it, which is to fit into this; a day × 1024 fits int64_t */
+			time += m[i].time_one_ns +
+				(m[i].time_ns - m[i].time_one_ns) * (rest - 1) / (batch - 1);
+		least = time < least ? time : least;
+	}
+	return least;
+}
+
 /*
  * The time that the group may use, at most `left`. In an overload that may not be enough for all of it even on the fastest sub-model;
  * then this is what runs next, being what gives most in a time, but no promise is made for more than there will be.
@@ -317,13 +354,9 @@ static bool is_noted(const struct group *group)
 static int64_t time_used(struct sched *s, const struct group *group, const struct contest *c,
 			 enum outbox_view view, const struct plan_submodel *m, int64_t start, int64_t left)
 {
-	int batch = group->first->ep->spec.batch;
 	double part = fair_part(c, group->first->ep);
-	int64_t least = INT64_MAX, most = left, share;
+	int64_t least = least_time(group->first->ep, m, group->n), most = left, share;
 
-	for (int i = 0; i < group->first->ep->n_submodels; i++)
-		least = m[i].time_ns < least ? m[i].time_ns : least;
-	least *= (int64_t)((group->n + (uint64_t)batch - 1) / (uint64_t)batch);
 	if (c->over)
 		share = share_of_own(group, part, start, left);
 	else
@@ -335,9 +368,27 @@ static int64_t time_used(struct sched *s, const struct group *group, const struc
 	return share < most ? share : most;
 }
 
+/* The reserve for the group's last mini-batch: in the times, which *doubt then knows nothing more of, or out of `deadline`. */
+static int64_t reserve(const struct group *group, struct doubt *doubt, int64_t deadline,
+		       struct plan_submodel *m)
+{
+	const struct endpoint *ep = group->first->ep;
+
+	if (group->n + group->held > (uint64_t)ep->spec.batch) {
+		deadline -= doubt_own(doubt, fastest(ep));
+		return deadline > 1 ? deadline : 1;
+	}
+	for (int i = 0; i < ep->n_submodels; i++) {
+		m[i].time_ns += doubt_own(doubt, m[i].time_ns);
+		m[i].time_one_ns += doubt_own(doubt, m[i].time_one_ns);
+	}
+	doubt->deviation = 0;
+	return deadline;
+}
+
 /* What a plan may use, of times with everything that view counts, and the time there is for it. */
 static int64_t prepare(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
-		       enum outbox_view view, int64_t deadline, struct plan_family *f)
+		       enum outbox_view view, int64_t deadline, struct plan_family *f, struct doubt *doubt)
 {
 	struct endpoint *ep = group->first->ep;
 	struct plan_request request = {.n_submodels = plan_times(s, ep, view, f->m),
@@ -346,6 +397,8 @@ static int64_t prepare(struct sched *s, const struct group *group, const struct 
 				       .batch = ep->spec.batch,
 				       .deadline_ns = deadline};
 
+	*doubt = doubt_of(s, ep);
+	deadline = reserve(group, doubt, deadline, f->m);
 	narrow(group, &request, f->m);
 	f->n = ep->n_submodels;
 	for (int i = 0; i < f->n; i++)
@@ -362,12 +415,10 @@ static int64_t prepare(struct sched *s, const struct group *group, const struct 
 static int64_t keep_for_held(const struct group *group, const struct plan_family *f, int64_t deadline)
 {
 	const struct endpoint *ep = group->first->ep;
-	int64_t least = INT64_MAX, again = 0;
+	int64_t least = least_time(ep, f->m, group->n), again = 0;
 
 	if (!group->held)
 		return deadline;
-	for (int i = 0; i < ep->n_submodels; i++)
-		least = f->m[i].time_ns < least ? f->m[i].time_ns : least;
 	for (struct list *at = &group->first->own; at != group->list; at = at->next) {
 		const struct instance *inst = cascade_least(list_entry(at, struct task, own));
 
@@ -377,7 +428,6 @@ static int64_t keep_for_held(const struct group *group, const struct plan_family
 				  (double)f->m[inst->held->of.then].time_ns);
 		break;
 	}
-	least *= (int64_t)((group->n + (uint64_t)ep->spec.batch - 1) / (uint64_t)ep->spec.batch);
 	if (deadline - again >= least)
 		return deadline - again;
 	return deadline < least ? deadline : least;
@@ -395,13 +445,29 @@ static int plan_with(struct sched *s, const struct endpoint *ep, const struct pl
 				     ret);
 }
 
+/* Of `time` what so many instances are promised. */
+static int64_t promised_time(const struct sched *s, const struct endpoint *ep, int64_t time,
+			     uint64_t instances)
+{
+	struct doubt doubt = doubt_of(s, ep);
+	double all = (double)time * (1 - caution_unpromised(&ep->caution)),
+	       each = all / ceil((double)instances / ep->spec.batch);
+
+	if (time <= 0)
+		return time;
+	each = fmin(fmax(each, (double)fastest(ep)), (double)slowest(ep));
+	return (int64_t)all - doubt_sum(&doubt, all, each);
+}
+
 static void promise(struct sched *s, const struct group *group, const struct contest *c, int64_t start)
 {
 	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL), deadline;
 	struct plan plan = {.partial = -1};
 	struct plan_family f;
+	struct doubt doubt;
 
-	deadline = prepare(s, group, c, start, OUTBOX_CAREFUL, left > 0 ? left : 0, &f);
+	left = promised_time(s, group->first->ep, left, group->n);
+	deadline = prepare(s, group, c, start, OUTBOX_CAREFUL, left > 0 ? left : 0, &f, &doubt);
 	if (left > 0 &&
 	    plan_with(s, group->first->ep, &f, group->n, keep_for_held(group, &f, deadline), &plan) < 0)
 		plan = (struct plan){.partial = -1};
@@ -419,20 +485,22 @@ bool choose_due(struct sched *s, const struct group *group, const struct contest
 		left - outbox_margin(&s->outbox, OUTBOX_CAREFUL) + outbox_margin(&s->outbox, OUTBOX_OF_LATE);
 	struct plan plan;
 	struct plan_family f;
+	struct doubt doubt;
 
 	if (!is_noted(group))
 		promise(s, group, c, start);
 	if (left <= 0)
 		return false;
-	deadline = prepare(s, group, c, start, OUTBOX_OF_LATE, safe > 0 ? safe : left, &f);
+	deadline = prepare(s, group, c, start, OUTBOX_OF_LATE, safe > 0 ? safe : left, &f, &doubt);
 	if (safe <= 0 || plan_with(s, ep, &f, group->n, keep_for_held(group, &f, deadline), &plan) < 0 ||
 	    !first_of_plan(&plan, &f, group->n, ep->spec.batch, ret))
-		return squeeze(ep, &f, group->n, left, ret);
+		return squeeze(ep, &f, &doubt, group->n, left, ret);
 	/* Room for later tasks: where they would not run on a better sub-model anyway. */
-	if (ret->k < ep->spec.batch && f.m[ret->submodel].time_ns <= left &&
-	    (deadline < safe || ret->submodel == most_accurate(f.m, ep->n_submodels))) {
-		ret->k = ep->spec.batch;
-		ret->shared = true;
+	if (deadline < safe || ret->submodel == most_accurate(f.m, ep->n_submodels)) {
+		int most = most_in(&f.m[ret->submodel], ep->spec.batch, &doubt, left);
+
+		ret->shared = most > ret->k;
+		ret->k = ret->shared ? most : ret->k;
 	}
 	return true;
 }
@@ -444,6 +512,7 @@ bool choose_again(struct sched *s, const struct group *group, const struct conte
 	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL), deadline;
 	const struct instance *least = NULL;
 	struct plan_family f;
+	struct doubt doubt;
 	struct plan plan;
 
 	for (struct list *at = &group->first->own; at != group->list && !least; at = at->next)
@@ -451,7 +520,7 @@ bool choose_again(struct sched *s, const struct group *group, const struct conte
 	if (left <= 0 || !least)
 		return false;
 	/* What counts is what is gained. */
-	deadline = prepare(s, group, c, start, OUTBOX_OF_LATE, left, &f);
+	deadline = prepare(s, group, c, start, OUTBOX_OF_LATE, left, &f, &doubt);
 	f.n = ep->n_submodels;
 	for (int i = 0; i < f.n; i++) {
 		double gain = cascade_again(ep, &least->held->of, i) - cascade_unsure(ep, &least->held->of);
@@ -460,7 +529,7 @@ bool choose_again(struct sched *s, const struct group *group, const struct conte
 	}
 	if (plan_with(s, ep, &f, group->held, deadline, &plan) < 0 ||
 	    !first_of_plan(&plan, &f, group->held, ep->spec.batch, ret))
-		return squeeze(ep, &f, group->held, left, ret) && (ret->again = true);
+		return squeeze(ep, &f, &doubt, group->held, left, ret) && (ret->again = true);
 	ret->again = true;
 	return f.m[ret->submodel].accuracy > 0;
 }
@@ -538,6 +607,7 @@ int64_t choose_kept(struct sched *s, struct task *task, int64_t time)
 	struct plan_family f;
 	struct plan plan;
 
+	time = promised_time(s, task->ep, time, task->n_queued);
 	if (time <= 0 || !task->n_queued)
 		return 0;
 	f.n = plan_times(s, task->ep, OUTBOX_CAREFUL, f.m);

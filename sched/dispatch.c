@@ -164,6 +164,23 @@ void dispatch_look_again(struct sched *s, int64_t at)
 	s->dispatch.timer = loop_timer_at(s->loop, at, kicked, s);
 }
 
+/* Whether a dropped answer is out before the next computed ones, which have a deadline. */
+static bool may_drop(const struct sched *s)
+{
+	const struct dispatch *d = &s->dispatch;
+	const struct minibatch *mb = d->n_out ? d->out[0] : NULL;
+	int64_t now = loop_now(s->loop), end;
+
+	if (s->outbox.outstanding >= MAX_DROPS)
+		return false;
+	if (!mb || mb->explains)
+		return true;
+	end = (mb->handed > d->last_done ? mb->handed : d->last_done) + mb->expected;
+	/* One that takes twice as long may take for ever. */
+	return now + outbox_cost(&s->outbox, OUTBOX_OF_LATE, s->outbox.outstanding + 1) <= end ||
+	       now > end + mb->expected;
+}
+
 /* Drops some of a task's queue, or waits until there is room for such publications. */
 static bool drop_some(struct sched *s, struct task *task)
 {
@@ -173,7 +190,7 @@ static bool drop_some(struct sched *s, struct task *task)
 	struct instance *inst;
 	bool any = false;
 
-	while (s->outbox.outstanding < MAX_DROPS && (inst = task_next(task))) {
+	while (may_drop(s) && (inst = task_next(task))) {
 		/* The task lives at least as long as this instance's publication. */
 		task_drop_instance(inst, code);
 		any = true;
@@ -363,6 +380,8 @@ void dispatch_done(void *data, const struct batch_done *done)
 	/* What the next one has to reckon with is the time between two answers, not the computing alone. */
 	if (done->r == 0 && !mb->explains && mb->ep->ready)
 		profile_measured(&mb->ep->profile, mb->submodel, mb->n, now - started);
+	if (done->r == 0 && !mb->explains)
+		caution_ran(&mb->ep->caution, mb->n);
 	if (done->r == 0)
 		d->last_done = now;
 	if (!mb->ep->gone && !mb->explains && (done->r == 0 || !d->dying)) /* else it did not run */

@@ -77,6 +77,7 @@ struct endpoint *endpoint_get(struct sched *s, const char *name, bool create)
 		goto fail;
 	ep->s = s;
 	lane_init(&ep->lane);
+	caution_init(&ep->caution);
 	strcpy(ep->name, name);
 	if (table_add(&s->endpoints, &ep->node, ep->name) < 0)
 		goto fail;

@@ -12,6 +12,7 @@
 #ifndef SCHED_ENDPOINT_H
 #define SCHED_ENDPOINT_H
 
+#include "sched/caution.h"
 #include "sched/executor.h"
 #include "sched/fair.h"
 #include "sched/outbox.h"
@@ -56,8 +57,9 @@ struct endpoint {
 	char **labels; /* (n_labels) */
 	int n_labels;
 	struct profile profile;
-	struct lane lane;   /* tasks that wait */
-	int64_t picture_ns; /* what one takes, of late; 0: none was made yet */
+	struct caution caution; /* since the daemon started, whatever was loaded */
+	struct lane lane;       /* tasks that wait */
+	int64_t picture_ns;     /* what one takes, of late; 0: none was made yet */
 
 	struct table instances; /* not answered, by path … */
 	struct spill spill;     /* … and those that wait on disk */

@@ -129,6 +129,9 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 	cJSON_AddNumberToObject(json, "queued", (double)endpoint_waiting(ep));
 	cJSON_AddNumberToObject(json, "on_disk", (double)ep->spill.count);
 	cJSON_AddNumberToObject(json, "worker_deaths", (double)st->worker_deaths);
+	cJSON_AddNumberToObject(json, "time_deviation", digits(profile_deviation(&ep->profile), 1e4));
+	cJSON_AddNumberToObject(json, "reserve_deviations", digits(caution_deviations(&ep->caution), 1e4));
+	cJSON_AddNumberToObject(json, "unpromised", digits(caution_unpromised(&ep->caution), 1e4));
 	add_quantiles(json, "plan_us", &st->plan, 1e3);
 	add_quantiles(json, "compute_ms", &st->compute, 1e6);
 	add_shares(json, st);

@@ -141,8 +141,10 @@ void executor_worker_set_limit(struct executor *ex, int64_t ns);
 int executor_null_new(struct executor **ret, struct loop *loop, const struct executor_events *events,
 		      void *data);
 void executor_null_set_factor(struct executor *ex, double factor); /* of what starts from now on; ≥ 0 */
-/* Each mini-batch takes a normally distributed multiple of it, of mean 1 and that deviation; 0: none. */
+/* Each mini-batch takes a log-normally distributed multiple of it, of mean 1 and that deviation; 0: none. */
 void executor_null_set_noise(struct executor *ex, double noise, uint64_t seed);
+/* So many times a second, at random, the machine does nothing for ns (> 0); 0: never. */
+void executor_null_set_stalls(struct executor *ex, double rate, int64_t ns, uint64_t seed);
 void executor_null_kill(struct executor *ex); /* as if the worker died now; called back from the loop */
 
 #endif

@@ -93,6 +93,21 @@ static void add_deaths(struct buf *ret, const struct family *f, const struct end
 	add_one(ret, f, ep, (double)ep->stats.worker_deaths);
 }
 
+static void add_deviation(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	add_one(ret, f, ep, profile_deviation(&ep->profile));
+}
+
+static void add_reserve(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	add_one(ret, f, ep, caution_deviations(&ep->caution));
+}
+
+static void add_unpromised(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	add_one(ret, f, ep, caution_unpromised(&ep->caution));
+}
+
 /* With buckets up to the bounds from `first` to `last`, ns. */
 static void add_histogram(struct buf *ret, const struct family *f, const struct endpoint *ep,
 			  const struct histogram *h, int64_t first, int64_t last)
@@ -177,6 +192,12 @@ static const struct family families[] = {
 	{"inferfs_minibatch_instances_total", "counter", "Instances computed, by sub-model", add_instances},
 	{"inferfs_compute_seconds_total", "counter", "Time in the worker, by sub-model", add_busy},
 	{"inferfs_worker_deaths_total", "counter", "Times the endpoint's worker died", add_deaths},
+	{"inferfs_time_deviation", "gauge", "Mean deviation of a mini-batch's time, as a share of it",
+	 add_deviation},
+	{"inferfs_reserve_deviations", "gauge", "Deviations kept free before a deadline, learnt from misses",
+	 add_reserve},
+	{"inferfs_unpromised_share", "gauge", "Share of a task's time that is not promised, learnt likewise",
+	 add_unpromised},
 };
 
 struct family_of {

@@ -65,6 +65,9 @@ struct null {
 	void *data;
 	double factor, noise;
 	struct rng rng;
+	double stalls;              /* a second */
+	int64_t stall_at, stall_ns; /* the next one: loop_now; how long each is */
+	struct rng stall_rng;
 	struct endpoint *endpoints;
 	struct slot slots[SLOTS];
 	int n_slots;
@@ -361,13 +364,36 @@ static struct slot take_first(struct null *null)
 
 static void first_ends(void *data);
 
-/* Of mean 1 and that deviation, by Box and Muller; at least a tenth. */
+/* Log-normal (times have a longer tail above), of mean 1 and that deviation, by Box and Muller. */
 static double noise(struct null *null)
 {
 	double radius = sqrt(-2 * log(1 - (double)rng_float(&null->rng))),
-	       angle = 2 * M_PI * (double)rng_float(&null->rng);
+	       angle = 2 * M_PI * (double)rng_float(&null->rng), variance = log1p(null->noise * null->noise);
 
-	return fmax(0.1, 1 + null->noise * radius * cos(angle));
+	return exp(sqrt(variance) * radius * cos(angle) - variance / 2);
+}
+
+/* Of a Poisson process. */
+static int64_t until_stall(struct null *null)
+{
+	return llround(-log(1 - (double)rng_float(&null->stall_rng)) / null->stalls * 1e9);
+}
+
+/* When what starts now and computes for so long ends, nothing being computed while the machine stalls. */
+static int64_t end_of(struct null *null, int64_t ns)
+{
+	int64_t start = loop_now(null->loop), end = start + ns;
+
+	while (null->stalls > 0 && null->stall_at < end) {
+		int64_t over = null->stall_at + null->stall_ns;
+
+		if (null->stall_at >= start)
+			end += null->stall_ns;
+		else if (over > start)
+			end += over - start;
+		null->stall_at = over + until_stall(null);
+	}
+	return end;
 }
 
 static int start_first(struct null *null)
@@ -375,9 +401,10 @@ static int start_first(struct null *null)
 	struct slot *slot = &null->slots[0];
 	double factor = null->noise > 0 ? null->factor * noise(null) : null->factor,
 	       ns = fmin((double)slot->duration * factor, MAX_DURATION_S * 1e9);
+	int64_t end = end_of(null, llround(ns));
 
-	slot->ns = llround(ns);
-	null->timer = loop_timer_at(null->loop, loop_now(null->loop) + slot->ns, first_ends, null);
+	slot->ns = end - loop_now(null->loop);
+	null->timer = loop_timer_at(null->loop, end, first_ends, null);
 	return null->timer ? 0 : -ENOMEM;
 }
 
@@ -567,6 +594,17 @@ void executor_null_set_noise(struct executor *ex, double noise, uint64_t seed)
 {
 	null_of(ex)->noise = noise;
 	null_of(ex)->rng = rng_init(seed, 0);
+}
+
+void executor_null_set_stalls(struct executor *ex, double rate, int64_t ns, uint64_t seed)
+{
+	struct null *null = null_of(ex);
+
+	null->stalls = rate;
+	null->stall_ns = ns;
+	null->stall_rng = rng_init(seed, 1);
+	if (rate > 0)
+		null->stall_at = loop_now(null->loop) + until_stall(null);
 }
 
 void executor_null_kill(struct executor *ex)

@@ -14,6 +14,7 @@
 #define FEW              16 /* for a quantile to mean something */
 #define CAREFUL_QUANTILE 0.9
 #define STEADY           0.02
+#define DEVIATIONS       64
 /* A day: a time beyond is nonsense, and sums of products stay far from the ends of int64_t. */
 #define MAX_TIME_NS INT64_C(86400000000000)
 
@@ -124,15 +125,17 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns)
 	if (submodel < 0 || submodel >= p->n || k < 1 || k > p->batch || ns <= 0)
 		return;
 	ratio = (double)ns / expect_ns(p, submodel, k);
-	p->careful =
-		quantile_keep(p->recent, PROFILE_RECENT, &p->n_recent, ratio * p->device, CAREFUL_QUANTILE);
 	p->spread += SPREAD_WEIGHT * (fmin(fabs(ratio - 1), 1) - p->spread);
 	if (!is_outlier(p, ratio)) {
+		p->deviation += (fabs(ratio - 1) - p->deviation) / ++p->n_deviations;
+		if (p->n_deviations == DEVIATIONS)
+			p->n_deviations--;
 		w = fill(p, k);
 		p->device *= 1 + DEVICE_WEIGHT * (ratio - 1);
 		p->full[submodel] *= 1 + SUBMODEL_WEIGHT * (ratio - 1) * w;
 		p->one[submodel] *= 1 + SUBMODEL_WEIGHT * (ratio - 1) * (1 - w);
 	}
+	p->careful = quantile_keep(p->recent, PROFILE_RECENT, &p->n_recent, p->device, CAREFUL_QUANTILE);
 	for (int i = 0; i < p->n; i++)
 		if (p->times_of[i] == i &&
 		    (fabs(full_ns(p, i) - (double)p->out[i].time_ns) > STEADY * (double)p->out[i].time_ns ||
@@ -153,6 +156,11 @@ double profile_careful(const struct profile *p)
 	double few = p->n_recent < FEW ? 1 + 2 * p->spread : 1;
 
 	return fmax(p->careful / p->device, few);
+}
+
+double profile_deviation(const struct profile *p)
+{
+	return p->n_deviations ? p->deviation * (1 + 2.0 / p->n_deviations) : 0;
 }
 
 double profile_spread(const struct profile *p)

@@ -49,11 +49,13 @@ struct profile {
 	double device;                                           /* f */
 	double full[MAX_SUBMODELS], one[MAX_SUBMODELS];          /* g_i, h_i */
 	double spread;                                           /* mean |ρ-1| */
-	int outliers;                                            /* in a row: > 0 above, < 0 below */
-	double mildest;                                          /* ρ of these that is nearest to 1 */
-	float recent[PROFILE_RECENT];                            /* measured ÷ loaded time */
-	unsigned n_recent;                                       /* since the start */
-	double careful;                                          /* a quantile of them */
+	double deviation; /* the same of those that are no outliers, slower */
+	unsigned n_deviations;
+	int outliers;                 /* in a row: > 0 above, < 0 below */
+	double mildest;               /* ρ of these that is nearest to 1 */
+	float recent[PROFILE_RECENT]; /* f, of late */
+	unsigned n_recent;            /* since the start */
+	double careful;               /* a quantile of them */
 	struct plan_submodel out[MAX_SUBMODELS];
 	uint64_t generation;
 };
@@ -61,8 +63,8 @@ struct profile {
 /*
  * From what `loaded` gave; times less than 1 ns count as 1 ns, time_one_ns outside (0, time_ns] as time_ns.
  * -EINVAL: no or too many sub-models, none but idle ones, S < 1, an accuracy outside [0, 1], a time of a day or more. Usable
- * again on an initialised profile (the worker died and measured anew): the generation goes on and the
- * publication time is kept when the memory was zeroed before the first init.
+ * again on an initialised profile (the worker died and measured anew): the generation goes on and
+ * profile_deviation is kept when the memory was zeroed before the first init.
  */
 int profile_init(struct profile *p, int batch, const struct submodel *submodels, int n);
 
@@ -76,8 +78,11 @@ void profile_measured(struct profile *p, int submodel, int k, int64_t ns);
 int64_t profile_expect_ns(const struct profile *p, int submodel, int k);
 /* The mean of |measured ÷ expected - 1| of late, 0…1: how much reserve a mini-batch needs. */
 double profile_spread(const struct profile *p);
-/* How many times what it takes of late a mini-batch takes when things go badly, ≥ 1: the 90 % quantile of the last 64,
- * or two mean deviations while there are few. */
+/* δ: the mean of |ρ-1| of the last 64 that are no outliers (an exponentially weighted one from there on; more while there are few,
+ * since a mean of few may be far too small). 0 as long as times are exact. */
+double profile_deviation(const struct profile *p);
+/* How many times what they take of late many mini-batches take when things go badly, ≥ 1: the 90 % quantile of f after the last 64, or two
+ * mean deviations while there are few. What single ones are off isn't in it: over many it comes to nothing (caution.h). */
 double profile_careful(const struct profile *p);
 
 #endif

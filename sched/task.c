@@ -340,6 +340,14 @@ out:
 	free(tasks);
 }
 
+/* Of what was promised; of it the user takes some back, and some can't be read. */
+static int64_t broken(const struct task *task)
+{
+	int64_t missed = task->admitted - task->ok - task->failed - task->taken;
+
+	return missed > 0 ? missed : 0;
+}
+
 void task_end_if_done(struct task *task)
 {
 	struct endpoint *ep = task->ep;
@@ -358,6 +366,8 @@ void task_end_if_done(struct task *task)
 		return;
 	}
 	task->finished = loop_now(ep->s->loop);
+	if (task->due != INT64_MAX)
+		caution_ended(&ep->caution, task->admitted, broken(task));
 	status_task(ep->s, task);
 	if (batch_is_loose(batch)) {
 		erasure = erasure_new(ep, &task, 1);
@@ -477,8 +487,7 @@ static void free_batch(void *data, struct table_node *node)
 				instance_free(list_entry(inst_link, struct instance, link));
 			task_free(task);
 		}
-	loop_timer_cancel(batch->ep->s->loop, batch->settle);
-	loop_timer_cancel(batch->ep->s->loop, batch->closing);
+	batch_cancel_timers(batch);
 	table_remove(&batch->ep->batches, &batch->node);
 	free(batch);
 }

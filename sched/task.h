@@ -77,6 +77,8 @@ struct batch {
 	uint32_t n_ready, n_writing;
 	int64_t last_event;
 	struct loop_timer *settle; /* submits when it is quiet (a directory) or the window is over (in/) */
+	struct loop_timer *
+		latest; /* submits what is complete: its deadline, an absolute one, comes nearer while it grows */
 	/* A deadline was set, or it was renamed in, while files were open for writing: submitted as soon as
 	 * they are closed, counted from then (close(2) returns before the kernel sends RELEASE). */
 	struct loop_timer *closing;
@@ -129,6 +131,7 @@ struct task {
 	uint32_t n_held;       /* of n_running */
 
 	uint32_t total, ok, late, dropped, failed;
+	uint32_t taken;  /* of dropped: their files were removed */
 	double gained;   /* Σ p_i of instances that were in time */
 	double expected; /* Σ p_i of all that were handed to the executor */
 	bool numbered;   /* its number was taken before it is submitted */

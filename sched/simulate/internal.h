@@ -50,6 +50,8 @@ struct trace {
 	int64_t publish,
 		until; /* ns; of an answer; how long the device is looked at, 0: as long as tasks come */
 	double noise;
+	double stalls;    /* a second */
+	int64_t stall_ns; /* each */
 	uint64_t seed;
 	const struct policy *policy[16];
 	int n_policies;
@@ -85,6 +87,7 @@ void sim_host_name(int task, char *ret, size_t size); /* "tK" */
 
 struct outcome { /* of an endpoint */
 	int64_t instances, ok, late, dropped, failed;
+	int64_t admitted, broken;      /* as task.json says it; of them not in time */
 	double gained, planned, bound; /* Σ over instances, 0…1 each */
 	double latency_ms, plan_us;    /* Σ over tasks */
 	int64_t last_ns;               /* when the last task was finished */

@@ -20,7 +20,7 @@ static void usage(FILE *f)
 	      "Also \"one_ms\", \"real_ms\", \"sure\", \"then\" (profile), \"publish_us\", "
 	      "\"arrivals\":{\"kind\":\"poisson\",\"rate\":2,\"duration\":\"60s\"} (once, uniform,\n"
 	      "bursty with \"burst\"), \"tasks\":[{\"at\":\"1s\",\"instances\":64,\"deadline\":\"2s\"},…], "
-	      "\"seed\"; several endpoints: "
+	      "\"seed\", \"stalls\" (a second) of \"stall_ms\"; several endpoints: "
 	      "\"endpoints\":[{\"name\":\"a\",\"weight\":3,\"instances\":64},…], each "
 	      "with its own profile,\nbatch, deadline, instances, arrivals or tasks, or those of all; "
 	      "\"until\". "
@@ -43,7 +43,7 @@ static int most_submodels(const struct trace *trace)
 static void print_header(const struct trace *trace)
 {
 	printf("policy,%sinstances,tasks,rate,effective_accuracy,bound,planned,ok,late,dropped,throughput,"
-	       "latency_ms,plan_us",
+	       "latency_ms,plan_us,admitted,broken",
 	       trace->named ? "endpoint,weight,device," : "");
 	for (int i = 0; i < most_submodels(trace); i++)
 		printf(",share_%d", i + 1);
@@ -77,11 +77,11 @@ static void print_outcome(const struct trace *trace, const struct policy *policy
 	printf("%s,", policy->name);
 	if (trace->named)
 		printf("%s,%g,%.4f,", ep->name, ep->weight, device);
-	printf("%d,%d,%.2f,%.4f,%.4f,%.4f,%lld,%lld,%lld,%.2f,%.3f,%.1f", task->instances, n, rate,
+	printf("%d,%d,%.2f,%.4f,%.4f,%.4f,%lld,%lld,%lld,%.2f,%.3f,%.1f,%lld,%lld", task->instances, n, rate,
 	       100 * o->gained / all, 100 * o->bound / all, 100 * o->planned / all, (long long)o->ok,
 	       (long long)o->late, (long long)o->dropped,
 	       o->last_ns > task->at ? (double)o->ok / ((double)(o->last_ns - task->at) / 1e9) : 0,
-	       o->latency_ms / n, o->plan_us / n);
+	       o->latency_ms / n, o->plan_us / n, (long long)o->admitted, (long long)o->broken);
 	for (int i = 0; i < most_submodels(trace); i++)
 		printf(",%.4f", ran > 0 ? (double)o->ran[i] / ran : 0);
 	putchar('\n');

@@ -55,7 +55,8 @@ static int add_report(struct outcome *o, const struct buf *report, const struct 
 {
 	cJSON *json = cJSON_ParseWithLength(report->data, report->len);
 	const cJSON *schedule = cJSON_GetObjectItemCaseSensitive(json, "schedule"), *item;
-	double instances = number(json, "instances");
+	double instances = number(json, "instances"), ok = number(json, "ok"),
+	       admitted = number(json, "admitted");
 	int64_t finished = task->at + (int64_t)(number(json, "finished_ms") * 1e6);
 	int i = 0;
 
@@ -63,7 +64,9 @@ static int add_report(struct outcome *o, const struct buf *report, const struct 
 		cJSON_Delete(json);
 		return -EBADMSG;
 	}
-	o->ok += (int64_t)number(json, "ok");
+	o->ok += (int64_t)ok;
+	o->admitted += (int64_t)admitted;
+	o->broken += admitted > ok ? (int64_t)(admitted - ok) : 0;
 	o->late += (int64_t)number(json, "late");
 	o->dropped += (int64_t)number(json, "dropped");
 	o->failed += (int64_t)number(json, "failed");
@@ -199,6 +202,7 @@ int sim_run(const struct trace *trace, const struct policy *policy, const struct
 	if (r < 0)
 		goto out;
 	executor_null_set_noise(ex, trace->noise, trace->seed);
+	executor_null_set_stalls(ex, trace->stalls, trace->stall_ns, trace->seed);
 	sched_begin(s);
 	for (int e = 0; e < n && r == 0; e++)
 		r = add_endpoint(s, &host, trace, e, policy);

@@ -10,7 +10,7 @@
  * profile: accuracies in percent and times of a full mini-batch, as of `inferfs plan`; one_ms: of one instance (default: as a full
  * one); real_ms: what mini-batches take while time_ms is what was measured before. sure, then: cascades, of each sub-model a list of CASCADE_POINTS percentages, and a list
  * of such for each other one, as engine/cascade.h says; null: none. noise: the deviation of single mini-batches, a share of their time.
- * publish_us: what each answer's publication takes (0). A run for each number of "instances" and each policy: tasks of so many instances and that deadline arrive
+ * stalls: so many times a second, at random (0), nothing is computed for stall_ms (150). publish_us: what each answer's publication takes (0). A run for each number of "instances" and each policy: tasks of so many instances and that deadline arrive
  * "once" (the default), "uniform"ly, as a "poisson" process or in bursts ("bursty": `burst` tasks at once, as a Poisson
  * process), `rate` tasks a second for `duration`. In their place "tasks" may name them, of one run:
  *
@@ -24,9 +24,10 @@
  * looked at who has the device; as long as tasks come.
  *
  * Standard output is CSV, a line a run, or with "endpoints" a line an endpoint: policy,[endpoint,weight,device,]instances,tasks,rate,effective_accuracy,bound,planned,ok,late,dropped,throughput,
- * latency_ms,plan_us,share_1,…: the part of the time that was computed for it; instances of a task; offered instances a second (of D where there is one task); percent of all
+ * latency_ms,plan_us,admitted,broken,share_1,…: the part of the time that was computed for it; instances of a task; offered instances a second (of D where there is one task); percent of all
  * instances, by the profile's accuracies; the LP's bound of it, each task alone on the device with real times; answers in time a second,
- * until the last one; mean time until a task is finished; mean time of a task's first plan; the part of the mini-batches that each sub-model ran.
+ * until the last one; mean time until a task is finished; mean time of a task's first plan; instances that were promised at their
+ * submission, and how many of them were not in time after all, task by task; the part of the mini-batches that each sub-model ran.
  */
 #ifndef SCHED_SIMULATE_SIMULATE_H
 #define SCHED_SIMULATE_SIMULATE_H

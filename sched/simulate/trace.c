@@ -352,10 +352,10 @@ int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err
 {
 	static const char *const known[] = {"profile",   "batch", "deadline", "instances", "arrivals",
 					    "tasks",     "noise", "seed",     "policies",  "publish_us",
-					    "endpoints", "until", NULL};
+					    "endpoints", "until", "stalls",   "stall_ms",  NULL};
 	struct trace t = {0};
 	cJSON *root = cJSON_ParseWithLength(json, len);
-	double seed = 1, publish_us = 0;
+	double seed = 1, publish_us = 0, stall_ms = 150;
 	int r;
 
 	if (!cJSON_IsObject(root)) {
@@ -365,12 +365,15 @@ int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err
 	if ((r = spec_keys(root, "", known, err)) < 0 || (r = read_endpoints(&t, root, err)) < 0 ||
 	    (r = read_time(root, "until", &t.until, err)) < 0 ||
 	    (r = spec_double(root, "", "noise", 0, 1, &t.noise, err)) < 0 ||
+	    (r = spec_double(root, "", "stalls", 0, 1000, &t.stalls, err)) < 0 ||
+	    (r = spec_double(root, "", "stall_ms", 1e-3, MAX_MS, &stall_ms, err)) < 0 ||
 	    (r = spec_double(root, "", "publish_us", 0, 1e9, &publish_us, err)) < 0 ||
 	    (r = spec_double(root, "", "seed", 0, 9007199254740992.0, &seed, err)) < 0 ||
 	    (r = read_policies(&t, cJSON_GetObjectItemCaseSensitive(root, "policies"), err)) < 0)
 		goto out;
 	t.seed = (uint64_t)seed;
 	t.publish = llround(publish_us * 1e3);
+	t.stall_ns = llround(stall_ms * 1e6);
 	*ret = t;
 	t = (struct trace){0};
 out:

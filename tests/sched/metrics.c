@@ -225,11 +225,20 @@ static void test_figures(void **state)
 	assert_value(&m, "inferfs_compute_seconds_total{endpoint=\"app\",slice=\"1\",precision=\"f32\"}",
 		     1.1);
 	assert_value(&m, "inferfs_worker_deaths_total{endpoint=\"app\"}", 0);
+	/* 20 answers of mini-batches of 4 were in time; the last one wasn't, by when the mean size was 3.7575. */
+	assert_value(&m, "inferfs_reserve_deviations{endpoint=\"app\"}",
+		     4 - 20 * 0.25 / 4 * 0.0005 + 0.25 / 3.7575 * 0.9995);
+	/* 20 of 40 were promised and kept. Of two the one that could be read was not. */
+	assert_value(&m, "inferfs_unpromised_share{endpoint=\"app\"}", 0.1 * (0.5 - 0.0005));
+	assert_value(&m, "inferfs_time_deviation{endpoint=\"app\"}", 0);
 	/* Planning takes no time on this clock. */
 	assert_true(value_of(&m, "inferfs_plan_seconds_bucket{endpoint=\"app\",le=\"1e-06\"}") >= 7);
 
 	assert_true(world_stat(&w, "misses") == 21);
 	assert_true(world_stat(&w, "queued") == 0);
+	assert_true(world_stat(&w, "time_deviation") == 0);
+	assert_true(fabs(world_stat(&w, "reserve_deviations") - 4.0659) < 1e-9);
+	assert_true(fabs(world_stat(&w, "unpromised") - 0.05) < 1e-9);
 	assert_non_null(strstr(fake_content(&w.host, "infer/app/stats.json"), "\"compute_ms\":\t{\n"));
 	assert_non_null(
 		strstr(fake_content(&w.host, "infer/app/stats.json"),

@@ -5,6 +5,7 @@
 #include <spng.h>
 
 #include <errno.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -286,6 +287,64 @@ static void test_kill(void **state)
 	expect(500, "loaded5:0:NONE:2:910@400 died@400 loaded5:0:NONE:2:910@400 ");
 }
 
+/* ms that a mini-batch of 40 ms takes, which starts at once. */
+static double take(void)
+{
+	double ms;
+
+	trace[0] = '\0';
+	assert_int_equal(run(1, 0, 4), 0);
+	while (!trace[0])
+		loop_fake_advance(loop, loop_now(loop) + 10 * NS_PER_MS);
+	assert_int_equal(sscanf(trace, "done1:0:%lf@", &ms), 1);
+	return ms;
+}
+
+static void test_noise(void **state)
+{
+	double sum = 0, squares = 0;
+	int above = 0, n = 4000;
+
+	(void)state;
+	load(MODEL);
+	expect(0, "loaded5:0:NONE:2:910@0 ");
+	executor_null_set_noise(ex, 0.3, 7);
+	for (int i = 0; i < n; i++) {
+		double x = take() / 40;
+
+		sum += x;
+		squares += x * x;
+		above += x > 1;
+	}
+	/* Mean and deviation to four deviations of their own; of a log-normal one less than half are above the mean: Φ(-σ/2) = 44.2 %. */
+	assert_float_equal(sum / n, 1, 0.019);
+	assert_float_equal(sqrt(squares / n - sum / n * (sum / n)), 0.3, 0.02);
+	assert_float_equal((double)above / n, 0.442, 0.032);
+	executor_null_set_noise(ex, 0, 0);
+	assert_true(take() == 40);
+}
+
+static void test_stalls(void **state)
+{
+	int hit = 0, n = 4000;
+
+	(void)state;
+	load(MODEL);
+	expect(0, "loaded5:0:NONE:2:910@0 ");
+	executor_null_set_stalls(ex, 2, 70 * NS_PER_MS, 7);
+	for (int i = 0; i < n; i++) {
+		double ms = take();
+
+		/* From its start, from when it runs, or not at all. */
+		assert_true(ms == 40 || (ms > 40 && ms < 400));
+		hit += ms > 40;
+	}
+	/* It came between the last one and the end of this one, a stall aside: 2·(40 + 5) ms. */
+	assert_in_range(hit, n * 6 / 100, n * 12 / 100);
+	executor_null_set_stalls(ex, 0, 1, 0);
+	assert_true(take() == 40);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -295,6 +354,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_answers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_explain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_noise, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stalls, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -236,6 +236,8 @@ static void test_refused(void **state)
 		{"{" GOOD ",\"instances\":3,\"deadline\":\"8 parsecs\"}", "deadline"},
 		{"{" GOOD ",\"instances\":3,\"deadline\":\"@5\"}", "deadline"},
 		{"{" GOOD ",\"instances\":3,\"noise\":2}", "noise"},
+		{"{" GOOD ",\"instances\":3,\"stalls\":-1}", "stalls"},
+		{"{" GOOD ",\"instances\":3,\"stall_ms\":0}", "stall_ms"},
 		{"{" GOOD ",\"instances\":3,\"batch\":0}", "batch"},
 		{"{" GOOD ",\"instances\":3,\"policies\":[\"best\"]}", "\"best\""},
 		{"{" GOOD ",\"instances\":3,\"policies\":[]}", "policies"},

@@ -2,6 +2,7 @@
 #include "tests/support/serving.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static void test_loose_file(void **state)
@@ -346,6 +347,56 @@ static void test_further_task(void **state)
 	assert_non_null(strstr(csv, "\nb/9.png,ok,"));
 }
 
+/* Files that keep coming into a directory whose deadline is set. */
+static void test_growing(void **state)
+{
+	char path[64], text[64], first[64];
+	int tasks = 0;
+
+	(void)state;
+	/* An absolute one isn't waited over, and few tasks are made of it; who is still written is not waited for. */
+	world_mkdir(&w, "b");
+	snprintf(text, sizeof(text), "@%.3f", (double)loop_wall(w.loop) / 1e9 + 2);
+	world_deadline(&w, "b", text);
+	world_open(&w, "b/slow.png", "1");
+	for (int i = 0; i < 18; i++) {
+		snprintf(path, sizeof(path), "b/%02d.png", i);
+		world_put(&w, path, "1");
+		if (i == 9) /* half of two seconds */
+			assert_null(fake_xattr(&w.host, "infer/app/in/b/00.png", "user.state"));
+		world_run(&w, 100);
+	}
+	assert_string_equal(world_status(&w, "b/00.png"), "ok");
+	world_run(&w, 200);
+	for (int i = 0; i < 18; i++) {
+		snprintf(path, sizeof(path), "b/%02d.png", i);
+		assert_string_equal(world_status(&w, path), "ok");
+		snprintf(path, sizeof(path), "out/b/%02d.png.json", i);
+		tasks = atoi(world_text(&w, path, "task") + 4);
+	}
+	assert_in_range(tasks, 2, 5);
+	world_close(&w, "b/slow.png");
+	assert_all_done();
+	assert_string_equal(world_status(&w, "b/slow.png"), "dropped");
+	/* Others count from the submission of what they are of: a further task while the first one runs. */
+	for (int i = 0; i < 120; i++) {
+		snprintf(path, sizeof(path), "c/%03d.png", i);
+		world_put(&w, path, "1");
+	}
+	world_deadline(&w, "c", "3200ms");
+	for (int i = 120; i < 140; i++) {
+		snprintf(path, sizeof(path), "c/%03d.png", i);
+		world_put(&w, path, "1");
+		world_run(&w, 40);
+	}
+	assert_all_done();
+	assert_true(world_number(&w, "out/c/task.json", "ok") == 140);
+	assert_true(world_number(&w, "out/c/task.json", "effective_accuracy") == 90);
+	assert_true(world_number(&w, "out/c/139.png.json", "deadline_ms") == 3200);
+	snprintf(first, sizeof(first), "%s", world_text(&w, "out/c/000.png.json", "task"));
+	assert_string_not_equal(world_text(&w, "out/c/139.png.json", "task"), first);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -364,6 +415,7 @@ int main(void)
 		T(test_file_deadline_moves),
 		T(test_moved_deadline_replans),
 		T(test_further_task),
+		T(test_growing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
