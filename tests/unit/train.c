@@ -83,6 +83,7 @@ struct run {
 	double percent, accuracy, cascade; /* cascade: what the best one gains */
 	struct buf checkpoint, weights, knobs;
 	char note[1024], error[400];
+	const struct buf *init; /* model.json and the weights of what it begins with; NULL: none */
 };
 
 static int on_progress(void *data, const struct train_progress *p)
@@ -310,6 +311,10 @@ static int train(const struct dataset *ds, const char *json, struct run *run, co
 
 	if (r < 0)
 		fail_msg("%s", err.detail);
+	if (run->init)
+		assert_int_equal(train_spec_give_init(spec, run->init[0].data, run->init[0].len,
+						      run->init[1].data, run->init[1].len, NULL),
+				 0);
 	r = train_new(&t, spec, ds, from ? from->data : NULL, from ? from->len : 0, &hooks, run, &err);
 	if (r == 0) {
 		r = train_run(t, &err);
@@ -460,10 +465,9 @@ static void stops_evaluating(void **state)
 	dataset_close(ds);
 }
 
-/* Everything of the other model but its head, and its network where the spec has none. */
-static void begins_with_another(void **state)
+/* A model of five classes whose pixels are normalised otherwise than the blobs' are: its four files. */
+static struct model *other_model(struct buf files[4])
 {
-	static const struct train_hooks hooks = {.note = on_note};
 	static const char *const net = "{\"arch\":\"resnet\",\"depth\":8,\"width\":8,\"norm\":\"batch\"}";
 	static const struct model_info info = {.channels = 1,
 					       .height = 16,
@@ -473,6 +477,22 @@ static void begins_with_another(void **state)
 					       .std = {0.4f},
 					       .n_rates = 2,
 					       .rates = {0.5f, 1}};
+	struct model *model;
+
+	assert_int_equal(model_new(&model, net, &info, 99, NULL), 0);
+	/* as if it were trained: statistics too */
+	for (int i = 0; i < model->net->params.n; i++)
+		model->net->params.list[i].value[0] = 0.5f + (float)i;
+	for (int i = 0; i < 4; i++)
+		files[i] = BUF_INIT;
+	assert_int_equal(model_save(model, &files[0], &files[1], &files[2], &files[3], NULL), 0);
+	return model;
+}
+
+/* Everything of the other model but its head, and its network where the spec has none. */
+static void begins_with_another(void **state)
+{
+	static const struct train_hooks hooks = {.note = on_note};
 	static const struct {
 		const char *spec;
 		int r;
@@ -485,16 +505,11 @@ static void begins_with_another(void **state)
 		{"{\"dataset\":\"d\",\"init\":\"o/latest\",\"net\":{\"arch\":\"mlp\"}}", -EBADMSG, "fits"},
 		{NULL, -ENOENT, "models/o"},
 	};
-	struct buf b[4] = {BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT};
 	struct dataset *ds = blobs(1000);
-	struct model *other;
+	struct buf b[4];
+	struct model *other = other_model(b);
 
 	(void)state;
-	assert_int_equal(model_new(&other, net, &info, 99, NULL), 0);
-	/* as if it were trained: statistics too */
-	for (int i = 0; i < other->net->params.n; i++)
-		other->net->params.list[i].value[0] = 0.5f + (float)i;
-	assert_int_equal(model_save(other, &b[0], &b[1], &b[2], &b[3], NULL), 0);
 	for (size_t k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
 		const char *json = cases[k].spec ? cases[k].spec : cases[0].spec;
 		struct err err = ERR_INIT;
@@ -531,6 +546,28 @@ static void begins_with_another(void **state)
 	dataset_close(ds);
 	for (int i = 0; i < 4; i++)
 		buf_release(&b[i]);
+}
+
+/* The model that it began with may be gone, and with it the network and how pixels are normalised. */
+static void goes_on_without_what_it_began_with(void **state)
+{
+	static const char spec[] =
+		"{\"dataset\":\"d\",\"init\":\"models/o/3\",\"slices\":[0.5,1],\"batch\":50,"
+		"\"epochs\":2,\"threads\":1}";
+	struct dataset *ds = blobs(400);
+	struct buf b[4];
+	struct run whole = {.init = b}, first = {.stop_after = 1, .init = b}, rest = {0};
+
+	(void)state;
+	model_free(other_model(b));
+	assert_int_equal(train(ds, spec, &whole, NULL, NULL), 0);
+	assert_int_equal(train(ds, spec, &first, NULL, NULL), -ECANCELED);
+	assert_int_equal(train(ds, spec, &rest, &first.checkpoint, NULL), 0);
+	assert_memory_equal(rest.weights.data, whole.weights.data, whole.weights.len);
+	run_release(&whole), run_release(&first), run_release(&rest);
+	for (int i = 0; i < 4; i++)
+		buf_release(&b[i]);
+	dataset_close(ds);
 }
 
 /* Every knob, and of all that have one none at its default. */
@@ -838,6 +875,7 @@ int main(void)
 		cmocka_unit_test(repeats_and_resumes),
 		cmocka_unit_test(stops_evaluating),
 		cmocka_unit_test(begins_with_another),
+		cmocka_unit_test(goes_on_without_what_it_began_with),
 		cmocka_unit_test(goes_on_as_it_began),
 		cmocka_unit_test(names_what_differs),
 		cmocka_unit_test(goes_on_from_the_first_form),
