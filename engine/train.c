@@ -90,15 +90,14 @@ static int make_sessions(struct train *t, struct err *err)
 static int make_spec(struct train *t, const struct train_spec *spec, const struct checkpoint *from,
 		     struct err *err)
 {
+	const struct train_spec *goes_by = from && from->spec ? from->spec : spec;
 	int r = from ? checkpoint_fits(from, spec, t->ds, err) : 0;
 
-	if (r == 0)
-		r = train_spec_copy(&t->spec, from && from->spec ? from->spec : spec, err);
 	if (r < 0)
 		return r;
-	if (spec->init && !spec->init_model && (!from || !t->spec->net))
+	if (spec->init && !spec->init_model && (!from || !goes_by->net))
 		return err_set(err, ERR_NO_MODEL, "models/%s, to begin with", spec->init);
-	return 0;
+	return train_spec_copy(&t->spec, goes_by, err);
 }
 
 /* Says what it goes by, and what of that is not as this version would have it. */
