@@ -151,9 +151,7 @@ int train_new(struct train **ret, const struct train_spec *spec, const struct da
 	t->hook_data = hook_data;
 	t->classes = shape.classes;
 	r = from ? checkpoint_open(from, checkpoint, checkpoint_len, err) : 0;
-	if (r == 0)
-		r = make_spec(t, spec, from, err);
-	if (r < 0)
+	if (r < 0 || (r = make_spec(t, spec, from, err)) < 0)
 		goto out;
 	t->seed = (uint64_t)t->spec->seed;
 	t->batch = n < (size_t)t->spec->batch ? (int)n : t->spec->batch;
