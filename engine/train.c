@@ -18,53 +18,11 @@
 
 #define BUDGET_WARMUP 0.05 /* chosen: share of a budget for warm-up */
 
-/* Mirroring makes other classes of letters and digits, which are what classes of one or two characters
- * mostly are. */
-static bool flip_is_sensible(const struct dataset *ds)
-{
-	for (int i = 0; i < dataset_shape(ds).classes; i++)
-		if (strlen(dataset_class(ds, i)) > 2)
-			return true;
-	return false;
-}
-
-/*
- * The gradients of all slices are summed, and without normalisation nothing keeps such a step small: an MLP's loss then
- * grows without bound. With it clipping costs accuracy (measured both: tests/bench/RESULTS.md).
- */
-static double sensible_clip(const struct net *net)
-{
-	for (int i = 0; i < net->n_nodes; i++) {
-		enum op_params params = op_info(net->nodes[i].op)->params;
-
-		if (params == OP_PARAMS_AFFINE || params == OP_PARAMS_BATCH)
-			return 0;
-	}
-	return 1;
-}
-
-/* What a checkpoint must have been made with: the knobs and the data's shape. */
-static int hash_spec(struct train *t)
-{
-	struct dataset_shape shape = dataset_shape(t->ds);
-	struct buf text = BUF_INIT;
-	int r = train_spec_to_json(t->spec, &text);
-
-	buf_addf(&text, "%d %d %d %d %zu", shape.channels, shape.height, shape.width, shape.classes,
-		 dataset_count(t->ds, DATASET_TRAIN));
-	if (r == 0)
-		r = buf_status(&text);
-	if (r == 0)
-		t->hash = rng_hash(0, text.data, text.len);
-	buf_release(&text);
-	return r;
-}
-
 /* The weights of the model that the spec names. */
-static int take_init(struct train *t, struct err *err)
+static int take_init(struct train *t, const struct model *init, struct err *err)
 {
 	struct buf note = BUF_INIT;
-	int r = model_take(t->model, t->spec->init_model, &note, err);
+	int r = model_take(t->model, init, &note, err);
 
 	if (r == 0 && t->hooks.note)
 		t->hooks.note(t->hook_data, note.data);
@@ -72,9 +30,10 @@ static int take_init(struct train *t, struct err *err)
 	return r;
 }
 
-static int make_model(struct train *t, bool begins, struct err *err)
+/* init: what it begins with, or began; NULL: nothing, or that isn't known any more. from: NULL when it begins. */
+static int make_model(struct train *t, const struct model *init, const struct checkpoint *from,
+		      struct err *err)
 {
-	const struct model *init = t->spec->init_model;
 	struct dataset_shape shape = dataset_shape(t->ds);
 	struct model_info info = {.channels = shape.channels,
 				  .height = shape.height,
@@ -85,7 +44,10 @@ static int make_model(struct train *t, bool begins, struct err *err)
 
 	memcpy(info.rates, t->spec->rates, sizeof(info.rates));
 	dataset_mean_std(t->ds, info.mean, info.std);
-	if (init && init->info.channels == info.channels) { /* its weights are used to that */
+	if (from && from->spec) {
+		memcpy(info.mean, from->mean, sizeof(info.mean));
+		memcpy(info.std, from->std, sizeof(info.std));
+	} else if (init && init->info.channels == info.channels) { /* its weights are used to that */
 		memcpy(info.mean, init->info.mean, sizeof(info.mean));
 		memcpy(info.std, init->info.std, sizeof(info.std));
 	}
@@ -95,8 +57,8 @@ static int make_model(struct train *t, bool begins, struct err *err)
 		if (r < 0)
 			err_set(err, ERR_NO_MEMORY, "the labels");
 	}
-	if (r == 0 && init && begins)
-		r = take_init(t, err);
+	if (r == 0 && init && !from)
+		r = take_init(t, init, err);
 	for (int c = 0; c < info.channels; c++)
 		for (int v = 0; v < 256; v++)
 			t->lut[c][v] = ((float)v / 255 - info.mean[c]) / info.std[c];
@@ -124,6 +86,45 @@ static int make_sessions(struct train *t, struct err *err)
 	return r;
 }
 
+/* The spec and, where it goes on, the checkpoint's: what it goes by, in t->spec, as far as the data and the network don't say. */
+static int make_spec(struct train *t, const struct train_spec *spec, const struct checkpoint *from,
+		     struct err *err)
+{
+	const struct train_spec *goes_by = from && from->spec ? from->spec : spec;
+	int r = from ? checkpoint_fits(from, spec, t->ds, err) : 0;
+
+	if (r < 0)
+		return r;
+	if (spec->init && !spec->init_model && (!from || !goes_by->net))
+		return err_set(err, ERR_NO_MODEL, "models/%s, to begin with", spec->init);
+	return train_spec_copy(&t->spec, goes_by, err);
+}
+
+/* Says what it goes by, and what of that is not as this version would have it. */
+static int tell_spec(struct train *t, const struct train_spec *spec, struct err *err)
+{
+	struct buf text = BUF_INIT, note = BUF_INIT;
+	struct train_spec *today;
+	int r = train_spec_copy(&today, spec, err);
+
+	if (r < 0)
+		return r;
+	train_spec_settle(today, t->ds, t->model->net);
+	r = train_spec_to_json(t->spec, &text);
+	if (r == 0)
+		r = train_spec_differences(today, t->spec, &note);
+	if (r < 0)
+		err_set(err, ERR_NO_MEMORY, "writing a spec");
+	if (r == 0 && t->hooks.knobs)
+		t->hooks.knobs(t->hook_data, text.data, text.len);
+	if (r == 0 && note.len && t->hooks.note)
+		t->hooks.note(t->hook_data, note.data);
+	train_spec_free(today);
+	buf_release(&text);
+	buf_release(&note);
+	return r;
+}
+
 int train_new(struct train **ret, const struct train_spec *spec, const struct dataset *ds,
 	      const void *checkpoint, size_t checkpoint_len, const struct train_hooks *hooks, void *hook_data,
 	      struct err *err)
@@ -131,13 +132,12 @@ int train_new(struct train **ret, const struct train_spec *spec, const struct da
 	struct dataset_shape shape = dataset_shape(ds);
 	size_t n = dataset_count(ds, DATASET_TRAIN),
 	       size = (size_t)shape.channels * shape.height * shape.width, logits;
+	struct checkpoint opened = {0}, *from = checkpoint ? &opened : NULL;
 	struct train *t;
-	int r, side = shape.height < shape.width ? shape.height : shape.width;
+	int r;
 
 	if (!n)
 		return err_set(err, ERR_EMPTY_DATASET, "no training images");
-	if (spec->init && !spec->init_model && (!checkpoint || !spec->net))
-		return err_set(err, ERR_NO_MODEL, "models/%s, to begin with", spec->init);
 	if (spec->height &&
 	    (spec->channels != shape.channels || spec->height != shape.height || spec->width != shape.width))
 		return err_set(err, ERR_SPEC_VALUE, "\"input\" is %dx%dx%d, the decoded data are %dx%dx%d",
@@ -146,16 +146,16 @@ int train_new(struct train **ret, const struct train_spec *spec, const struct da
 	t = calloc(1, sizeof(*t));
 	if (!t)
 		return err_set(err, ERR_NO_MEMORY, "training");
-	t->spec = spec;
 	t->ds = ds;
 	t->hooks = hooks ? *hooks : (struct train_hooks){0};
 	t->hook_data = hook_data;
-	t->seed = (uint64_t)spec->seed;
 	t->classes = shape.classes;
-	t->batch = n < (size_t)spec->batch ? (int)n : spec->batch;
+	r = from ? checkpoint_open(from, checkpoint, checkpoint_len, err) : 0;
+	if (r < 0 || (r = make_spec(t, spec, from, err)) < 0)
+		goto out;
+	t->seed = (uint64_t)t->spec->seed;
+	t->batch = n < (size_t)t->spec->batch ? (int)n : t->spec->batch;
 	t->batches = (int64_t)(n / t->batch); /* what is left over comes in another epoch's order */
-	t->shift = spec->shift >= 0 ? spec->shift : side / 14;
-	t->flip = spec->flip >= 0 ? spec->flip : flip_is_sensible(ds);
 	logits = (size_t)t->batch * shape.classes * sizeof(float);
 	t->order = malloc(n * sizeof(*t->order));
 	t->x = malloc(size * t->batch * sizeof(float));
@@ -164,28 +164,31 @@ int train_new(struct train **ret, const struct train_spec *spec, const struct da
 	t->teacher = malloc(logits);
 	t->dlogits = malloc(logits);
 	t->dsoft = malloc(logits);
-	r = hash_spec(t);
-	if (r < 0 || !t->order || !t->x || !t->labels || !t->logits || !t->teacher || !t->dlogits ||
-	    !t->dsoft) {
+	if (!t->order || !t->x || !t->labels || !t->logits || !t->teacher || !t->dlogits || !t->dsoft) {
 		r = err_set(err, ERR_NO_MEMORY, "a batch of %d", t->batch);
 		goto out;
 	}
-	if ((r = make_model(t, !checkpoint, err)) < 0 || (r = make_sessions(t, err)) < 0)
+	if ((r = make_model(t, spec->init_model, from, err)) < 0)
 		goto out;
-	r = optim_init(
-		&t->optim, &t->model->net->params,
-		&(struct optim_options){.kind = spec->optimizer,
-					.momentum = spec->momentum,
-					.weight_decay = spec->weight_decay,
-					.clip = spec->clip < 0 ? sensible_clip(t->model->net) : spec->clip,
-					.ema = spec->ema});
+	train_spec_settle(t->spec, ds, t->model->net);
+	if ((r = make_sessions(t, err)) < 0)
+		goto out;
+	r = optim_init(&t->optim, &t->model->net->params,
+		       &(struct optim_options){.kind = t->spec->optimizer,
+					       .momentum = t->spec->momentum,
+					       .weight_decay = t->spec->weight_decay,
+					       .clip = t->spec->clip,
+					       .ema = t->spec->ema});
 	if (r < 0) {
 		err_set(err, ERR_NO_MEMORY, "the optimizer");
 		goto out;
 	}
-	if (checkpoint)
-		r = train_checkpoint_read(t, checkpoint, checkpoint_len, err);
+	if (from)
+		r = checkpoint_take(from, t, err);
+	if (r == 0)
+		r = tell_spec(t, spec, err);
 out:
+	checkpoint_close(&opened);
 	if (r < 0) {
 		train_free(t);
 		return r;
@@ -203,6 +206,7 @@ void train_free(struct train *t)
 		session_free(t->eval[i]);
 	}
 	optim_release(&t->optim);
+	train_spec_free(t->spec);
 	validation_notes_free(t->notes);
 	model_free(t->model);
 	free(t->order);

@@ -37,7 +37,7 @@ const char *train_spec_init(const struct train_spec *spec, int *ret_version);
 int train_spec_give_init(struct train_spec *spec, const char *json, size_t json_len, const void *weights,
 			 size_t weights_len, struct err *err);
 void train_spec_drop_init(struct train_spec *spec);
-/* For knobs.json: every key with its value. */
+/* For knobs.json: every key with its value. -1 is left to the data or the network: hooks.knobs tells what came of it. */
 int train_spec_to_json(const struct train_spec *spec, struct buf *ret);
 
 struct train_progress {
@@ -61,11 +61,17 @@ struct train_hooks {
 	int (*epoch)(void *data, const struct train_epoch *e);        /* before that epoch's checkpoint */
 	int (*checkpoint)(void *data, const void *bytes, size_t len); /* after every epoch; borrowed */
 	void (*note)(void *data, const char *text);                   /* a line for the log; from train_new */
+	void (*knobs)(void *data, const char *json,
+		      size_t len);     /* from train_new: what the run goes by, as a spec; borrowed */
 	int (*evaluating)(void *data); /* after every batch of an evaluation between and after epochs */
 };
 
 struct train;
-/* checkpoint NULL: from the start. -EBADMSG (BAD_CHECKPOINT): it is damaged or belongs to another spec. */
+/*
+ * checkpoint NULL: from the start. Else every knob is as the checkpoint has it, whatever this version's defaults are; what the spec names
+ * has to be the same, and the data's shape too. -EBADMSG (BAD_CHECKPOINT): that isn't so, err says what differs, or the checkpoint is
+ * damaged. Of another form, without knobs, all of the spec has to be the same.
+ */
 int train_new(struct train **ret, const struct train_spec *spec, const struct dataset *ds,
 	      const void *checkpoint, size_t checkpoint_len, const struct train_hooks *hooks, void *hook_data,
 	      struct err *err);

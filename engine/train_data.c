@@ -28,9 +28,10 @@ static void augment(const struct train *t, const uint8_t *pixels, float *out, st
 {
 	const struct model_info *info = &t->model->info;
 	int h = info->height, w = info->width, c = info->channels;
-	int dy = t->shift ? (int)rng_below(rng, 2 * t->shift + 1) - t->shift : 0;
-	int dx = t->shift ? (int)rng_below(rng, 2 * t->shift + 1) - t->shift : 0;
-	bool flip = t->flip && rng_below(rng, 2);
+	int shift = t->spec->shift;
+	int dy = shift ? (int)rng_below(rng, 2 * shift + 1) - shift : 0;
+	int dx = shift ? (int)rng_below(rng, 2 * shift + 1) - shift : 0;
+	bool flip = t->spec->flip && rng_below(rng, 2);
 
 	for (int y = 0; y < h; y++)
 		for (int x = 0; x < w; x++, out += c) {

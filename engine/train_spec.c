@@ -14,6 +14,8 @@
 
 enum knob_type { KNOB_INT, KNOB_DOUBLE };
 
+/* Checkpoints hold every knob by its key. One that is new is missing in those of earlier versions, which go on with its
+ * default: that has to mean what they did. */
 static const struct knob {
 	const char *key;
 	enum knob_type type;
@@ -45,7 +47,7 @@ static const struct knob {
 };
 #define N_KNOBS (sizeof(knobs) / sizeof(knobs[0]))
 
-static const char *const keys[] = {
+const char *const train_spec_keys[] = {
 	/* read by hand */
 	"dataset", "model", "init", "net", "input", "budget", "optimizer", "slices", "flip",
 	/* the table's, in its order */
@@ -141,6 +143,19 @@ wrong:
 		       MODEL_MAX_RATES);
 }
 
+static uint32_t named_keys(const cJSON *root)
+{
+	uint32_t named = 0;
+
+	for (int i = 0; train_spec_keys[i]; i++) {
+		const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, train_spec_keys[i]);
+
+		if (item && !(cJSON_IsNumber(item) && item->valuedouble < 0))
+			named |= UINT32_C(1) << i;
+	}
+	return named;
+}
+
 /* What can be said of the net before the data are known. */
 static int check_net(const struct train_spec *spec, const cJSON *net, struct err *err)
 {
@@ -163,13 +178,11 @@ static int check_net(const struct train_spec *spec, const cJSON *net, struct err
 	return r;
 }
 
-int train_spec_parse(struct train_spec **ret, const char *json, size_t len, struct err *err)
+int train_spec_read(struct train_spec **ret, const cJSON *root, struct err *err)
 {
-	const char *end = NULL, *dataset = NULL, *model = NULL, *input = NULL, *init = NULL,
-		   *optimizer = "sgd";
-	cJSON *root = len <= MAX_SPEC ? cJSON_ParseWithLengthOpts(json, len, &end, 0) : NULL,
-	      *default_net = cJSON_Parse(
-		      "{\"arch\":\"resnet\",\"depth\":20,\"width\":16,\"groups\":8,\"norm\":\"batch\"}");
+	const char *dataset = NULL, *model = NULL, *input = NULL, *init = NULL, *optimizer = "sgd";
+	cJSON *default_net = cJSON_Parse(
+		"{\"arch\":\"resnet\",\"depth\":20,\"width\":16,\"groups\":8,\"norm\":\"batch\"}");
 	const cJSON *net;
 	struct train_spec *spec = calloc(1, sizeof(*spec));
 	bool flip;
@@ -179,19 +192,9 @@ int train_spec_parse(struct train_spec **ret, const char *json, size_t len, stru
 		r = err_set(err, ERR_NO_MEMORY, "reading a spec");
 		goto out;
 	}
-	if (!root) {
-		r = err_set(err, ERR_JSON_SYNTAX, "near byte %zu",
-			    end && end >= json && (size_t)(end - json) <= len ? (size_t)(end - json) : 0);
-		goto out;
-	}
-	while (end < json + len && strchr(" \t\r\n", *end) && *end)
-		end++;
-	if (end < json + len) {
-		r = err_set(err, ERR_JSON_SYNTAX, "something follows at byte %zu", (size_t)(end - json));
-		goto out;
-	}
 	*spec = (struct train_spec){.n_rates = 4, .rates = {0.25f, 0.5f, 0.75f, 1}, .flip = -1};
-	r = spec_keys(root, "", keys, err);
+	r = spec_keys(root, "", train_spec_keys, err);
+	spec->named = named_keys(root);
 	for (size_t i = 0; i < N_KNOBS && r == 0; i++) {
 		const struct knob *k = &knobs[i];
 		void *field = (char *)spec + k->offset;
@@ -253,8 +256,26 @@ int train_spec_parse(struct train_spec **ret, const char *json, size_t len, stru
 	spec = NULL;
 out:
 	train_spec_free(spec);
-	cJSON_Delete(root);
 	cJSON_Delete(default_net);
+	return r;
+}
+
+int train_spec_parse(struct train_spec **ret, const char *json, size_t len, struct err *err)
+{
+	const char *end = NULL;
+	cJSON *root = len <= MAX_SPEC ? cJSON_ParseWithLengthOpts(json, len, &end, 0) : NULL;
+	int r;
+
+	if (!root)
+		return err_set(err, ERR_JSON_SYNTAX, "near byte %zu",
+			       end && end >= json && (size_t)(end - json) <= len ? (size_t)(end - json) : 0);
+	while (end < json + len && strchr(" \t\r\n", *end) && *end)
+		end++;
+	if (end < json + len)
+		r = err_set(err, ERR_JSON_SYNTAX, "something follows at byte %zu", (size_t)(end - json));
+	else
+		r = train_spec_read(ret, root, err);
+	cJSON_Delete(root);
 	return r;
 }
 
@@ -318,7 +339,7 @@ void train_spec_input(const struct train_spec *spec, int *c, int *h, int *w)
 	*w = spec->width;
 }
 
-int train_spec_to_json(const struct train_spec *spec, struct buf *ret)
+cJSON *train_spec_write(const struct train_spec *spec)
 {
 	cJSON *root = cJSON_CreateObject();
 	char text[64], init[320];
@@ -351,6 +372,13 @@ int train_spec_to_json(const struct train_spec *spec, struct buf *ret)
 					knobs[i].type == KNOB_INT ? *(const int *)field
 								  : *(const double *)field);
 	}
+	return root;
+}
+
+int train_spec_to_json(const struct train_spec *spec, struct buf *ret)
+{
+	cJSON *root = train_spec_write(spec);
+
 	json_print(ret, root);
 	cJSON_Delete(root);
 	return buf_status(ret);

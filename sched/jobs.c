@@ -158,10 +158,19 @@ static void start_over(struct job *job)
 	queue(job);
 }
 
+void job_publish_knobs(struct job *job, const struct train_spec *spec)
+{
+	struct buf knobs = BUF_INIT;
+
+	if (train_spec_to_json(spec, &knobs) == 0)
+		jobs_publish(job->jobs, HOST_RESULT, knobs.data, knobs.len, "jobs/%s/trials/1/knobs.json",
+			     job->name);
+	buf_release(&knobs);
+}
+
 void jobs_spec(struct jobs *jobs, const char *name, const char *json, size_t len)
 {
 	struct job *job = jobs_find(jobs, name);
-	struct buf knobs = BUF_INIT;
 	struct err err = ERR_INIT;
 	int r;
 
@@ -184,9 +193,7 @@ void jobs_spec(struct jobs *jobs, const char *name, const char *json, size_t len
 		job_set_state(job, JOB_FAILED, &err);
 		return;
 	}
-	if (train_spec_to_json(job->parsed, &knobs) == 0)
-		jobs_publish(jobs, HOST_RESULT, knobs.data, knobs.len, "jobs/%s/trials/1/knobs.json", name);
-	buf_release(&knobs);
+	job_publish_knobs(job, job->parsed);
 	start_over(job);
 }
 

@@ -125,6 +125,7 @@ struct trainer {
 	int64_t step_ns;             /* what a step took at last, by the daemon's clock */
 	int epoch;                   /* the last that this worker finished */
 	int notes;                   /* of this worker */
+	bool knobs;                  /* this worker said what it goes by */
 	struct loop_timer *again;    /* when a job that waits a little may start */
 };
 
@@ -260,6 +261,7 @@ void job_unpublish_error(struct job *job);
 /* Records and publishes. err: of FAILED, else NULL. */
 void job_set_state(struct job *job, enum job_state state, const struct err *err);
 void job_forget_checkpoint(struct job *job);
+void job_publish_knobs(struct job *job, const struct train_spec *spec);
 
 /* --- jobs_records.c --- */
 

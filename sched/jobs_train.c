@@ -185,6 +185,32 @@ static int on_note(struct job *job, const char *text)
 	return 0;
 }
 
+/* What the run goes by: the spec's, the checkpoint's, and what came of those that the data and the network decide. */
+static int on_knobs(struct job *job, const struct wire_message *m)
+{
+	struct trainer *t = &job->jobs->trainer;
+	struct train_spec *spec;
+	uint64_t size;
+	size_t len;
+	void *json;
+	int r;
+
+	if (t->knobs || wire_check_memfd(m->fds[0], MAX_SPEC, &size) < 0)
+		return -EPROTO;
+	t->knobs = true;
+	r = io_read(m->fds[0], MAX_SPEC, &json, &len);
+	if (r < 0)
+		return r;
+	if (train_spec_parse(&spec, json, len, NULL) == 0) {
+		job_publish_knobs(job, spec);
+		train_spec_free(spec);
+	} else {
+		r = -EPROTO;
+	}
+	free(json);
+	return r;
+}
+
 /* A scan worker that was taken over may have made anything of the cache. */
 static void drop_cache(struct job *job)
 {
@@ -213,6 +239,8 @@ static int on_message(void *data, struct wire_message *m)
 		return on_checkpoint(job, m);
 	case WIRE_NOTE:
 		return on_note(job, m->note.text);
+	case WIRE_KNOBS:
+		return on_knobs(job, m);
 	case WIRE_MODEL:
 		return on_model(job, m);
 	case WIRE_STOPPED:

@@ -133,6 +133,17 @@ static void on_note(void *data, const char *text)
 	worker_send(job->w, &(struct wire_message){.type = WIRE_NOTE, .note = {.text = text}});
 }
 
+static void on_knobs(void *data, const char *json, size_t len)
+{
+	struct wire_message m = {.type = WIRE_KNOBS, .n_fds = 1};
+
+	/* the daemon reads it as it reads a spec; without it, knobs.json stays as the spec was understood */
+	if (len > MAX_SPEC || io_memfd("knobs.json", json, len, &m.fds[0]) < 0)
+		return;
+	worker_send(((struct train_job *)data)->w, &m);
+	close(m.fds[0]);
+}
+
 /* The model that INIT brought, for the spec. */
 static int give_init(struct train_spec *spec, const struct wire_message *init, struct err *err)
 {
@@ -188,7 +199,8 @@ static int train(struct train_job *job, const struct wire_message *m, const stru
 						 .evaluating = on_evaluating,
 						 .epoch = on_epoch,
 						 .checkpoint = on_checkpoint,
-						 .note = on_note};
+						 .note = on_note,
+						 .knobs = on_knobs};
 	void *spec_text = NULL, *checkpoint = NULL;
 	size_t spec_len, checkpoint_len = 0;
 	struct train_spec *spec = NULL;

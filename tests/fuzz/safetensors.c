@@ -1,4 +1,4 @@
-/* Weights and checkpoints. */
+/* Weights. */
 #include "tests/fuzz/fuzz.h"
 
 #include "engine/safetensors.h"

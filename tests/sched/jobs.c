@@ -58,6 +58,7 @@ static void test_whole_life(void **state)
 	jobs_dataset_changed(f->jobs, "toy");
 	fixture_spec(f, "night", "{\"dataset\":\"toy\"}");
 	assert_true(fixture_text_is(f, "jobs/night/state", "queued\n"));
+	assert_true(fixture_text_has(f, "jobs/night/trials/1/knobs.json", "\"epochs\":\t30,"));
 	assert_true(fixture_reaches(f, "night", "done"));
 	assert_true(dirhost_run_until(f->loop, is_published, f, 5));
 
@@ -67,7 +68,7 @@ static void test_whole_life(void **state)
 	assert_string_equal(shared->scanned_shape, "0x0x0");
 	assert_true(fixture_text_is(f, "datasets/toy/dataset.json", "{\"classes\":2}\n"));
 	assert_true(fixture_text_is(f, "jobs/night/trials/1/state", "done\n"));
-	assert_true(dirhost_exists(&f->host, "tree", "jobs/night/trials/1/knobs.json"));
+	assert_true(fixture_text_has(f, "jobs/night/trials/1/knobs.json", "\"epochs\":\t3,"));
 	assert_true(fixture_text_has(f, "jobs/night/progress",
 				     "100.0% epoch 3/3 batch 1/2 100 samples/s ETA 0s\n"));
 	assert_true(
@@ -121,7 +122,8 @@ static void test_deaths(void **state)
 		enum fault fault;
 		int resumed; /* from the checkpoint of this epoch */
 	} faults[] = {{TRAIN_DIES, 2},   {TRAIN_GARBAGE, 2}, {TRAIN_HANGS, 2}, {TRAIN_EPOCHS, 2},
-		      {TRAIN_COPIES, 1}, {TRAIN_PIPE, 0},    {TRAIN_DIR, 0},   {TRAIN_EARLY, 3}};
+		      {TRAIN_COPIES, 1}, {TRAIN_PIPE, 0},    {TRAIN_DIR, 0},   {TRAIN_EARLY, 3},
+		      {TRAIN_WINGS, 0},  {TRAIN_TWICE, 0}};
 
 	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
 		struct fixture *f;

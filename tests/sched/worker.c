@@ -535,7 +535,11 @@ static void test_mlp(void **state)
 
 static bool has_checkpoint(void *data)
 {
-	return dirhost_exists(&((struct fixture *)data)->host, "state", "checkpoint/long");
+	struct fixture *f = data;
+	char path[128];
+
+	snprintf(path, sizeof(path), "checkpoint/%s", f->job);
+	return dirhost_exists(&f->host, "state", path);
 }
 
 static bool is_version_2(void *data)
@@ -586,6 +590,7 @@ static void test_same_curve(void **state)
 
 	train(f, "once", SPEC "}");
 	start_job(f, "long", SPEC ",\"model\":\"once\"}");
+	f->job = "long";
 	assert_true(dirhost_run_until(f->loop, has_checkpoint, f, TIMEOUT_S));
 	assert_int_equal(kill(f->host.last_pid, SIGKILL), 0);
 	f->spawned = f->host.spawned;
@@ -606,12 +611,79 @@ static void test_same_curve(void **state)
 	free(cut);
 }
 
+/* Paused as soon as it has a checkpoint. */
+static void begin(struct fixture *f, const char *job, const char *json)
+{
+	start_job(f, job, json);
+	f->job = job;
+	assert_true(dirhost_run_until(f->loop, has_checkpoint, f, TIMEOUT_S));
+	jobs_ctl(f->jobs, job, "pause");
+	assert_true(reaches(f, job, "paused"));
+}
+
+static void take_checkpoint(struct fixture *f, const char *from, const char *to)
+{
+	char a[PATH_MAX], b[PATH_MAX], name[128];
+
+	snprintf(name, sizeof(name), "checkpoint/%s", from);
+	dirhost_path(&f->host, "state", name, a);
+	snprintf(name, sizeof(name), "checkpoint/%s", to);
+	dirhost_path(&f->host, "state", name, b);
+	assert_int_equal(unlink(b), 0);
+	assert_int_equal(link(a, b), 0);
+}
+
+static void assert_has(struct fixture *f, const char *path, const char *says)
+{
+	char *text = dirhost_text(&f->host, path);
+
+	if (!text || !strstr(text, says))
+		fail_msg("%s: %s", path, text);
+	free(text);
+}
+
+/*
+ * A checkpoint by other defaults than these, as after an upgrade: what spec.json doesn't name is as it was when the training began, and
+ * knobs.json, progress and log say so. What it names has to be the same.
+ */
+static void test_other_defaults(void **state)
+{
+	struct fixture *f = *state;
+	char *one, *cut;
+
+	train(f, "once", SPEC "}");
+	begin(f, "long", SPEC "}");
+	begin(f, "bare", "{\"dataset\":\"toy\",\"slices\":[0.5,1]}");
+	assert_has(f, "jobs/bare/trials/1/knobs.json", "\"epochs\":\t30");
+	take_checkpoint(f, "long", "bare");
+	jobs_ctl(f->jobs, "bare", "resume");
+	assert_true(reaches(f, "bare", "done"));
+	one = curve(f, "once");
+	cut = curve(f, "bare");
+	assert_string_equal(strstr(one, "\n5,"), strstr(cut, "\n5,"));
+	free(one);
+	free(cut);
+	assert_has(f, "jobs/bare/trials/1/knobs.json", "\"epochs\":\t5");
+	assert_has(f, "jobs/bare/trials/1/knobs.json", "\"clip\":\t0"); /* not -1: the network has norms */
+	assert_has(f, "jobs/bare/progress", "epoch 5/5");
+	assert_has(f, "jobs/bare/log", "it goes on with the values that it began with");
+	assert_has(f, "jobs/bare/log", "epochs 5 (today 30), batch 8 (today 128)");
+
+	begin(f, "named", "{\"dataset\":\"toy\",\"lr\":0.2}");
+	take_checkpoint(f, "long", "named");
+	jobs_ctl(f->jobs, "named", "resume");
+	assert_true(reaches(f, "named", "failed"));
+	assert_has(f, "jobs/named/error",
+		   "\"lr\" is 0.2 in spec.json and was 0.1 when the training began; write `retry` to ctl");
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_scan_train_serve_explain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_mlp, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_same_curve, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_defaults, setup, teardown),
 	};
 
 	if (argc == 3 && strcmp(argv[1], "worker") == 0)

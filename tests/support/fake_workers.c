@@ -23,6 +23,19 @@ static void fake_checkpoint(struct wire_channel *ch, int epoch, enum fault fault
 	close(m.fds[0]);
 }
 
+/* What it goes by: the spec, and one knob more. */
+static void fake_knobs(struct wire_channel *ch, enum fault fault)
+{
+	const char *text = fault == TRAIN_WINGS ? "{\"dataset\":\"toy\",\"wings\":2}"
+						: "{\"dataset\":\"toy\",\"epochs\":3}";
+	struct wire_message m = {.type = WIRE_KNOBS, .n_fds = 1};
+
+	io_memfd("knobs.json", text, strlen(text), &m.fds[0]);
+	for (int i = 0; i < (fault == TRAIN_TWICE ? 2 : 1); i++)
+		wire_send(ch, &m, 0);
+	close(m.fds[0]);
+}
+
 static void fake_train(struct wire_channel *ch, enum fault fault)
 {
 	static const char *const texts[] = {"{\"model\":1}\n", "weights", "a\nb\n", "slice\n1\n"};
@@ -39,6 +52,7 @@ static void fake_train(struct wire_channel *ch, enum fault fault)
 	if (number < 16)
 		shared->resumed_from[number] = epoch;
 	wire_clear(&m);
+	fake_knobs(ch, fault);
 	for (epoch++; epoch <= EPOCHS; epoch++) {
 		wire_send(ch,
 			  &(struct wire_message){.type = WIRE_PROGRESS,

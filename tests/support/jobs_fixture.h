@@ -27,6 +27,8 @@ enum fault {
 	TRAIN_FAILS,   /* says FAILED in epoch 2 */
 	TRAIN_GARBAGE, /* in epoch 3 */
 	TRAIN_LIES,    /* a checkpoint that is not sealed */
+	TRAIN_WINGS,   /* goes by a spec that is none */
+	TRAIN_TWICE,   /* says twice what it goes by */
 	SCAN_DIES,
 	SCAN_EMPTY,
 	SCAN_CRASHES, /* on each file with "crash" in its name */

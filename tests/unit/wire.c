@@ -108,6 +108,7 @@ static const struct wire_message all[] = {
 	{.type = WIRE_ENSEMBLE,
 	 .n_fds = 4,
 	 .ensemble = {.endpoint = 1, .name = "models/b/3", .weight = 0.5, .has_validation = 1}},
+	{.type = WIRE_KNOBS, .n_fds = 1},
 };
 #define N_ALL (sizeof(all) / sizeof(all[0]))
 
