@@ -393,7 +393,9 @@ static void finish_job(struct job *job, struct publishing *pub)
 {
 	char target[600];
 
-	job->progress.percent = 100;
+	job->progress.percent = 100; /* the worker's last word on it was some steps before */
+	job->progress.epoch = job->progress.epochs;
+	job->progress.batch = job->progress.batches;
 	job->progress.eta_s = 0;
 	job_publish_progress(job);
 	snprintf(target, sizeof(target), "../../models/%s/%d", pub->model, pub->version);
