@@ -70,7 +70,7 @@ static void test_whole_life(void **state)
 	assert_true(fixture_text_is(f, "jobs/night/trials/1/state", "done\n"));
 	assert_true(fixture_text_has(f, "jobs/night/trials/1/knobs.json", "\"epochs\":\t3,"));
 	assert_true(fixture_text_has(f, "jobs/night/progress",
-				     "100.0% epoch 3/3 batch 1/2 100 samples/s ETA 0s\n"));
+				     "100.0% epoch 3/3 batch 2/2 100 samples/s ETA 0s\n"));
 	assert_true(
 		fixture_text_is(f, "jobs/night/metrics.csv",
 				"epoch,seconds,lr,train_loss,train_accuracy,val_accuracy_0.5,val_accuracy_1,"
