@@ -182,7 +182,6 @@ int sim_run(const struct trace *trace, const struct policy *policy, const struct
 	struct outcome *o = calloc((size_t)n, sizeof(*o));
 	struct planner *planner = NULL;
 	struct sched *s = NULL;
-	struct executor *ex = NULL;
 	int r = loop_new(&host.loop, true);
 
 	host.report = calloc((size_t)n_tasks + 1, sizeof(*host.report));
@@ -193,12 +192,13 @@ int sim_run(const struct trace *trace, const struct policy *policy, const struct
 	}
 	r = sched_new_on(&s, &sim_host_ops, &host, &options, host.loop);
 	if (r == 0)
-		r = sched_executor(s, &ex);
+		r = devices_start(s);
 	if (r == 0)
 		r = planner_new(&planner);
 	if (r < 0)
 		goto out;
-	executor_null_set_noise(ex, trace->noise, trace->seed);
+	for (int i = 0; i < s->n_devices; i++)
+		executor_null_set_noise(s->device[i].ex, trace->noise, trace->seed + (uint64_t)i);
 	sched_begin(s);
 	for (int e = 0; e < n && r == 0; e++)
 		r = add_endpoint(s, &host, trace, e, policy);
