@@ -2,6 +2,7 @@
 #ifndef SCHED_SIMULATE_INTERNAL_H
 #define SCHED_SIMULATE_INTERNAL_H
 
+#include "sched/device.h"
 #include "sched/host.h"
 #include "sched/plan/plan.h"
 #include "sched/policy/policy.h"
@@ -50,6 +51,8 @@ struct trace {
 	int64_t publish,
 		until; /* ns; of an answer; how long the device is looked at, 0: as long as tasks come */
 	double noise;
+	double speed[MAX_DEVICES], real_speed[MAX_DEVICES]; /* (n_workers), as measured and as they are */
+	int n_workers;
 	uint64_t seed;
 	const struct policy *policy[16];
 	int n_policies;
