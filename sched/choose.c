@@ -408,7 +408,8 @@ int64_t choose_time_planned(struct sched *s, const struct group *group, const st
 			    const struct contest *c, enum outbox_view view, struct plan_family *f)
 {
 	struct group whole = *group;
-	int64_t start = device_free_at(own->device), left, safe, deadline;
+	int64_t start = own->device == group->device ? device_free_at(own->device) : device_reckoned_at(own->device),
+		left, safe, deadline;
 
 	whole.device = own->device;
 	left = choose_time_left(s, &whole, start, view);

@@ -129,6 +129,17 @@ int64_t device_free_at(const struct device *device)
 	return at;
 }
 
+int64_t device_reckoned_at(const struct device *device)
+{
+	const struct minibatch *mb = device->n_out ? device->out[0] : NULL;
+	int64_t at = device_free_at(device), now = loop_now(device->s->loop), over;
+
+	if (!mb)
+		return at;
+	over = now - (mb->handed > device->last_done ? mb->handed : device->last_done) - mb->expected;
+	return over > 0 ? at + over : at;
+}
+
 int64_t devices_free_at(const struct sched *s)
 {
 	int64_t now = loop_now(s->loop), sum = 0;

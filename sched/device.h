@@ -38,6 +38,8 @@ struct served {
 	struct profile profile;
 	/* What the executor calls the endpoint's sub-models: what is worth having is measured on each device. -1: this one has it not. */
 	int number[MAX_SUBMODELS];
+	uint64_t minibatches, instances; /* computed */
+	int64_t compute_ns;
 };
 
 int devices_new(struct sched *s, int n); /* s->device, (s->n_devices) */
@@ -58,7 +60,9 @@ double served_careful(const struct endpoint *ep); /* the largest profile_careful
 
 /* When it is free for another mini-batch, as far as is known. */
 int64_t device_free_at(const struct device *device);
-/* The mean of that over all of them. */
+/* The same to others than itself: who takes longer than it should is expected to take as much longer again. */
+int64_t device_reckoned_at(const struct device *device);
+/* The mean of device_free_at over all of them. */
 int64_t devices_free_at(const struct sched *s);
 /* What is handed over to any of them, i from 0; NULL: no more. */
 struct minibatch *devices_out(const struct sched *s, int i);

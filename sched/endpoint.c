@@ -449,10 +449,13 @@ static void worker_died(void *data, struct table_node *node)
 void endpoint_died(void *data)
 {
 	struct device *device = data;
+	char which[32] = "";
 
 	device->dying = false;
 	table_each(&device->s->endpoints, worker_died, device);
-	status_event(device->s, "worker died", "", "", -1);
+	if (device->s->n_devices > 1)
+		snprintf(which, sizeof(which), "worker %d", device->number + 1);
+	status_event(device->s, "worker died", "", which, -1);
 }
 
 /* --- the user's acts --- */

@@ -32,7 +32,7 @@ void split_roughly(struct sched *s, const struct group *group, enum outbox_view 
 		own[i].device = &s->device[i];
 		if (!ep->on[i].ready)
 			continue;
-		can[i] = (double)choose_time_left(s, &own[i], device_free_at(own[i].device), view) /
+		can[i] = (double)choose_time_left(s, &own[i], device_reckoned_at(own[i].device), view) /
 			 (double)choose_fastest(ep, &ep->on[i]);
 		can[i] = can[i] > 0 ? can[i] : 0;
 		all += can[i];
@@ -49,7 +49,9 @@ void split(struct sched *s, const struct group *group, const struct contest *c, 
 	const struct endpoint *ep = group->first->ep;
 	struct plan_family f[MAX_DEVICES];
 	struct partition_worker worker[MAX_DEVICES];
-	int64_t share[MAX_DEVICES], batch = ep->spec.batch;
+	int64_t share[MAX_DEVICES], batch = ep->spec.batch, left = ((int64_t)group->n + batch - 1) / batch,
+				    missing = left * batch - (int64_t)group->n;
+	int most = 0;
 
 	_Static_assert(MAX_DEVICES <= PARTITION_WORKERS, "each is one");
 	split_roughly(s, group, view, own);
@@ -62,11 +64,17 @@ void split(struct sched *s, const struct group *group, const struct contest *c, 
 		worker[i].time_ns = choose_time_planned(s, group, &own[i], c, view, &f[i]);
 		worker[i].n = f[i].n;
 	}
-	partition(s->planner, ep->spec.policy->plan, worker, s->n_devices, ((int64_t)group->n + batch - 1) / batch,
-		  ep->spec.batch, share);
+	partition(s->planner, ep->spec.policy->plan, worker, s->n_devices, left, ep->spec.batch, share);
+	for (int i = 0; i < s->n_devices; i++)
+		left -= share[i];
 	for (int i = 0; i < s->n_devices; i++) {
-		uint64_t n = (uint64_t)share[i] * (uint64_t)batch;
+		/* What nobody has time for as a full mini-batch is for whoever has nothing else. */
+		int64_t count = share[i] || left < 0 || !own[i].n ? share[i] : left;
+		uint64_t n = (uint64_t)count * (uint64_t)batch;
 
 		own[i].n = n < group->n ? n : group->n;
+		most = own[i].n > own[most].n ? i : most;
 	}
+	if (!left && own[most].n < group->n) /* one of them is not full */
+		own[most].n -= (uint64_t)missing;
 }

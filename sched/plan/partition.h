@@ -33,8 +33,8 @@ struct partition_worker {
 typedef int (*partition_plan)(struct planner *pl, const struct plan_request *request, struct plan *ret);
 
 /*
- * share[w] of `count` mini-batches of `batch` instances; all that a worker can do, up to `count`, where they can't do all of them together.
- * n: at most PARTITION_WORKERS.
+ * share[w] of `count` mini-batches of `batch` instances. Where they can't all be done it may be fewer in all, or (of many) `count` for each that has
+ * time: what it can do of them. n: at most PARTITION_WORKERS.
  */
 void partition(struct planner *pl, partition_plan plan, const struct partition_worker *w, int n, int64_t count,
 	       int batch, int64_t share[]);
