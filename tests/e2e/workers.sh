@@ -50,7 +50,7 @@ for i in {1000..1399}; do echo 3 >"$DIR/files/$i.png"; done
 cp "$DIR"/files/*.png "$A/in/a/"
 setfattr -n user.deadline -v 30s "$A/in/a"
 answered a 400
-same 90.0 "$(of a effective_accuracy)"
+same 90 "$(of a effective_accuracy)"
 ms=$(of a finished_ms)
 python3 -c 'import sys; ms = float(sys.argv[1]); assert 1000 <= ms < 1900, ms' "$ms"
 eventually 5 python3 - "$A/stats.json" <<'P'

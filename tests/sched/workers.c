@@ -61,49 +61,48 @@ static double share_of_bound(const struct outcome *o)
 }
 
 /* Loads from 0.2 to 3 times what all can do on the smallest slice. */
-static void assert_near_bound(const char *workers, double capacity, double noise, double least)
+static void assert_near_bound(const char *workers, double capacity, double noise, double least, double late)
 {
-	static const double loads[] = {0.2, 0.35, 0.5, 0.7, 0.85, 1, 1.5, 3};
+	static const double loads[] = {0.2, 0.4, 0.7, 1, 1.5, 3};
 	struct outcome o[MOST];
 	char json[512];
 
 	for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]); i++) {
 		snprintf(json, sizeof(json),
-			 "{" PROFILE ",\"deadline\":\"8s\",\"workers\":%s,\"noise\":%g,\"seed\":3,\"instances\":%d}",
-			 workers, noise, (int)(loads[i] * capacity * 32 * 8 / 0.01568));
+			 "{" PROFILE ",\"deadline\":\"4s\",\"workers\":%s,\"noise\":%g,\"seed\":3,\"instances\":%d}",
+			 workers, noise, (int)(loads[i] * capacity * 32 * 4 / 0.01568));
 		play(json, "optimal", 0, o);
-		if (share_of_bound(o) < least || (double)o->late > 0.002 * (double)o->instances)
+		if (share_of_bound(o) < least || (double)o->late > late * (double)o->instances)
 			fail_msg("workers %s, load %g: %.4f of the bound, %d late", workers, loads[i],
 				 share_of_bound(o), (int)o->late);
 		/* The first plan says what comes of it. */
 		if (noise == 0)
-			assert_float_equal(o->planned / o->gained, 1, 0.003);
+			assert_float_equal(o->planned / o->gained, 1, 0.006);
 	}
 }
 
 static void test_equal(void **state)
 {
 	(void)state;
-	assert_near_bound("2", 2, 0.05, 0.99);
-	assert_near_bound("2", 2, 0, 0.998);
-	assert_near_bound("4", 4, 0.05, 0.99);
-	assert_near_bound("4", 4, 0, 0.998);
+	assert_near_bound("2", 2, 0.05, 0.99, 0.001);
+	assert_near_bound("2", 2, 0, 0.996, 0);
+	assert_near_bound("4", 4, 0.05, 0.99, 0.001);
 }
 
 static void test_unequal(void **state)
 {
 	(void)state;
-	assert_near_bound("[1,0.5]", 1.5, 0.05, 0.99);
-	assert_near_bound("[1,0.5]", 1.5, 0, 0.998);
-	assert_near_bound("[0.2,1,0.33]", 1.53, 0, 0.997);
+	assert_near_bound("[1,0.5]", 1.5, 0.05, 0.99, 0.001);
+	assert_near_bound("[1,0.5]", 1.5, 0, 0.996, 0);
+	assert_near_bound("[0.2,1,0.33]", 1.53, 0, 0.995, 0);
 }
 
 /* One is half as fast as it was measured, and nobody knows. */
 static void test_slower_than_measured(void **state)
 {
 	(void)state;
-	assert_near_bound("[1,1],\"real_workers\":[1,0.5]", 1.5, 0.05, 0.985);
-	assert_near_bound("[1,0.5],\"real_workers\":[1,1]", 2, 0.05, 0.98);
+	assert_near_bound("[1,1],\"real_workers\":[1,0.5]", 1.5, 0.05, 0.985, 0.006);
+	assert_near_bound("[1,0.5],\"real_workers\":[1,1]", 2, 0.05, 0.975, 0.001);
 }
 
 /* Two mini-batches with time for one of the best: side by side; and a single one where it is done in time. */
