@@ -80,8 +80,9 @@ static int64_t keep(struct task *task)
 			continue;
 		time = choose_time_left(s, &part[i], device_free_at(part[i].device), OUTBOX_CAREFUL);
 		most = (1 - fair_part(&c, task->ep)) * (double)time;
-		kept += choose_kept(s, &part[i],
-				    (int64_t)((double)time - own - (c.over && others > most ? most : others)));
+		kept += choose_kept(
+			s, &part[i],
+			(int64_t)((double)time - own - (c.over && others > most ? most : others)));
 	}
 	return kept < task->n_queued ? kept : task->n_queued;
 }

@@ -77,6 +77,7 @@ struct group group_of(struct device *device, struct task *first, int64_t now)
 		group.n += task->n_queued;
 		group.held += task->n_held;
 	}
+	group.all = group.n;
 	return group;
 }
 
@@ -119,6 +120,19 @@ static int64_t share_of_own(const struct group *group, double part, int64_t star
 	return (int64_t)share;
 }
 
+/* By how many devices' mini-batches of it the publisher is used at a time. */
+static int side_by_side(const struct group *group)
+{
+	const struct endpoint *ep = group->first->ep;
+	uint64_t count = group->all / (uint64_t)ep->spec.batch;
+	int n = 0;
+
+	for (int i = 0; i < ep->s->n_devices; i++)
+		n += ep->on[i].ready;
+	n = (uint64_t)n < count ? n : (int)count;
+	return n > 1 ? n : 1;
+}
+
 /* What sub-models cost when their answers can't be published as fast as they are computed. */
 static int plan_times(struct sched *s, const struct group *group, enum outbox_view view,
 		      struct plan_submodel *ret)
@@ -126,7 +140,7 @@ static int plan_times(struct sched *s, const struct group *group, enum outbox_vi
 	const struct endpoint *ep = group->first->ep;
 	const struct profile *profile = &served_of(group)->profile;
 	const struct plan_submodel *m = profile_submodels(profile);
-	int64_t publish = outbox_cost(&s->outbox, view, ep->spec.batch);
+	int64_t publish = side_by_side(group) * outbox_cost(&s->outbox, view, ep->spec.batch);
 	int64_t one = outbox_cost(&s->outbox, view, 1);
 	double reserve = view == OUTBOX_CAREFUL ? profile_careful(profile) : 1;
 
@@ -176,8 +190,7 @@ int64_t choose_time_left(struct sched *s, const struct group *group, int64_t sta
 	for (int i = 0; (mb = devices_out(s, i)); i++) {
 		on_the_way += (size_t)mb->n;
 		if (mb->device == group->device && mb->ep != ep) /* it may be much longer than ours */
-			margin += (int64_t)(2 *
-					    profile_spread(&mb->ep->on[mb->device->number].profile) *
+			margin += (int64_t)(2 * profile_spread(&mb->ep->on[mb->device->number].profile) *
 					    (double)mb->expected);
 	}
 	margin += (int64_t)(2 * profile_spread(&on->profile) * (double)choose_fastest(ep, on));
@@ -254,8 +267,7 @@ static void add_plan(struct promise *ret, const struct plan *plan, const struct 
 	for (int i = 0; i < f->n; i++) {
 		ret->n[f->of[i].first] += (double)plan->n[i];
 		if (f->of[i].then >= 0)
-			ret->n[f->of[i].then] +=
-				(double)plan->n[i] * (double)cascade_shares[f->of[i].point];
+			ret->n[f->of[i].then] += (double)plan->n[i] * (double)cascade_shares[f->of[i].point];
 	}
 	ret->p_eff += part * plan->p_eff;
 	ret->method = plan->method;
@@ -354,7 +366,8 @@ static int64_t prepare(struct sched *s, const struct group *group, const struct 
 		f->of[i] = (struct cascade){i, -1, 0};
 	deadline = time_used(s, group, c, view, f->m, start, deadline);
 	if (ep->spec.policy->cascades && group->due != INT64_MAX)
-		cascade_family(ep, f, outbox_cost(&s->outbox, view, (size_t)ep->spec.batch),
+		cascade_family(ep, f,
+			       side_by_side(group) * outbox_cost(&s->outbox, view, (size_t)ep->spec.batch),
 			       outbox_cost(&s->outbox, view, 1));
 	return deadline;
 }
@@ -408,7 +421,8 @@ int64_t choose_time_planned(struct sched *s, const struct group *group, const st
 			    const struct contest *c, enum outbox_view view, struct plan_family *f)
 {
 	struct group whole = *group;
-	int64_t start = own->device == group->device ? device_free_at(own->device) : device_reckoned_at(own->device),
+	int64_t start = own->device == group->device ? device_free_at(own->device)
+						     : device_reckoned_at(own->device),
 		left, safe, deadline;
 
 	whole.device = own->device;
@@ -440,7 +454,8 @@ static void promise(struct sched *s, const struct group *group, const struct con
 }
 
 /* The part of the group's device; where all devices together have no time for a full mini-batch each has all of it. */
-static enum chosen take_part(struct sched *s, const struct group *group, const struct contest *c, struct group *ret)
+static enum chosen take_part(struct sched *s, const struct group *group, const struct contest *c,
+			     struct group *ret)
 {
 	struct group own[MAX_DEVICES];
 	bool others = false;
@@ -586,6 +601,7 @@ struct group group_alone(struct task *task)
 			      .list = &task->ep->lane.due,
 			      .first = task,
 			      .n = task->n_queued,
+			      .all = task->n_queued,
 			      .due = task->due,
 			      .until = task->due};
 }

@@ -22,9 +22,10 @@ struct task;
 /* What is planned for together: instances of one endpoint with about the same deadline. */
 struct group {
 	struct device *device; /* that it is looked at for */
-	struct list *list; /* of its endpoint's lane */
+	struct list *list;     /* of its endpoint's lane */
 	struct task *first;
-	uint64_t n;         /* instances */
+	uint64_t n;         /* instances, of the whole group or of a device's part */
+	uint64_t all;       /* instances of the whole group */
 	uint64_t held;      /* and those that have an answer, and may run again */
 	int64_t due, until; /* of the first, of the last that belongs to it */
 };
@@ -45,7 +46,7 @@ enum chosen {
 };
 /* `start` is when the group's device is free. */
 enum chosen choose_due(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
-		struct choice *ret);
+		       struct choice *ret);
 /* The same for what is held, when nothing else of the group is left. False: there is no time, or nothing to gain. */
 bool choose_again(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
 		  struct choice *ret);

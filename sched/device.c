@@ -118,8 +118,7 @@ int64_t device_free_at(const struct device *device)
 		const struct minibatch *mb = device->out[i];
 
 		if (i == 0) {
-			int64_t started =
-				mb->handed > device->last_done ? mb->handed : device->last_done;
+			int64_t started = mb->handed > device->last_done ? mb->handed : device->last_done;
 
 			at = started + mb->expected > now ? started + mb->expected : now;
 		} else {

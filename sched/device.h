@@ -21,8 +21,8 @@ struct sched;
 
 struct device {
 	struct sched *s;
-	int number;           /* from 0; users count from 1 */
-	struct executor *ex;  /* from the first endpoint that starts */
+	int number;          /* from 0; users count from 1 */
+	struct executor *ex; /* from the first endpoint that starts */
 	struct minibatch *out[PIPELINE];
 	int n_out;
 	int64_t last_done;

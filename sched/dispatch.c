@@ -22,8 +22,10 @@
 #define MAX_UNPUBLISHED 2048 /* answers on their way; bounds memory when the disk is slower than the device */
 #define MAX_DROPS       64   /* dropped answers handed over at a time */
 #define LOOK_AGAIN_NS   (2 * NS_PER_MS) /* chosen: a few publications */
-#define OTHERS_AGAIN_NS (10 * NS_PER_MS) /* chosen: whether others do what they were to do; each answer of theirs tells, too */
-#define MOST_OTHERS     16 /* tasks for others that are looked at in search of one for this device; chosen */
+#define OTHERS_AGAIN_NS \
+	(10 *           \
+	 NS_PER_MS)    /* chosen: whether others do what they were to do; each answer of theirs tells, too */
+#define MOST_OTHERS 16 /* tasks for others that are looked at in search of one for this device; chosen */
 
 void dispatch_init(struct dispatch *d)
 {

@@ -298,7 +298,7 @@ static void load(struct endpoint *ep)
 	}
 	if (r == 0)
 		goto out;
-	unload(ep); /* from those that have it */
+	unload(ep);         /* from those that have it */
 	if (r == -EAGAIN) { /* the worker just died; it comes again */
 		ep->reload_timer = loop_timer_at(s->loop, loop_now(s->loop) + LOAD_AGAIN_NS, load_again, ep);
 		r = ep->reload_timer ? 0 : -ENOMEM;
@@ -344,7 +344,8 @@ static void note(struct endpoint *ep, const char *text)
 
 static bool same_submodel(const struct submodel *a, const struct submodel *b)
 {
-	bool same = a->slice == b->slice && strcmp(a->precision, b->precision) == 0 && a->n_parts == b->n_parts;
+	bool same =
+		a->slice == b->slice && strcmp(a->precision, b->precision) == 0 && a->n_parts == b->n_parts;
 
 	for (int i = 0; same && i < a->n_parts; i++)
 		same = a->parts[i].member == b->parts[i].member && a->parts[i].slice == b->parts[i].slice &&

@@ -55,7 +55,7 @@ struct endpoint {
 	struct submodel submodels[MAX_SUBMODELS];
 	char **labels; /* (n_labels) */
 	int n_labels;
-	struct served *on; /* (s->n_devices) */
+	struct served *on;  /* (s->n_devices) */
 	struct lane lane;   /* tasks that wait */
 	int64_t picture_ns; /* what one takes, of late; 0: none was made yet */
 
@@ -85,8 +85,8 @@ void endpoint_free(struct endpoint *ep);
 void endpoint_recover(struct endpoint *ep);
 
 /* The executors' events. */
-void endpoint_loaded(void *device, uint32_t number, int r, const struct err *err, const struct submodel *submodels,
-		     int n, const char *const *labels, int n_labels);
+void endpoint_loaded(void *device, uint32_t number, int r, const struct err *err,
+		     const struct submodel *submodels, int n, const char *const *labels, int n_labels);
 void endpoint_died(void *device);
 
 const char *endpoint_state_name(enum endpoint_state state);

@@ -229,8 +229,8 @@ static struct endpoint *turn(struct device *device, bool free, bool alone)
 		double start = start_of(free ? &f->free : &f->due, free ? &lane->of_free : &lane->of_due,
 					ep->spec.weight);
 
-		if (!ep->on[device->number].ready || lane->tried == f->round || list_empty(free ? &lane->free : &lane->due) ||
-		    (alone && !list_empty(&lane->due)))
+		if (!ep->on[device->number].ready || lane->tried == f->round ||
+		    list_empty(free ? &lane->free : &lane->due) || (alone && !list_empty(&lane->due)))
 			continue;
 		if (!best || start < best_start ||
 		    (start == best_start && is_before(lane, &best->lane, free))) {

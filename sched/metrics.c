@@ -219,7 +219,8 @@ static const struct family families[] = {
 	{"inferfs_compute_seconds_total", "counter", "Time in the worker, by sub-model", add_busy},
 	{"inferfs_worker_deaths_total", "counter", "Times a worker of the endpoint's died", add_deaths},
 	{"inferfs_worker_ready", "gauge", "1 while the worker has the endpoint loaded", add_worker_ready},
-	{"inferfs_worker_minibatches_total", "counter", "Mini-batches computed, by worker", add_worker_minibatches},
+	{"inferfs_worker_minibatches_total", "counter", "Mini-batches computed, by worker",
+	 add_worker_minibatches},
 	{"inferfs_worker_compute_seconds_total", "counter", "Time computing, by worker", add_worker_busy},
 };
 

@@ -24,7 +24,7 @@ struct sched;
 
 struct minibatch {
 	uint64_t id;
-	struct endpoint *ep; /* counted in its refs */
+	struct endpoint *ep;   /* counted in its refs */
 	struct device *device; /* it is handed over to */
 	int submodel, n;
 	bool explains;

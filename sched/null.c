@@ -272,9 +272,8 @@ static void call_loaded(void *data)
 		told[i].time_one_ns = llround((double)told[i].time_one_ns / null->speed);
 	}
 	/* The callback may unload: nothing of ep is read after it. */
-	null->events->loaded(null->data, ep->number, ep->r, &ep->err, told,
-			     ep->loaded ? ep->n_submodels : 0, (const char *const *)ep->labels,
-			     ep->loaded ? ep->n_labels : 0);
+	null->events->loaded(null->data, ep->number, ep->r, &ep->err, told, ep->loaded ? ep->n_submodels : 0,
+			     (const char *const *)ep->labels, ep->loaded ? ep->n_labels : 0);
 }
 
 static int set_loaded_timer(struct endpoint *ep)

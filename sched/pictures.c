@@ -51,8 +51,7 @@ static int64_t expected_ns(const struct device *device, const struct picture *p,
 {
 	const struct profile *profile = &p->ep->on[device->number].profile;
 
-	return n * (p->ep->picture_ns ? p->ep->picture_ns
-				      : 3 * profile_expect_ns(profile, p->submodel, 1));
+	return n * (p->ep->picture_ns ? p->ep->picture_ns : 3 * profile_expect_ns(profile, p->submodel, 1));
 }
 
 static void measure(struct endpoint *ep, int64_t ns)
@@ -70,7 +69,8 @@ static bool can_make(const struct device *device, const struct picture *p)
 {
 	const struct served *on = &p->ep->on[device->number];
 
-	return on->ready && (p->submodel < 0 || p->submodel >= p->ep->n_submodels || on->number[p->submodel] >= 0);
+	return on->ready &&
+	       (p->submodel < 0 || p->submodel >= p->ep->n_submodels || on->number[p->submodel] >= 0);
 }
 
 /* Where to begin: of the sub-model of the last ones while there are any, since changing it costs more than many pictures. */
@@ -143,7 +143,8 @@ void pictures_next(struct device *device)
 	device->pictured = mb->ep->number;
 	device->pictured_submodel = mb->submodel;
 	r = device->ex->ops->explain(device->ex, mb->id, mb->ep->number,
-				     mb->ep->on[device->number].number[mb->submodel], in, labels, scores, mb->n);
+				     mb->ep->on[device->number].number[mb->submodel], in, labels, scores,
+				     mb->n);
 	for (int i = 0; i < mb->n; i++)
 		free((void *)in[i].data);
 	if (r == 0) {

@@ -18,7 +18,8 @@ static uint64_t part_of(uint64_t n, double part)
 	return most < n ? most : n;
 }
 
-void split_roughly(struct sched *s, const struct group *group, enum outbox_view view, struct group own[MAX_DEVICES])
+void split_roughly(struct sched *s, const struct group *group, enum outbox_view view,
+		   struct group own[MAX_DEVICES])
 {
 	const struct endpoint *ep = group->first->ep;
 	double can[MAX_DEVICES], all = 0;

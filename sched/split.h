@@ -15,6 +15,7 @@
 void split(struct sched *s, const struct group *group, const struct contest *c, enum outbox_view view,
 	   struct group own[MAX_DEVICES]);
 /* The same by what each could do on its fastest sub-model, and at least one instance for each that has time. */
-void split_roughly(struct sched *s, const struct group *group, enum outbox_view view, struct group own[MAX_DEVICES]);
+void split_roughly(struct sched *s, const struct group *group, enum outbox_view view,
+		   struct group own[MAX_DEVICES]);
 
 #endif

@@ -193,8 +193,8 @@ static double local(struct planner *pl, partition_plan plan, const struct partit
 }
 
 struct choices {
-	double best[SUMS];                        /* of the workers so far, by how many more than Σ least they have; < 0: none */
-	int8_t more[PARTITION_WORKERS][SUMS];     /* what the last of them has then */
+	double best[SUMS]; /* of the workers so far, by how many more than Σ least they have; < 0: none */
+	int8_t more[PARTITION_WORKERS][SUMS]; /* what the last of them has then */
 	int64_t least[PARTITION_WORKERS];
 	int n_sums;
 };
@@ -250,8 +250,8 @@ static void choose(struct planner *pl, partition_plan plan, const struct partiti
 	}
 }
 
-void partition(struct planner *pl, partition_plan plan, const struct partition_worker *w, int n, int64_t count,
-	       int batch, int64_t share[])
+void partition(struct planner *pl, partition_plan plan, const struct partition_worker *w, int n,
+	       int64_t count, int batch, int64_t share[])
 {
 	struct lp lp;
 

@@ -36,8 +36,8 @@ typedef int (*partition_plan)(struct planner *pl, const struct plan_request *req
  * share[w] of `count` mini-batches of `batch` instances. Where they can't all be done it may be fewer in all, or (of many) `count` for each that has
  * time: what it can do of them. n: at most PARTITION_WORKERS.
  */
-void partition(struct planner *pl, partition_plan plan, const struct partition_worker *w, int n, int64_t count,
-	       int batch, int64_t share[]);
+void partition(struct planner *pl, partition_plan plan, const struct partition_worker *w, int n,
+	       int64_t count, int batch, int64_t share[]);
 /* The LP's value, Σ p over `count` mini-batches: no partition has more. */
 double partition_bound(const struct partition_worker *w, int n, double count);
 

@@ -109,13 +109,14 @@ static int add_bound(struct outcome *o, const struct trace *all, const struct si
 		m[i] = (struct plan_submodel){trace->accuracy[i],
 					      (int64_t)((double)trace->real[i] / all->real_speed[0]),
 					      (int64_t)((double)trace->real_one[i] / all->real_speed[0])};
-	r = all->n_workers > 1 ? 0 : planner_plan(planner,
-			 &(struct plan_request){.n_submodels = trace->n,
-						.submodels = m,
-						.instances = task->instances,
-						.batch = trace->batch,
-						.deadline_ns = task->deadline},
-			 &plan);
+	r = all->n_workers > 1 ? 0
+			       : planner_plan(planner,
+					      &(struct plan_request){.n_submodels = trace->n,
+								     .submodels = m,
+								     .instances = task->instances,
+								     .batch = trace->batch,
+								     .deadline_ns = task->deadline},
+					      &plan);
 	o->bound += task->instances * (all->n_workers > 1 ? bound_of(all, trace, task) : plan.bound);
 	o->instances += task->instances;
 	return r;

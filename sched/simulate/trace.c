@@ -370,9 +370,9 @@ static int read_workers(struct trace *t, const cJSON *root, struct err *err)
 
 int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err)
 {
-	static const char *const known[] = {"profile",  "batch",     "deadline", "instances", "arrivals",
-					    "tasks",    "noise",     "seed",     "policies",  "publish_us",
-					    "workers",  "real_workers", "endpoints", "until", NULL};
+	static const char *const known[] = {"profile", "batch",        "deadline",  "instances", "arrivals",
+					    "tasks",   "noise",        "seed",      "policies",  "publish_us",
+					    "workers", "real_workers", "endpoints", "until",     NULL};
 	struct trace t = {0};
 	cJSON *root = cJSON_ParseWithLength(json, len);
 	double seed = 1, publish_us = 0;
@@ -383,8 +383,7 @@ int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err
 		goto out;
 	}
 	if ((r = spec_keys(root, "", known, err)) < 0 || (r = read_endpoints(&t, root, err)) < 0 ||
-	    (r = read_time(root, "until", &t.until, err)) < 0 ||
-	    (r = read_workers(&t, root, err)) < 0 ||
+	    (r = read_time(root, "until", &t.until, err)) < 0 || (r = read_workers(&t, root, err)) < 0 ||
 	    (r = spec_double(root, "", "noise", 0, 1, &t.noise, err)) < 0 ||
 	    (r = spec_double(root, "", "publish_us", 0, 1e9, &publish_us, err)) < 0 ||
 	    (r = spec_double(root, "", "seed", 0, 9007199254740992.0, &seed, err)) < 0 ||

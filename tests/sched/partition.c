@@ -51,7 +51,8 @@ static void make(struct task *task, struct rng *rng, enum kind kind, bool same_t
 			double t = kind == SHAPES || !w ? between(rng, 0.3, 3) * 1e6
 							: (double)task->m[0][i].time_ns;
 
-			task->m[w][i] = w ? task->m[0][i] : (struct plan_submodel){.accuracy = between(rng, 0.2, 1)};
+			task->m[w][i] =
+				w ? task->m[0][i] : (struct plan_submodel){.accuracy = between(rng, 0.2, 1)};
 			task->m[w][i].time_ns = (int64_t)(kind == SPEEDS && w ? t / speed : t);
 		}
 		task->w[w] = (struct partition_worker){

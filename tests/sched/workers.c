@@ -19,11 +19,11 @@
 
 /* The paper's Table 3; a worker that died is there again after a second. */
 #define PROFILE "\"profile\":{\"accuracy\":[79.37,71.88,70.94,65.12],\"time_ms\":[45.12,34.56,22.72,15.68]}"
-#define MODEL                                                            \
-	"{\"classes\":1,\"load_ms\":1000,\"submodels\":["                \
-	"{\"slice\":1,\"accuracy\":0.7937,\"ms\":45.12,\"one_ms\":4},"   \
+#define MODEL                                                             \
+	"{\"classes\":1,\"load_ms\":1000,\"submodels\":["                 \
+	"{\"slice\":1,\"accuracy\":0.7937,\"ms\":45.12,\"one_ms\":4},"    \
 	"{\"slice\":0.75,\"accuracy\":0.7188,\"ms\":34.56,\"one_ms\":3}," \
-	"{\"slice\":0.5,\"accuracy\":0.7094,\"ms\":22.72,\"one_ms\":2}," \
+	"{\"slice\":0.5,\"accuracy\":0.7094,\"ms\":22.72,\"one_ms\":2},"  \
 	"{\"slice\":0.25,\"accuracy\":0.6512,\"ms\":15.68,\"one_ms\":1.5}]}"
 #define SPEC "{\"model\":\"m\",\"batch\":32,\"explain\":[\"gradcam\"]}"
 /* The first task is there so that the publisher's time is known. */
@@ -69,7 +69,8 @@ static void assert_near_bound(const char *workers, double capacity, double noise
 
 	for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]); i++) {
 		snprintf(json, sizeof(json),
-			 "{" PROFILE ",\"deadline\":\"4s\",\"workers\":%s,\"noise\":%g,\"seed\":3,\"instances\":%d}",
+			 "{" PROFILE
+			 ",\"deadline\":\"4s\",\"workers\":%s,\"noise\":%g,\"seed\":3,\"instances\":%d}",
 			 workers, noise, (int)(loads[i] * capacity * 32 * 4 / 0.01568));
 		play(json, "optimal", 0, o);
 		if (share_of_bound(o) < least || (double)o->late > late * (double)o->instances)
@@ -111,14 +112,16 @@ static void test_few(void **state)
 	struct outcome o[MOST];
 
 	(void)state;
-	play("{" PROFILE ",\"workers\":2," WARM "{\"at\":\"9s\",\"deadline\":\"50ms\",\"instances\":64}]}", "optimal",
-	     0, o);
+	play("{" PROFILE ",\"workers\":2," WARM "{\"at\":\"9s\",\"deadline\":\"50ms\",\"instances\":64}]}",
+	     "optimal", 0, o);
 	assert_float_equal(o->gained, (640 + 64) * 0.7937, 1e-6);
-	play("{" PROFILE ",\"workers\":[0.5,1]," WARM "{\"at\":\"9s\",\"deadline\":\"50ms\",\"instances\":32}]}",
+	play("{" PROFILE ",\"workers\":[0.5,1]," WARM
+	     "{\"at\":\"9s\",\"deadline\":\"50ms\",\"instances\":32}]}",
 	     "optimal", 0, o);
 	assert_float_equal(o->gained, (640 + 32) * 0.7937, 1e-6);
 	/* Without a hurry as soon as can be: 30 on the fast one, 10 on the slow one. */
-	play("{" PROFILE ",\"deadline\":\"100s\",\"workers\":[1,0.3333],\"instances\":1280}", "optimal", 0, o);
+	play("{" PROFILE ",\"deadline\":\"100s\",\"workers\":[1,0.3333],\"instances\":1280}", "optimal", 0,
+	     o);
 	assert_float_equal(o->gained, 1280 * 0.7937, 1e-6);
 	assert_true(o->last_ns <= 31 * 45.2 * 1e6);
 }
@@ -146,9 +149,11 @@ static void test_weights(void **state)
 	double part;
 
 	(void)state;
-	play("{\"profile\":{\"accuracy\":[90,80,70],\"time_ms\":[60,35,20]},\"batch\":2,\"deadline\":\"1s\",\"workers\":2,"
+	play("{\"profile\":{\"accuracy\":[90,80,70],\"time_ms\":[60,35,20]},\"batch\":2,\"deadline\":\"1s\","
+	     "\"workers\":2,"
 	     "\"instances\":20,\"arrivals\":{\"kind\":\"uniform\",\"rate\":20,\"duration\":\"60s\"},"
-	     "\"until\":\"60s\",\"endpoints\":[{\"name\":\"a\",\"weight\":3},{\"name\":\"b\",\"deadline\":\"2s\"}]}",
+	     "\"until\":\"60s\",\"endpoints\":[{\"name\":\"a\",\"weight\":3},{\"name\":\"b\",\"deadline\":"
+	     "\"2s\"}]}",
 	     "optimal", 0, o);
 	part = (double)o[0].device_ns / (double)(o[0].device_ns + o[1].device_ns);
 	assert_float_equal(part, 0.75, 0.0375);
@@ -168,7 +173,10 @@ static void test_cascade(void **state)
 	static const struct {
 		const char *deadline;
 		double least, more; /* of 1; than `optimal` */
-	} cases[] = {{"110ms", 0.79, -0.001}, {"200ms", 0.84, 0.02}, {"350ms", 0.92, 0.06}, {"1500ms", 0.949, -0.001}};
+	} cases[] = {{"110ms", 0.79, -0.001},
+		     {"200ms", 0.84, 0.02},
+		     {"350ms", 0.92, 0.06},
+		     {"1500ms", 0.949, -0.001}};
 	struct outcome with[MOST], without[MOST];
 	char json[1024];
 
@@ -436,7 +444,8 @@ static void test_seen(void **state)
 	assert_non_null(strstr(text, "inferfs_worker_ready{endpoint=\"app\",worker=\"1\"} 1\n"
 				     "inferfs_worker_ready{endpoint=\"app\",worker=\"2\"} 1\n"));
 	assert_non_null(strstr(text, "inferfs_worker_minibatches_total{endpoint=\"app\",worker=\"2\"} "));
-	assert_non_null(strstr(fake_content(&w.host, "infer/app/stats.json"), "\"workers\":\t[{\n\t\t\t\"ready\":\ttrue"));
+	assert_non_null(strstr(fake_content(&w.host, "infer/app/stats.json"),
+			       "\"workers\":\t[{\n\t\t\t\"ready\":\ttrue"));
 }
 
 int main(void)
