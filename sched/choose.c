@@ -22,6 +22,7 @@
 #include "sched/minibatch.h"
 #include "sched/split.h"
 
+#include <math.h>
 #include <string.h>
 
 static int64_t slowest(const struct endpoint *ep, const struct served *on)
@@ -120,17 +121,17 @@ static int64_t share_of_own(const struct group *group, double part, int64_t star
 	return (int64_t)share;
 }
 
-/* By how many devices' mini-batches of it the publisher is used at a time. */
-static int side_by_side(const struct group *group)
+/* How many mini-batches of the group, of other devices too, are published in the time in which its device computes one. */
+static double side_by_side(const struct group *group)
 {
 	const struct endpoint *ep = group->first->ep;
-	uint64_t count = group->all / (uint64_t)ep->spec.batch;
-	int n = 0;
+	double own = (double)choose_fastest(ep, served_of(group)), n = 0, count;
 
 	for (int i = 0; i < ep->s->n_devices; i++)
-		n += ep->on[i].ready;
-	n = (uint64_t)n < count ? n : (int)count;
-	return n > 1 ? n : 1;
+		if (ep->on[i].ready)
+			n += own / (double)choose_fastest(ep, &ep->on[i]);
+	count = (double)(group->all / (uint64_t)ep->spec.batch);
+	return fmax(fmin(n, count), 1);
 }
 
 /* What sub-models cost when their answers can't be published as fast as they are computed. */
@@ -140,7 +141,8 @@ static int plan_times(struct sched *s, const struct group *group, enum outbox_vi
 	const struct endpoint *ep = group->first->ep;
 	const struct profile *profile = &served_of(group)->profile;
 	const struct plan_submodel *m = profile_submodels(profile);
-	int64_t publish = side_by_side(group) * outbox_cost(&s->outbox, view, ep->spec.batch);
+	int64_t publish =
+		(int64_t)(side_by_side(group) * (double)outbox_cost(&s->outbox, view, ep->spec.batch));
 	int64_t one = outbox_cost(&s->outbox, view, 1);
 	double reserve = view == OUTBOX_CAREFUL ? profile_careful(profile) : 1;
 
@@ -367,7 +369,8 @@ static int64_t prepare(struct sched *s, const struct group *group, const struct 
 	deadline = time_used(s, group, c, view, f->m, start, deadline);
 	if (ep->spec.policy->cascades && group->due != INT64_MAX)
 		cascade_family(ep, f,
-			       side_by_side(group) * outbox_cost(&s->outbox, view, (size_t)ep->spec.batch),
+			       (int64_t)(side_by_side(group) *
+					 (double)outbox_cost(&s->outbox, view, (size_t)ep->spec.batch)),
 			       outbox_cost(&s->outbox, view, 1));
 	return deadline;
 }
@@ -577,6 +580,7 @@ void choose_free(const struct group *group, int64_t most, struct choice *ret)
 	const struct endpoint *ep = group->first->ep;
 	const struct profile *profile = &served_of(group)->profile;
 	struct promise plan = {.method = PLAN_HULL};
+	uint64_t count;
 	struct plan_family f = {.n = ep->n_submodels};
 	int best;
 
@@ -591,7 +595,8 @@ void choose_free(const struct group *group, int64_t most, struct choice *ret)
 		while (profile_expect_ns(profile, best, ret->k) > most)
 			ret->k--;
 	plan.p_eff = f.m[best].accuracy;
-	plan.n[best] = (double)((group->n + ep->spec.batch - 1) / ep->spec.batch);
+	count = (group->n + (uint64_t)ep->spec.batch - 1) / (uint64_t)ep->spec.batch;
+	plan.n[best] = (double)count;
 	note_plan(group, &plan);
 }
 

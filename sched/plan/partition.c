@@ -156,7 +156,7 @@ static void solve(struct lp *lp, const struct partition_worker *worker, int n, d
 /* By the largest fractions. */
 static void round_shares(const struct lp *lp, int n, int64_t count, int64_t share[])
 {
-	double rest[PARTITION_WORKERS];
+	double rest[PARTITION_WORKERS] = {0};
 	int64_t left = count;
 
 	for (int w = 0; w < n; w++) {
