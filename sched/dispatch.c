@@ -1,8 +1,11 @@
 /*
- * What runs next. Two mini-batches are at the executor at a time; whenever there is room for one, it is
+ * What runs next. Two mini-batches are at each device at a time; whenever there is room for one, it is
  * chosen anew from what is queued and from the time there is by now. So a plan is never followed blindly:
  * its first mini-batch is taken, and the rest is planned again with what that one really took. With exact
  * times the next plan is the rest of the last one.
+ *
+ * Of several devices the one that is free first is looked at first. What waits belongs to none of them: each takes the next mini-batch of its part of
+ * what is left then (split.c), so one that died or is slow only leaves more to the others.
  *
  * Whose turn it is: fair.c; which sub-model and how many instances: choose.c; their contents and answers: minibatch.c. Tasks without a
  * deadline fill what is free.
