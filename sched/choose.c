@@ -125,13 +125,13 @@ static int64_t share_of_own(const struct group *group, double part, int64_t star
 static double side_by_side(const struct group *group)
 {
 	const struct endpoint *ep = group->first->ep;
-	double own = (double)choose_fastest(ep, served_of(group)), n = 0, count;
+	double own = (double)choose_fastest(ep, served_of(group)), n = 0;
+	uint64_t count = group->all / (uint64_t)ep->spec.batch;
 
 	for (int i = 0; i < ep->s->n_devices; i++)
 		if (ep->on[i].ready)
 			n += own / (double)choose_fastest(ep, &ep->on[i]);
-	count = (double)(group->all / (uint64_t)ep->spec.batch);
-	return fmax(fmin(n, count), 1);
+	return fmax(fmin(n, (double)count), 1);
 }
 
 /* What sub-models cost when their answers can't be published as fast as they are computed. */
