@@ -1,5 +1,6 @@
 #include "fs/options.h"
 
+#include "sched/device.h"
 #include "sched/sched.h"
 
 #include <errno.h>
@@ -36,8 +37,10 @@ static const struct option_row {
 	{"queue_bytes", OPTION_SIZE, AT(queue_bytes), 64 << 20, 1 << 16, INT64_C(1) << 40,
 	 "memory that these may take, names included (64M; K, M, G)"},
 	{"threads", OPTION_NUMBER, AT(threads), 16, 4, 256, "threads that serve the filesystem"},
+	{"workers", OPTION_NUMBER, AT(workers), 1, 1, MAX_DEVICES,
+	 "worker processes that run mini-batches, side by side"},
 	{"worker_threads", OPTION_NUMBER, AT(worker_threads), 0, 0, 1024,
-	 "threads of a worker; 0: all cores, but one for inference"},
+	 "threads of a worker; 0: all cores, but for inference one less, divided by workers"},
 	{"max_bytes", OPTION_SIZE, AT(max_bytes), 0, 16 << 20, INT64_C(1) << 60,
 	 "a limit on the state directory's size (K, M, G, T): EDQUOT beyond it"},
 	{"allow_other", OPTION_FLAG, AT(allow_other), 0, 0, 1,

@@ -8,12 +8,15 @@
  * their turn comes whatever their deadlines are (fair.c), and who has less to do than its weight gives it uses larger sub-models: others
  * is all that they have on those, but no more than the part of T that is theirs.
  * What comes later may take from it, or leave it more than that.
+ *
+ * Several devices each do their part of all that.
  */
 #include "sched/admit.h"
 
 #include "sched/choose.h"
 #include "sched/fair.h"
 #include "sched/internal.h"
+#include "sched/split.h"
 
 #include "engine/base/log.h"
 
@@ -34,7 +37,7 @@ static bool work_before(const struct task *task, bool all, double *ret_own, doub
 	*ret_own = *ret_others = 0;
 	for (struct list *at = due->next; at != due; at = at->next) {
 		const struct task *t = list_entry(at, struct task, link);
-		double careful = profile_careful(&t->ep->profile);
+		double careful = served_careful(t->ep);
 
 		if (t == task)
 			before = false;
@@ -56,22 +59,32 @@ static bool work_before(const struct task *task, bool all, double *ret_own, doub
 static int64_t keep(struct task *task)
 {
 	struct sched *s = task->ep->s;
-	int64_t start = executor_free_at(s), time;
-	double own, others, most;
+	struct group group = group_alone(task), part[MAX_DEVICES];
+	double own, others;
 	struct contest c;
+	int64_t kept = 0;
 
 	if (task->due == INT64_MAX)
 		return task->n_queued;
 	if (!task->ep->ready)
 		return -1;
-	c = fair_look(s, start);
-	time = choose_time(s, task, start);
-	most = (1 - fair_part(&c, task->ep)) * (double)time;
+	c = fair_look(s, devices_free_at(s));
 	if (!work_before(task, c.over, &own, &others))
 		return -1;
-	if (c.over && others > most)
-		others = most;
-	return choose_kept(s, task, (int64_t)((double)time - own - others));
+	split_roughly(s, &group, OUTBOX_CAREFUL, part);
+	for (int i = 0; i < s->n_devices; i++) {
+		int64_t time;
+		double most;
+
+		if (!part[i].n)
+			continue;
+		time = choose_time_left(s, &part[i], device_free_at(part[i].device), OUTBOX_CAREFUL);
+		most = (1 - fair_part(&c, task->ep)) * (double)time;
+		kept += choose_kept(
+			s, &part[i],
+			(int64_t)((double)time - own - (c.over && others > most ? most : others)));
+	}
+	return kept < task->n_queued ? kept : task->n_queued;
 }
 
 /* All tasks of the directory that are not finished. */

@@ -277,18 +277,19 @@ static size_t count_out(const struct minibatch *mb, int64_t *ret_due)
 int64_t cascade_release_due(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
+	struct minibatch *mb;
 	int64_t next = INT64_MAX, now = loop_now(s->loop), due, at;
 	size_t before = s->outbox.outstanding;
 	int seen = 0;
 
-	for (int i = 0; i < d->n_out; i++)
-		before += count_out(d->out[i], &due);
-	for (int i = 0; i < d->n_out; i++) {
-		if (!count_out(d->out[i], &due) || due == INT64_MAX)
+	for (int i = 0; (mb = devices_out(s, i)); i++)
+		before += count_out(mb, &due);
+	for (int i = 0; (mb = devices_out(s, i)); i++) {
+		if (!count_out(mb, &due) || due == INT64_MAX)
 			continue;
 		at = release_at(s, due, before);
 		if (at <= now)
-			minibatch_release(d->out[i]);
+			minibatch_release(mb);
 		else if (at < next)
 			next = at;
 	}

@@ -21,32 +21,14 @@
 #include "sched/choose.h"
 #include "sched/internal.h"
 #include "sched/minibatch.h"
+#include "sched/split.h"
 
 #include <math.h>
 #include <string.h>
 
-int64_t executor_free_at(struct sched *s)
+static int64_t slowest(const struct endpoint *ep, const struct served *on)
 {
-	struct dispatch *d = &s->dispatch;
-	int64_t now = loop_now(s->loop), at = now;
-
-	for (int i = 0; i < d->n_out; i++) {
-		const struct minibatch *mb = d->out[i];
-
-		if (i == 0) {
-			int64_t started = mb->handed > d->last_done ? mb->handed : d->last_done;
-
-			at = started + mb->expected > now ? started + mb->expected : now;
-		} else {
-			at += mb->expected;
-		}
-	}
-	return at;
-}
-
-static int64_t slowest(const struct endpoint *ep)
-{
-	const struct plan_submodel *m = profile_submodels(&ep->profile);
+	const struct plan_submodel *m = profile_submodels(&on->profile);
 	int64_t t = 0;
 
 	for (int i = 0; i < ep->n_submodels; i++)
@@ -54,9 +36,9 @@ static int64_t slowest(const struct endpoint *ep)
 	return t;
 }
 
-static int64_t fastest(const struct endpoint *ep)
+int64_t choose_fastest(const struct endpoint *ep, const struct served *on)
 {
-	const struct plan_submodel *m = profile_submodels(&ep->profile);
+	const struct plan_submodel *m = profile_submodels(&on->profile);
 	int64_t t = INT64_MAX;
 
 	for (int i = 0; i < ep->n_submodels; i++)
@@ -67,13 +49,21 @@ static int64_t fastest(const struct endpoint *ep)
 double choose_most(const struct task *task)
 {
 	/* A fraction, since small tasks share mini-batches. */
-	return (double)(task->n_queued + task->n_held) / task->ep->spec.batch * (double)slowest(task->ep);
+	return (double)(task->n_queued + task->n_held) / task->ep->spec.batch *
+	       (double)served_together(task->ep, slowest);
 }
 
-struct group group_of(struct task *first, int64_t now)
+/* What its endpoint is on the device that it is looked at for. */
+static const struct served *served_of(const struct group *group)
+{
+	return &group->first->ep->on[group->device->number];
+}
+
+struct group group_of(struct device *device, struct task *first, int64_t now)
 {
 	struct lane *lane = &first->ep->lane;
-	struct group group = {.list = first->due == INT64_MAX ? &lane->free : &lane->due,
+	struct group group = {.device = device,
+			      .list = first->due == INT64_MAX ? &lane->free : &lane->due,
 			      .first = first,
 			      .due = first->due,
 			      .until = first->due};
@@ -89,6 +79,7 @@ struct group group_of(struct task *first, int64_t now)
 		group.n += task->n_queued;
 		group.held += task->n_held;
 	}
+	group.all = group.n;
 	return group;
 }
 
@@ -131,14 +122,30 @@ static int64_t share_of_own(const struct group *group, double part, int64_t star
 	return (int64_t)share;
 }
 
+/* How many mini-batches of the group, of other devices too, are published in the time in which its device computes one. */
+static double side_by_side(const struct group *group)
+{
+	const struct endpoint *ep = group->first->ep;
+	double own = (double)choose_fastest(ep, served_of(group)), n = 0;
+	uint64_t count = group->all / (uint64_t)ep->spec.batch;
+
+	for (int i = 0; i < ep->s->n_devices; i++)
+		if (ep->on[i].ready)
+			n += own / (double)choose_fastest(ep, &ep->on[i]);
+	return fmax(fmin(n, (double)count), 1);
+}
+
 /* What sub-models cost when their answers can't be published as fast as they are computed. */
-static int plan_times(struct sched *s, const struct endpoint *ep, enum outbox_view view,
+static int plan_times(struct sched *s, const struct group *group, enum outbox_view view,
 		      struct plan_submodel *ret)
 {
-	const struct plan_submodel *m = profile_submodels(&ep->profile);
-	int64_t publish = outbox_cost(&s->outbox, view, ep->spec.batch);
+	const struct endpoint *ep = group->first->ep;
+	const struct profile *profile = &served_of(group)->profile;
+	const struct plan_submodel *m = profile_submodels(profile);
+	int64_t publish =
+		(int64_t)(side_by_side(group) * (double)outbox_cost(&s->outbox, view, ep->spec.batch));
 	int64_t one = outbox_cost(&s->outbox, view, 1);
-	double reserve = view == OUTBOX_CAREFUL ? profile_careful(&ep->profile) : 1;
+	double reserve = view == OUTBOX_CAREFUL ? profile_careful(profile) : 1;
 
 	for (int i = 0; i < ep->n_submodels; i++) {
 		ret[i] = m[i];
@@ -167,15 +174,16 @@ static void narrow(const struct group *group, const struct plan_request *request
 	policy_narrow(group->first->ep->spec.policy, request, begun_with(group->first), m);
 }
 
-/* Of what is at the executor, and of the endpoint's next mini-batch. */
-static struct doubt doubt_of(const struct sched *s, const struct endpoint *ep)
+/* Of what is at the group's device, and of the endpoint's next mini-batch there. */
+static struct doubt doubt_of(const struct group *group)
 {
-	struct doubt doubt = {.z = caution_deviations(&ep->caution),
-			      .deviation = profile_deviation(&ep->profile)};
+	const struct device *device = group->device;
+	struct doubt doubt = {.z = caution_deviations(&group->first->ep->caution),
+			      .deviation = profile_deviation(&served_of(group)->profile)};
 
-	for (int i = 0; i < s->dispatch.n_out; i++) {
-		const struct minibatch *mb = s->dispatch.out[i];
-		double off = profile_deviation(&mb->ep->profile) * (double)mb->expected;
+	for (int i = 0; i < device->n_out; i++) {
+		const struct minibatch *mb = device->out[i];
+		double off = profile_deviation(&mb->ep->on[device->number].profile) * (double)mb->expected;
 
 		doubt.squares += off * off;
 	}
@@ -183,23 +191,23 @@ static struct doubt doubt_of(const struct sched *s, const struct endpoint *ep)
 }
 
 /*
- * Time that the group has at the executor, which is free at `start`. Both the device and the publisher must
+ * Time that the group has at its device, which is free at `start`. Both the device and the publisher must
  * be done by then: the device early enough to publish the last mini-batch, the publisher with all that waits
  * for it or runs already (what the plan adds costs at least its publication, see plan_times).
  */
-static int64_t time_left(struct sched *s, const struct group *group, int64_t start, enum outbox_view view)
+int64_t choose_time_left(struct sched *s, const struct group *group, int64_t start, enum outbox_view view)
 {
 	const struct endpoint *ep = group->first->ep;
 	const struct outbox *box = &s->outbox;
+	const struct minibatch *mb;
 	uint64_t all = group->n + group->held,
 		 last = all < (uint64_t)ep->spec.batch ? all : (uint64_t)ep->spec.batch;
 	size_t on_the_way = box->outstanding + group->held;
-	struct doubt doubt = doubt_of(s, ep);
+	struct doubt doubt = doubt_of(group);
 	int64_t margin = outbox_margin(box, view), device, publisher;
 
-	for (int i = 0; i < s->dispatch.n_out; i++) {
-		on_the_way += (size_t)s->dispatch.out[i]->n;
-	}
+	for (int i = 0; (mb = devices_out(s, i)); i++)
+		on_the_way += (size_t)mb->n;
 	margin += doubt_before(&doubt);
 	device = group->due - start - outbox_cost(box, view, last) - margin;
 	publisher = group->due - loop_now(s->loop) - outbox_cost(box, view, on_the_way) - margin;
@@ -267,24 +275,31 @@ static bool squeeze(const struct endpoint *ep, const struct plan_family *f, cons
 	return best > 0;
 }
 
-/* Mini-batches of each sub-model. */
-static void count_plan(const struct plan *plan, const struct plan_family *f, double ret[MAX_SUBMODELS])
+/* Plans of all devices that have a part of a group. */
+struct promise {
+	double n[MAX_SUBMODELS]; /* mini-batches */
+	double p_eff;
+	enum plan_method method;
+	int64_t solve_ns;
+};
+
+/* part: of the group's instances. So p_eff becomes the global one (SINGA-Easy, MM'21, section 3.2). */
+static void add_plan(struct promise *ret, const struct plan *plan, const struct plan_family *f, double part)
 {
-	memset(ret, 0, MAX_SUBMODELS * sizeof(*ret));
 	for (int i = 0; i < f->n; i++) {
-		ret[f->of[i].first] += (double)plan->n[i];
+		ret->n[f->of[i].first] += (double)plan->n[i];
 		if (f->of[i].then >= 0)
-			ret[f->of[i].then] += (double)plan->n[i] * (double)cascade_shares[f->of[i].point];
+			ret->n[f->of[i].then] += (double)plan->n[i] * (double)cascade_shares[f->of[i].point];
 	}
+	ret->p_eff += part * plan->p_eff;
+	ret->method = plan->method;
+	ret->solve_ns += plan->solve_ns;
 }
 
 /* The first plan of a task, for schedule.csv; what already ran (a moved deadline) counts as it did. */
-static void note_plan(const struct group *group, const struct plan *plan, const struct plan_family *f)
+static void note_plan(const struct group *group, const struct promise *plan)
 {
-	double n[MAX_SUBMODELS];
 	int seen = 0;
-
-	count_plan(plan, f, n);
 
 	for (struct list *at = &group->first->own; at != group->list && seen < LOOK_AHEAD;
 	     at = at->next, seen++) {
@@ -300,7 +315,7 @@ static void note_plan(const struct group *group, const struct plan *plan, const 
 		task->solve_ns = plan->solve_ns;
 		task->planned_p_eff = (task->expected + plan->p_eff * task->n_queued) / task->total;
 		for (int i = 0; i < MAX_SUBMODELS; i++)
-			task->n_planned[i] = task->n_real[i] + (int64_t)(n[i] * part + 0.5);
+			task->n_planned[i] = task->n_real[i] + (int64_t)(plan->n[i] * part + 0.5);
 	}
 }
 
@@ -375,7 +390,7 @@ static int64_t reserve(const struct group *group, struct doubt *doubt, int64_t d
 	const struct endpoint *ep = group->first->ep;
 
 	if (group->n + group->held > (uint64_t)ep->spec.batch) {
-		deadline -= doubt_own(doubt, fastest(ep));
+		deadline -= doubt_own(doubt, choose_fastest(ep, served_of(group)));
 		return deadline > 1 ? deadline : 1;
 	}
 	for (int i = 0; i < ep->n_submodels; i++) {
@@ -391,13 +406,13 @@ static int64_t prepare(struct sched *s, const struct group *group, const struct 
 		       enum outbox_view view, int64_t deadline, struct plan_family *f, struct doubt *doubt)
 {
 	struct endpoint *ep = group->first->ep;
-	struct plan_request request = {.n_submodels = plan_times(s, ep, view, f->m),
+	struct plan_request request = {.n_submodels = plan_times(s, group, view, f->m),
 				       .submodels = f->m,
 				       .instances = (int64_t)(group->n + group->held),
 				       .batch = ep->spec.batch,
 				       .deadline_ns = deadline};
 
-	*doubt = doubt_of(s, ep);
+	*doubt = doubt_of(group);
 	deadline = reserve(group, doubt, deadline, f->m);
 	narrow(group, &request, f->m);
 	f->n = ep->n_submodels;
@@ -405,7 +420,9 @@ static int64_t prepare(struct sched *s, const struct group *group, const struct 
 		f->of[i] = (struct cascade){i, -1, 0};
 	deadline = time_used(s, group, c, view, f->m, start, deadline);
 	if (ep->spec.policy->cascades && group->due != INT64_MAX)
-		cascade_family(ep, f, outbox_cost(&s->outbox, view, (size_t)ep->spec.batch),
+		cascade_family(ep, f,
+			       (int64_t)(side_by_side(group) *
+					 (double)outbox_cost(&s->outbox, view, (size_t)ep->spec.batch)),
 			       outbox_cost(&s->outbox, view, 1));
 	return deadline;
 }
@@ -446,55 +463,101 @@ static int plan_with(struct sched *s, const struct endpoint *ep, const struct pl
 }
 
 /* Of `time` what so many instances are promised. */
-static int64_t promised_time(const struct sched *s, const struct endpoint *ep, int64_t time,
-			     uint64_t instances)
+static int64_t promised_time(const struct group *group, int64_t time, uint64_t instances)
 {
-	struct doubt doubt = doubt_of(s, ep);
+	const struct endpoint *ep = group->first->ep;
+	const struct served *on = served_of(group);
+	struct doubt doubt = doubt_of(group);
 	double all = (double)time * (1 - caution_unpromised(&ep->caution)),
 	       each = all / ceil((double)instances / ep->spec.batch);
 
 	if (time <= 0)
 		return time;
-	each = fmin(fmax(each, (double)fastest(ep)), (double)slowest(ep));
+	each = fmin(fmax(each, (double)choose_fastest(ep, on)), (double)slowest(ep, on));
 	return (int64_t)all - doubt_sum(&doubt, all, each);
 }
 
-static void promise(struct sched *s, const struct group *group, const struct contest *c, int64_t start)
+/* The time that is kept free for a stall may be used by the last mini-batches only, when no plan fits any more: a wider slice gains a
+ * percent, an answer that is late loses all. */
+static int64_t safely(struct sched *s, int64_t left)
 {
-	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL), deadline;
-	struct plan plan = {.partial = -1};
-	struct plan_family f;
-	struct doubt doubt;
-
-	left = promised_time(s, group->first->ep, left, group->n);
-	deadline = prepare(s, group, c, start, OUTBOX_CAREFUL, left > 0 ? left : 0, &f, &doubt);
-	if (left > 0 &&
-	    plan_with(s, group->first->ep, &f, group->n, keep_for_held(group, &f, deadline), &plan) < 0)
-		plan = (struct plan){.partial = -1};
-	note_plan(group, &plan, &f);
+	return left - outbox_margin(&s->outbox, OUTBOX_CAREFUL) + outbox_margin(&s->outbox, OUTBOX_OF_LATE);
 }
 
-bool choose_due(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
-		struct choice *ret)
+int64_t choose_time_planned(struct sched *s, const struct group *group, const struct group *own,
+			    const struct contest *c, enum outbox_view view, struct plan_family *f)
 {
-	const struct endpoint *ep = group->first->ep;
-	int64_t left = time_left(s, group, start, OUTBOX_OF_LATE), deadline;
-	/* A wider slice gains a percent, an answer that is late loses all: only the last mini-batches, when no
-	 * plan fits any more, use the time that is kept free for a stall. */
-	int64_t safe =
-		left - outbox_margin(&s->outbox, OUTBOX_CAREFUL) + outbox_margin(&s->outbox, OUTBOX_OF_LATE);
+	struct group whole = *group;
+	struct doubt doubt;
+	int64_t start = own->device == group->device ? device_free_at(own->device)
+						     : device_reckoned_at(own->device),
+		left, safe, deadline;
+
+	whole.device = own->device;
+	left = choose_time_left(s, &whole, start, view);
+	if (view == OUTBOX_CAREFUL)
+		left = promised_time(own, left, own->n);
+	safe = view == OUTBOX_OF_LATE ? safely(s, left) : left;
+	deadline = prepare(s, own, c, start, view, safe > 0 ? safe : left > 0 ? left : 0, f, &doubt);
+	return left > 0 ? keep_for_held(own, f, deadline) : 0;
+}
+
+static void promise(struct sched *s, const struct group *group, const struct contest *c)
+{
+	struct group own[MAX_DEVICES];
+	struct promise sum = {0};
+
+	split(s, group, c, OUTBOX_CAREFUL, own);
+	for (int i = 0; i < s->n_devices; i++) {
+		struct plan plan = {.partial = -1};
+		struct plan_family f;
+		int64_t time;
+
+		if (!own[i].n)
+			continue;
+		time = choose_time_planned(s, group, &own[i], c, OUTBOX_CAREFUL, &f);
+		if (time <= 0 || plan_with(s, group->first->ep, &f, own[i].n, time, &plan) < 0)
+			plan = (struct plan){.partial = -1};
+		add_plan(&sum, &plan, &f, (double)own[i].n / (double)group->n);
+	}
+	note_plan(group, &sum);
+}
+
+/* The part of the group's device; where all devices together have no time for a full mini-batch each has all of it. */
+static enum chosen take_part(struct sched *s, const struct group *group, const struct contest *c,
+			     struct group *ret)
+{
+	struct group own[MAX_DEVICES];
+	bool others = false;
+
+	split(s, group, c, OUTBOX_OF_LATE, own);
+	for (int i = 0; i < s->n_devices; i++)
+		others |= own[i].n > 0;
+	*ret = others ? own[group->device->number] : *group;
+	return ret->n ? CHOSEN : CHOSEN_OTHERS;
+}
+
+enum chosen choose_due(struct sched *s, const struct group *whole, const struct contest *c, int64_t start,
+		       struct choice *ret)
+{
+	const struct endpoint *ep = whole->first->ep;
+	int64_t left = choose_time_left(s, whole, start, OUTBOX_OF_LATE), deadline;
+	int64_t safe = safely(s, left);
+	struct group part, *group = &part;
 	struct plan plan;
 	struct plan_family f;
 	struct doubt doubt;
 
-	if (!is_noted(group))
-		promise(s, group, c, start);
+	if (!is_noted(whole))
+		promise(s, whole, c);
 	if (left <= 0)
-		return false;
+		return CHOSEN_NOTHING;
+	if (take_part(s, whole, c, &part) == CHOSEN_OTHERS)
+		return CHOSEN_OTHERS;
 	deadline = prepare(s, group, c, start, OUTBOX_OF_LATE, safe > 0 ? safe : left, &f, &doubt);
 	if (safe <= 0 || plan_with(s, ep, &f, group->n, keep_for_held(group, &f, deadline), &plan) < 0 ||
 	    !first_of_plan(&plan, &f, group->n, ep->spec.batch, ret))
-		return squeeze(ep, &f, &doubt, group->n, left, ret);
+		return squeeze(ep, &f, &doubt, group->n, left, ret) ? CHOSEN : CHOSEN_NOTHING;
 	/* Room for later tasks: where they would not run on a better sub-model anyway. */
 	if (deadline < safe || ret->submodel == most_accurate(f.m, ep->n_submodels)) {
 		int most = most_in(&f.m[ret->submodel], ep->spec.batch, &doubt, left);
@@ -502,22 +565,24 @@ bool choose_due(struct sched *s, const struct group *group, const struct contest
 		ret->shared = most > ret->k;
 		ret->k = ret->shared ? most : ret->k;
 	}
-	return true;
+	return CHOSEN;
 }
 
-bool choose_again(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
+bool choose_again(struct sched *s, const struct group *whole, const struct contest *c, int64_t start,
 		  struct choice *ret)
 {
-	const struct endpoint *ep = group->first->ep;
-	int64_t left = time_left(s, group, start, OUTBOX_CAREFUL), deadline;
+	const struct endpoint *ep = whole->first->ep;
+	int64_t left = choose_time_left(s, whole, start, OUTBOX_CAREFUL), deadline;
+	struct group own[MAX_DEVICES], *group = &own[whole->device->number];
 	const struct instance *least = NULL;
 	struct plan_family f;
 	struct doubt doubt;
 	struct plan plan;
 
-	for (struct list *at = &group->first->own; at != group->list && !least; at = at->next)
+	split_roughly(s, whole, OUTBOX_CAREFUL, own);
+	for (struct list *at = &whole->first->own; at != whole->list && !least; at = at->next)
 		least = cascade_least(list_entry(at, struct task, own));
-	if (left <= 0 || !least)
+	if (left <= 0 || !least || !group->held)
 		return false;
 	/* What counts is what is gained. */
 	deadline = prepare(s, group, c, start, OUTBOX_OF_LATE, left, &f, &doubt);
@@ -538,7 +603,7 @@ bool choose_again(struct sched *s, const struct group *group, const struct conte
 static void allowed(const struct group *group, int64_t deadline, struct plan_submodel *m)
 {
 	const struct endpoint *ep = group->first->ep;
-	const struct plan_submodel *of = profile_submodels(&ep->profile);
+	const struct plan_submodel *of = profile_submodels(&served_of(group)->profile);
 
 	for (int i = 0; i < ep->n_submodels; i++)
 		m[i] = of[i];
@@ -551,22 +616,41 @@ static void allowed(const struct group *group, int64_t deadline, struct plan_sub
 	       m);
 }
 
-bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t start)
+/* When the group's device could be done with one of its instances. */
+static int64_t one_done(const struct group *group)
 {
 	const struct endpoint *ep = group->first->ep;
 	struct plan_submodel m[MAX_SUBMODELS];
-	int64_t least = INT64_MAX;
+	int64_t start = device_free_at(group->device), least = INT64_MAX;
 
 	allowed(group, group->due - start, m);
 	for (int i = 0; i < ep->n_submodels; i++)
 		least = m[i].time_one_ns < least ? m[i].time_one_ns : least;
-	return start + least + outbox_margin(&s->outbox, OUTBOX_OF_LATE) > group->due;
+	return start + least;
+}
+
+bool choose_is_hopeless(struct sched *s, const struct group *group)
+{
+	const struct endpoint *ep = group->first->ep;
+	int64_t first = INT64_MAX;
+
+	for (int i = 0; i < s->n_devices; i++) {
+		struct group on = *group;
+		int64_t at;
+
+		on.device = &s->device[i];
+		at = ep->on[i].ready ? one_done(&on) : INT64_MAX;
+		first = at < first ? at : first;
+	}
+	return first > group->due - outbox_margin(&s->outbox, OUTBOX_OF_LATE);
 }
 
 void choose_free(const struct group *group, int64_t most, struct choice *ret)
 {
 	const struct endpoint *ep = group->first->ep;
-	struct plan plan = {.partial = -1, .method = PLAN_HULL};
+	const struct profile *profile = &served_of(group)->profile;
+	struct promise plan = {.method = PLAN_HULL};
+	uint64_t count;
 	struct plan_family f = {.n = ep->n_submodels};
 	int best;
 
@@ -577,48 +661,44 @@ void choose_free(const struct group *group, int64_t most, struct choice *ret)
 	*ret = (struct choice){.submodel = best,
 			       .k = group->n < (uint64_t)ep->spec.batch ? (int)group->n : ep->spec.batch,
 			       .of = f.of[best]};
-	if (profile_expect_ns(&ep->profile, best, 1) <= most)
-		while (profile_expect_ns(&ep->profile, best, ret->k) > most)
+	if (profile_expect_ns(profile, best, 1) <= most)
+		while (profile_expect_ns(profile, best, ret->k) > most)
 			ret->k--;
 	plan.p_eff = f.m[best].accuracy;
-	plan.n[best] = (int64_t)((group->n + ep->spec.batch - 1) / ep->spec.batch);
-	note_plan(group, &plan, &f);
+	count = (group->n + (uint64_t)ep->spec.batch - 1) / (uint64_t)ep->spec.batch;
+	plan.n[best] = (double)count;
+	note_plan(group, &plan);
 }
 
-static struct group alone(struct task *task)
+struct group group_alone(struct task *task)
 {
-	return (struct group){.list = &task->ep->lane.due,
+	return (struct group){.device = &task->ep->s->device[0],
+			      .list = &task->ep->lane.due,
 			      .first = task,
 			      .n = task->n_queued,
+			      .all = task->n_queued,
 			      .due = task->due,
 			      .until = task->due};
 }
 
-int64_t choose_time(struct sched *s, struct task *task, int64_t start)
+int64_t choose_kept(struct sched *s, const struct group *group, int64_t time)
 {
-	struct group group = alone(task);
-
-	return time_left(s, &group, start, OUTBOX_CAREFUL);
-}
-
-int64_t choose_kept(struct sched *s, struct task *task, int64_t time)
-{
-	struct group group = alone(task);
+	const struct endpoint *ep = group->first->ep;
 	struct plan_family f;
 	struct plan plan;
 
-	time = promised_time(s, task->ep, time, task->n_queued);
-	if (time <= 0 || !task->n_queued)
+	time = promised_time(group, time, group->n);
+	if (time <= 0 || !group->n)
 		return 0;
-	f.n = plan_times(s, task->ep, OUTBOX_CAREFUL, f.m);
-	narrow(&group,
+	f.n = plan_times(s, group, OUTBOX_CAREFUL, f.m);
+	narrow(group,
 	       &(struct plan_request){.n_submodels = f.n,
 				      .submodels = f.m,
-				      .instances = task->n_queued,
-				      .batch = task->ep->spec.batch,
+				      .instances = (int64_t)group->n,
+				      .batch = ep->spec.batch,
 				      .deadline_ns = time},
 	       f.m);
-	if (plan_with(s, task->ep, &f, task->n_queued, time, &plan) < 0)
+	if (plan_with(s, ep, &f, group->n, time, &plan) < 0)
 		return 0;
-	return task->n_queued - plan.dropped;
+	return (int64_t)group->n - plan.dropped;
 }

@@ -5,7 +5,9 @@
 #define SCHED_CHOOSE_H
 
 #include "sched/cascade.h"
+#include "sched/device.h"
 #include "sched/list.h"
+#include "sched/outbox.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,9 +21,11 @@ struct task;
 
 /* What is planned for together: instances of one endpoint with about the same deadline. */
 struct group {
-	struct list *list; /* of its endpoint's lane */
+	struct device *device; /* that it is looked at for */
+	struct list *list;     /* of its endpoint's lane */
 	struct task *first;
-	uint64_t n;         /* instances */
+	uint64_t n;         /* instances, of the whole group or of a device's part */
+	uint64_t all;       /* instances of the whole group */
 	uint64_t held;      /* and those that have an answer, and may run again */
 	int64_t due, until; /* of the first, of the last that belongs to it */
 };
@@ -33,26 +37,37 @@ struct choice {
 	struct cascade of; /* that it is the first one of; then < 0: none */
 };
 
-/* When the executor is free for another mini-batch, as far as is known. */
-int64_t executor_free_at(struct sched *s);
 /* From `first` on in its endpoint's lane. */
-struct group group_of(struct task *first, int64_t now);
-/* False: nothing that could be in time. `start` is executor_free_at. */
-bool choose_due(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
-		struct choice *ret);
+struct group group_of(struct device *device, struct task *first, int64_t now);
+enum chosen {
+	CHOSEN_NOTHING, /* nothing could be in time */
+	CHOSEN_OTHERS,  /* other devices have all of it */
+	CHOSEN,
+};
+/* `start` is when the group's device is free. */
+enum chosen choose_due(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
+		       struct choice *ret);
 /* The same for what is held, when nothing else of the group is left. False: there is no time, or nothing to gain. */
 bool choose_again(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
 		  struct choice *ret);
-/* Not one more instance could be in time, margins left aside. Until then estimates may still turn out too high: what
+/* Not one more instance could be in time on any device, margins left aside. Until then estimates may still turn out too high: what
  * seems not to fit is looked at again rather than dropped. */
-bool choose_is_hopeless(struct sched *s, const struct group *group, int64_t start);
+bool choose_is_hopeless(struct sched *s, const struct group *group);
 /* No longer than `most`, where one instance is not. */
 void choose_free(const struct group *group, int64_t most, struct choice *ret);
 /* What the task takes on its slowest sub-model. */
 double choose_most(const struct task *task);
-/* For a task as it is submitted: the time until its deadline, less what a promise keeps free before it; and how many of its queued
- * instances a plan of that much time has in time. */
-int64_t choose_time(struct sched *s, struct task *task, int64_t start);
-int64_t choose_kept(struct sched *s, struct task *task, int64_t time);
+/* A task by itself, as it is submitted; and how many of a group's instances a careful plan of that much time has in time. */
+struct group group_alone(struct task *task);
+int64_t choose_kept(struct sched *s, const struct group *group, int64_t time);
+
+/* --- for split.c and admit.c --- */
+
+/* Until its deadline, less what is kept free, for the group's device, which is free at `start`. */
+int64_t choose_time_left(struct sched *s, const struct group *group, int64_t start, enum outbox_view view);
+/* What a plan of `own`, its device's part of the group, may use, and the time there is for it. */
+int64_t choose_time_planned(struct sched *s, const struct group *group, const struct group *own,
+			    const struct contest *c, enum outbox_view view, struct plan_family *f);
+int64_t choose_fastest(const struct endpoint *ep, const struct served *on); /* a full mini-batch */
 
 #endif

@@ -1,8 +1,11 @@
 /*
- * What runs next. Two mini-batches are at the executor at a time; whenever there is room for one, it is
+ * What runs next. Two mini-batches are at each device at a time; whenever there is room for one, it is
  * chosen anew from what is queued and from the time there is by now. So a plan is never followed blindly:
  * its first mini-batch is taken, and the rest is planned again with what that one really took. With exact
  * times the next plan is the rest of the last one.
+ *
+ * Of several devices the one that is free first is looked at first. What waits belongs to none of them: each takes the next mini-batch of its part of
+ * what is left then (split.c), so one that died or is slow only leaves more to the others.
  *
  * Whose turn it is: fair.c; which sub-model and how many instances: choose.c; their contents and answers: minibatch.c. Tasks without a
  * deadline fill what is free.
@@ -22,6 +25,10 @@
 #define MAX_UNPUBLISHED 2048 /* answers on their way; bounds memory when the disk is slower than the device */
 #define MAX_DROPS       64   /* dropped answers handed over at a time */
 #define LOOK_AGAIN_NS   (2 * NS_PER_MS) /* chosen: a few publications */
+#define OTHERS_AGAIN_NS \
+	(10 *           \
+	 NS_PER_MS)    /* chosen: whether others do what they were to do; each answer of theirs tells, too */
+#define MOST_OTHERS 16 /* tasks for others that are looked at in search of one for this device; chosen */
 
 void dispatch_init(struct dispatch *d)
 {
@@ -31,18 +38,21 @@ void dispatch_init(struct dispatch *d)
 	list_init(&d->overdue);
 	list_init(&d->removing);
 	list_init(&d->pictures);
-	d->pictured = -1;
 }
 
 void dispatch_release(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
 
-	for (int i = 0; i < d->n_out; i++) {
-		minibatch_abandon(d->out[i]);
-		minibatch_free(d->out[i]);
+	for (int k = 0; k < s->n_devices; k++) {
+		struct device *device = &s->device[k];
+
+		for (int i = 0; i < device->n_out; i++) {
+			minibatch_abandon(device->out[i]);
+			minibatch_free(device->out[i]);
+		}
+		device->n_out = 0;
 	}
-	d->n_out = 0;
 	list_each(link, &d->pictures) free(list_entry(link, struct picture, link));
 	list_init(&d->pictures);
 	loop_timer_cancel(s->loop, d->timer);
@@ -87,10 +97,17 @@ void dispatch_task(struct sched *s, struct task *task)
 	dispatch_kick(s);
 }
 
-void dispatch_set_ready(struct endpoint *ep, bool ready)
+void dispatch_set_ready(struct endpoint *ep, struct device *device, bool ready)
 {
 	struct dispatch *d = &ep->s->dispatch;
 
+	if (ready == ep->on[device->number].ready)
+		return;
+	ep->on[device->number].ready = ready;
+	for (int i = 0; i < ep->s->n_devices && !ready; i++)
+		ready = ep->on[i].ready;
+	if (ready)
+		dispatch_kick(ep->s);
 	if (ready == ep->ready)
 		return;
 	ep->ready = ready;
@@ -103,18 +120,17 @@ void dispatch_set_ready(struct endpoint *ep, bool ready)
 		list_remove(&task->link);
 		insert(ready ? &d->due : &d->due_asleep, task);
 	}
-	if (ready)
-		dispatch_kick(ep->s);
 }
 
 /* --- running --- */
 
 /* 1: something was handed over or answered; 0: not now. */
-static int run(struct sched *s, const struct group *group, const struct contest *c,
+static int run(struct device *device, const struct group *group, const struct contest *c,
 	       const struct choice *choice)
 {
-	struct dispatch *d = &s->dispatch;
+	struct sched *s = device->s;
 	struct endpoint *ep = group->first->ep;
+	const struct served *on = &ep->on[device->number];
 	struct minibatch *mb = minibatch_new(s, ep, choice->k);
 	struct instance_input *in = calloc(choice->k, sizeof(*in));
 	int r = -ENOMEM;
@@ -128,19 +144,20 @@ static int run(struct sched *s, const struct group *group, const struct contest 
 	r = 1;
 	if (!mb->n)
 		goto out; /* none could be read: they are answered */
+	mb->device = device;
 	mb->submodel = choice->submodel;
 	mb->again = choice->again;
 	mb->of = choice->of;
 	mb->handed = loop_now(s->loop);
-	mb->expected = profile_expect_ns(&ep->profile, mb->submodel, mb->n);
-	r = s->ex->ops->run(s->ex, mb->id, ep->number, mb->submodel, in, mb->n);
+	mb->expected = profile_expect_ns(&on->profile, mb->submodel, mb->n);
+	r = device->ex->ops->run(device->ex, mb->id, ep->number, on->number[mb->submodel], in, mb->n);
 	if (r < 0) {
 		minibatch_put_back(mb);
 		goto out;
 	}
 	minibatch_count(mb);
 	fair_charge(s, c, mb, group->due == INT64_MAX);
-	d->out[d->n_out++] = mb;
+	device->out[device->n_out++] = mb;
 	for (int i = 0; i < mb->n && !mb->again; i++)
 		s->ops->mark(s->host, mb->inst[i]->ino, "running");
 	inputs_free(in, mb->n);
@@ -150,7 +167,7 @@ out:
 		inputs_free(in, mb ? mb->n : 0);
 	minibatch_free(mb);
 	if (r == -EAGAIN || r == -ENOTCONN) {
-		dispatch_set_ready(ep, false); /* `loaded` comes again */
+		dispatch_set_ready(ep, device, false); /* `loaded` comes again */
 		r = -EAGAIN;
 	}
 	return r;
@@ -167,18 +184,22 @@ void dispatch_look_again(struct sched *s, int64_t at)
 /* Whether a dropped answer is out before the next computed ones, which have a deadline. */
 static bool may_drop(const struct sched *s)
 {
-	const struct dispatch *d = &s->dispatch;
-	const struct minibatch *mb = d->n_out ? d->out[0] : NULL;
-	int64_t now = loop_now(s->loop), end;
+	int64_t now = loop_now(s->loop),
+		out = now + outbox_cost(&s->outbox, OUTBOX_OF_LATE, s->outbox.outstanding + 1), end;
 
 	if (s->outbox.outstanding >= MAX_DROPS)
 		return false;
-	if (!mb || mb->explains)
-		return true;
-	end = (mb->handed > d->last_done ? mb->handed : d->last_done) + mb->expected;
-	/* One that takes twice as long may take for ever. */
-	return now + outbox_cost(&s->outbox, OUTBOX_OF_LATE, s->outbox.outstanding + 1) <= end ||
-	       now > end + mb->expected;
+	for (const struct device *d = s->device; d < s->device + s->n_devices; d++) {
+		const struct minibatch *mb = d->n_out ? d->out[0] : NULL;
+
+		if (!mb || mb->explains)
+			continue;
+		end = (mb->handed > d->last_done ? mb->handed : d->last_done) + mb->expected;
+		if (out > end &&
+		    now <= end + mb->expected) /* one that takes twice as long may take for ever */
+			return false;
+	}
+	return true;
 }
 
 /* Drops some of a task's queue, or waits until there is room for such publications. */
@@ -247,144 +268,208 @@ static void release(const struct group *group)
 	}
 }
 
-static bool choose(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
-		   struct choice *ret)
+static enum chosen choose(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
+			  struct choice *ret)
 {
 	int64_t began = loop_now(s->loop);
-	bool any = choose_due(s, group, c, start, ret);
+	enum chosen chosen = choose_due(s, group, c, start, ret);
 
 	histogram_add(&group->first->ep->stats.plan, loop_now(s->loop) - began);
-	return any;
+	return chosen;
+}
+
+/* Whether another device could run again what is held. */
+static bool others_again(struct sched *s, const struct group *group, const struct contest *c)
+{
+	struct choice choice;
+	bool can = false;
+
+	for (int i = 0; i < s->n_devices && !can; i++) {
+		struct group on = *group;
+
+		on.device = &s->device[i];
+		can = on.device != group->device && group->first->ep->on[i].ready &&
+		      choose_again(s, &on, c, device_free_at(on.device), &choice);
+	}
+	return can;
 }
 
 enum tried {
 	TRIED_DONE,   /* something was handed over or answered: look again */
 	TRIED_NOT,    /* nothing of this task can run now */
+	TRIED_OTHERS, /* likewise: it is for other devices to run */
 	TRIED_NOTHING /* nor of others */
 };
 
-static enum tried try_due(struct sched *s, struct task *task, const struct contest *c, int64_t start)
+static enum tried try_due(struct device *device, struct task *task, const struct contest *c, int64_t start)
 {
-	int64_t now = loop_now(s->loop);
-	struct group group = group_of(task, now);
+	struct sched *s = device->s;
+	int64_t now = loop_now(s->loop), look = LOOK_AGAIN_NS;
+	struct group group = group_of(device, task, now);
+	enum chosen chosen = CHOSEN;
 	struct choice choice;
 	int r;
 
+	if (!task->ep->on[device->number].ready)
+		return TRIED_NOT;
 	if (!group.n && !choose_again(s, &group, c, start, &choice)) {
+		if (others_again(s, &group, c))
+			return TRIED_OTHERS;
 		release(&group);
 		return TRIED_DONE;
 	}
-	if (!group.n || choose(s, &group, c, start, &choice)) {
-		r = run(s, &group, c, &choice);
+	if (group.n)
+		chosen = choose(s, &group, c, start, &choice);
+	if (chosen == CHOSEN) {
+		r = run(device, &group, c, &choice);
 		if (r < 0 && r != -EAGAIN)
 			dispatch_look_again(s, now + RUN_AGAIN_NS);
 		return r > 0 || r == -EAGAIN ? TRIED_DONE : TRIED_NOTHING;
 	}
-	if (task->n_running == task->n_held && choose_is_hopeless(s, &group, start) && drop_some(s, task))
+	if (chosen == CHOSEN_NOTHING && task->n_running == task->n_held && choose_is_hopeless(s, &group) &&
+	    drop_some(s, task))
 		return TRIED_DONE;
+	if (chosen == CHOSEN_OTHERS)
+		look = OTHERS_AGAIN_NS;
 	if (!s->dispatch.timer)
-		dispatch_look_again(s, now + LOOK_AGAIN_NS < task->due ? now + LOOK_AGAIN_NS : task->due);
-	return TRIED_NOT;
+		dispatch_look_again(s, now + look < task->due ? now + look : task->due);
+	return chosen == CHOSEN_OTHERS ? TRIED_OTHERS : TRIED_NOT;
+}
+
+static bool goes_on(enum tried last, int *others)
+{
+	*others += last == TRIED_OTHERS;
+	return last == TRIED_NOT || (last == TRIED_OTHERS && *others < MOST_OTHERS);
 }
 
 /* All fits: the earliest deadline. */
-static enum tried try_earliest(struct sched *s, const struct contest *c, int64_t start)
+static enum tried try_earliest(struct device *device, const struct contest *c, int64_t start)
 {
-	struct dispatch *d = &s->dispatch;
+	struct dispatch *d = &device->s->dispatch;
 	enum tried tried = TRIED_NOT;
+	int others = 0;
 
-	for (struct list *at = d->due.next; tried == TRIED_NOT && at != &d->due; at = at->next)
-		tried = try_due(s, list_entry(at, struct task, link), c, start);
+	for (struct list *at = d->due.next; goes_on(tried, &others) && at != &d->due; at = at->next)
+		tried = try_due(device, list_entry(at, struct task, link), c, start);
 	return tried;
 }
 
 /* Not all fits: whose turn it is, and of that endpoint the earliest deadline. */
-static enum tried try_in_turn(struct sched *s, const struct contest *c, int64_t start)
+static enum tried try_in_turn(struct device *device, const struct contest *c, int64_t start)
 {
+	struct sched *s = device->s;
 	enum tried tried = TRIED_NOT;
 	struct endpoint *ep;
+	int others = 0;
 
 	fair_begin(s);
-	while (tried == TRIED_NOT && (ep = fair_turn_due(s)))
-		for (struct list *at = ep->lane.due.next; tried == TRIED_NOT && at != &ep->lane.due;
+	while (goes_on(tried, &others) && (ep = fair_turn_due(device)))
+		for (struct list *at = ep->lane.due.next; goes_on(tried, &others) && at != &ep->lane.due;
 		     at = at->next)
-			tried = try_due(s, list_entry(at, struct task, own), c, start);
+			tried = try_due(device, list_entry(at, struct task, own), c, start);
 	return tried;
 }
 
 /* Whose turn it is among those without a deadline, for at most so long if it has to be. */
-static bool run_free(struct sched *s, const struct contest *c, bool alone, int64_t most)
+static bool run_free(struct device *device, const struct contest *c, bool alone, int64_t most)
 {
+	struct sched *s = device->s;
 	struct endpoint *ep;
 	struct choice choice;
 	struct group group;
 	int r;
 
 	fair_begin(s);
-	ep = fair_turn_free(s, alone);
+	ep = fair_turn_free(device, alone);
 	if (!ep)
 		return false;
-	group = group_of(list_entry(ep->lane.free.next, struct task, own), 0);
+	group = group_of(device, list_entry(ep->lane.free.next, struct task, own), 0);
 	if (!group.n) { /* its deadline was taken away meanwhile */
 		release(&group);
 		return true;
 	}
 	choose_free(&group, most, &choice);
-	r = run(s, &group, c, &choice);
+	r = run(device, &group, c, &choice);
 	if (r < 0 && r != -EAGAIN)
 		dispatch_look_again(s, loop_now(s->loop) + RUN_AGAIN_NS);
 	return r > 0 || r == -EAGAIN;
 }
 
+static bool run_on(struct device *device)
+{
+	struct sched *s = device->s;
+	int64_t start = device_free_at(device);
+	struct contest c = fair_look(s, devices_free_at(s));
+	enum tried tried;
+
+	if (fair_is_free_turn(s, &c) && run_free(device, &c, true, c.slack))
+		return true;
+	tried = c.over ? try_in_turn(device, &c, start) : try_earliest(device, &c, start);
+	return tried == TRIED_DONE || run_free(device, &c, false, INT64_MAX);
+}
+
+/* Of those that have room, and are not in `tried`, the one that is free first; NULL: there is none. */
+static struct device *next_device(struct sched *s, uint32_t tried)
+{
+	struct device *next = NULL;
+	int64_t first = INT64_MAX;
+
+	_Static_assert(MAX_DEVICES <= 32, "a bit each");
+	for (int i = 0; i < s->n_devices; i++) {
+		struct device *device = &s->device[i];
+		int64_t at = device_free_at(device);
+
+		if (device->n_out == PIPELINE || at >= first || (tried & UINT32_C(1) << i))
+			continue;
+		next = device;
+		first = at;
+	}
+	return next;
+}
+
 /* Hands one mini-batch over. False: nothing to be done until something happens. */
 static bool run_next(struct sched *s)
 {
-	struct dispatch *d = &s->dispatch;
-	int64_t start = executor_free_at(s);
-	struct contest c;
-	enum tried tried;
+	struct device *device;
 
 	if (drop_overdue(s))
 		return true;
-	if (d->n_out >= PIPELINE)
-		return false;
-	c = fair_look(s, start);
-	if (fair_is_free_turn(s, &c) && run_free(s, &c, true, c.slack))
-		return true;
-	tried = c.over ? try_in_turn(s, &c, start) : try_earliest(s, &c, start);
-	return tried == TRIED_DONE || run_free(s, &c, false, INT64_MAX);
+	for (uint32_t tried = 0; (device = next_device(s, tried)); tried |= UINT32_C(1) << device->number)
+		if (run_on(device))
+			return true;
+	return false;
 }
 
-/* --- the executor's answers --- */
+/* --- the executors' answers --- */
 
 void dispatch_done(void *data, const struct batch_done *done)
 {
-	struct sched *s = data;
-	struct dispatch *d = &s->dispatch;
+	struct device *device = data;
+	struct sched *s = device->s;
 	int64_t now = loop_now(s->loop), started;
 	struct minibatch *mb = NULL;
 	int i = 0;
 
-	while (i < d->n_out && d->out[i]->id != done->batch)
+	while (i < device->n_out && device->out[i]->id != done->batch)
 		i++;
-	if (i == d->n_out)
+	if (i == device->n_out)
 		return; /* nothing of ours */
-	mb = d->out[i];
-	memmove(&d->out[i], &d->out[i + 1], (d->n_out - i - 1) * sizeof(struct minibatch *));
-	d->n_out--;
-	started = mb->handed > d->last_done ? mb->handed : d->last_done;
+	mb = device->out[i];
+	memmove(&device->out[i], &device->out[i + 1], (device->n_out - i - 1) * sizeof(struct minibatch *));
+	device->n_out--;
+	started = mb->handed > device->last_done ? mb->handed : device->last_done;
 	if (done->r == 0)
 		fair_correct(mb, now - started);
-	else if (d->dying) /* of the same death: it did not run */
+	else if (device->dying) /* of the same death: it did not run */
 		fair_correct(mb, 0);
 	/* What the next one has to reckon with is the time between two answers, not the computing alone. */
-	if (done->r == 0 && !mb->explains && mb->ep->ready)
-		profile_measured(&mb->ep->profile, mb->submodel, mb->n, now - started);
+	if (done->r == 0 && !mb->explains && mb->ep->on[device->number].ready)
+		profile_measured(&mb->ep->on[device->number].profile, mb->submodel, mb->n, now - started);
 	if (done->r == 0 && !mb->explains)
 		caution_ran(&mb->ep->caution, mb->n);
 	if (done->r == 0)
-		d->last_done = now;
-	if (!mb->ep->gone && !mb->explains && (done->r == 0 || !d->dying)) /* else it did not run */
+		device->last_done = now;
+	if (!mb->ep->gone && !mb->explains && (done->r == 0 || !device->dying)) /* else it did not run */
 		minibatch_note(mb, started, done);
 	if (mb->ep->gone) {
 		minibatch_abandon(mb);
@@ -392,11 +477,11 @@ void dispatch_done(void *data, const struct batch_done *done)
 		pictures_done(s, mb, done);
 	} else if (done->r < 0) {
 		/* The first that is answered so ran; the other one of the same death still waited. */
-		minibatch_blame(mb, !d->dying);
+		minibatch_blame(mb, !device->dying);
 	} else {
 		minibatch_answer(mb, done);
 	}
-	d->dying = done->r < 0;
+	device->dying = done->r < 0;
 	minibatch_free(mb);
 	dispatch_kick(s);
 }
@@ -414,6 +499,16 @@ static int64_t first_due(const struct dispatch *d)
 	return due;
 }
 
+static bool is_predicting(const struct sched *s)
+{
+	const struct minibatch *mb;
+
+	for (int i = 0; (mb = devices_out(s, i)); i++)
+		if (!mb->explains)
+			return true;
+	return false;
+}
+
 static void pump(struct sched *s)
 {
 	struct dispatch *d = &s->dispatch;
@@ -427,8 +522,10 @@ static void pump(struct sched *s)
 	cascade_release_due(s);
 	while (s->outbox.outstanding < MAX_UNPUBLISHED && run_next(s))
 		;
-	if (!d->n_out && !s->outbox.outstanding && s->ex && list_empty(&d->due))
-		pictures_next(s);
+	if (!is_predicting(s) && !s->outbox.outstanding && list_empty(&d->due))
+		for (int i = 0; i < s->n_devices; i++)
+			if (!s->device[i].n_out)
+				pictures_next(&s->device[i]);
 	release_at = cascade_release_due(s); /* of what was just handed over, too */
 	due = first_due(d);
 	due = release_at < due ? release_at : due;
@@ -460,12 +557,19 @@ void dispatch_kick(struct sched *s)
 		s->dispatch.kick = loop_timer_at(s->loop, loop_now(s->loop), kick_fires, s);
 }
 
-bool dispatch_runs(const struct sched *s, const char *path)
+static bool holds(const struct minibatch *mb, const char *path)
 {
-	const struct minibatch *mb = s->dispatch.n_out ? s->dispatch.out[0] : NULL;
-
-	for (int i = 0; mb && !mb->explains && i < mb->n; i++)
+	for (int i = 0; !mb->explains && i < mb->n; i++)
 		if (mb->inst[i] && strcmp(mb->inst[i]->path, path) == 0)
 			return true;
 	return false;
+}
+
+bool dispatch_runs(const struct sched *s, const char *path)
+{
+	bool runs = false;
+
+	for (int i = 0; i < s->n_devices && !runs; i++)
+		runs = s->device[i].n_out && holds(s->device[i].out[0], path);
+	return runs;
 }

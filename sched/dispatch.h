@@ -1,9 +1,10 @@
 /*
- * Private to sched: what runs next on the executor (see dispatch.c for how that is chosen).
+ * Private to sched: what runs next on each device (see dispatch.c for how that is chosen).
  */
 #ifndef SCHED_DISPATCH_H
 #define SCHED_DISPATCH_H
 
+#include "sched/device.h"
 #include "sched/executor.h"
 #include "sched/fair.h"
 #include "sched/list.h"
@@ -16,7 +17,6 @@ struct loop_timer;
 
 #define RUN_AGAIN_NS \
 	(10 * NS_PER_MS) /* until an executor that did not take what it was given is asked again */
-#define PIPELINE 2       /* executor.h: one runs, one waits so that the device never idles */
 
 struct picture { /* to be made */
 	struct list link;
@@ -37,33 +37,26 @@ struct dispatch {
 	struct list overdue;  /* of both: their deadline passed, and they are being dropped */
 	struct list removing; /* tasks with removed instances whose answers wait */
 	struct list pictures; /* waiting */
-	/* Of the last ones that were made: an endpoint's number, -1: none were. The worker keeps what it needs for one sub-model. */
-	int64_t pictured;
-	int pictured_submodel;
-	struct minibatch *out[PIPELINE];
-	int n_out;
 	uint64_t next_id;
-	int64_t last_done;
-	bool dying; /* a mini-batch was answered with -EIO, and `died` or another answer did not come yet */
 	struct loop_timer *timer, *kick;
 	uint64_t n_queued, n_held; /* instances, over all tasks */
 };
 
 void dispatch_init(struct dispatch *d);
-void dispatch_release(struct sched *s); /* frees mini-batches and pictures; the executor is gone already */
+void dispatch_release(struct sched *s); /* frees mini-batches and pictures; the executors are gone already */
 /* The task has queued instances, or its due changed. */
 void dispatch_task(struct sched *s, struct task *task);
 void dispatch_task_gone(struct task *task); /* out of the lists */
 void dispatch_task_less(struct task *task); /* the same, when nothing of it waits any more */
 /* Looks again at that time (loop_now) at the latest. */
 void dispatch_look_again(struct sched *s, int64_t at);
-/* Sets ep->ready: its tasks may run from now on, or not. */
-void dispatch_set_ready(struct endpoint *ep, bool ready);
+/* Its tasks may run there from now on, or not; ep->ready says whether anywhere. */
+void dispatch_set_ready(struct endpoint *ep, struct device *device, bool ready);
 /* Something changed: looks again, soon, from the loop. */
 void dispatch_kick(struct sched *s);
-void dispatch_done(void *s, const struct batch_done *done); /* executor_events */
+void dispatch_done(void *device, const struct batch_done *done); /* executor_events */
 
-/* Whether the instance is in the mini-batch that runs now. */
+/* Whether the instance is in a mini-batch that runs now. */
 bool dispatch_runs(const struct sched *s, const char *path);
 
 /* --- pictures.c --- */

@@ -64,18 +64,21 @@ struct endpoint *endpoint_get(struct sched *s, const char *name, bool create)
 {
 	struct table_node *node = table_find(&s->endpoints, name);
 	struct endpoint *ep, **numbers;
+	struct served *on;
 
 	if (node || !create)
 		return node ? list_entry(node, struct endpoint, node) : NULL;
 	if (strlen(name) >= MAX_NAME)
 		return NULL;
 	ep = calloc(1, sizeof(*ep));
+	on = calloc((size_t)s->n_devices, sizeof(*on));
 	numbers = realloc(s->by_number, (s->n_numbers + 1) * sizeof(struct endpoint *));
 	if (numbers)
 		s->by_number = numbers;
-	if (!ep || !numbers)
+	if (!ep || !numbers || !on)
 		goto fail;
 	ep->s = s;
+	ep->on = on;
 	lane_init(&ep->lane);
 	caution_init(&ep->caution);
 	strcpy(ep->name, name);
@@ -88,6 +91,7 @@ struct endpoint *endpoint_get(struct sched *s, const char *name, bool create)
 	return ep;
 fail:
 	free(ep);
+	free(on);
 	return NULL;
 }
 
@@ -117,6 +121,7 @@ void endpoint_free(struct endpoint *ep)
 	table_release(&ep->batches);
 	buf_release(&ep->schedule);
 	timeline_free(ep->timeline);
+	free(ep->on);
 	free(ep);
 }
 
@@ -252,10 +257,14 @@ static void load_again(void *data)
 
 static void unload(struct endpoint *ep)
 {
-	if (ep->loaded)
-		ep->s->ex->ops->unload(ep->s->ex, ep->number);
+	for (int i = 0; i < ep->s->n_devices; i++) {
+		struct device *device = &ep->s->device[i];
+
+		if (ep->loaded && device->ex)
+			device->ex->ops->unload(device->ex, ep->number);
+		dispatch_set_ready(ep, device, false);
+	}
 	ep->loaded = false;
-	dispatch_set_ready(ep, false);
 	loop_timer_cancel(ep->s->loop, ep->reload_timer);
 	ep->reload_timer = NULL;
 }
@@ -271,7 +280,6 @@ static void load(struct endpoint *ep)
 				     .precisions = ep->spec.precisions,
 				     .members = members,
 				     .n_members = ep->spec.n_members > 1 ? ep->spec.n_members : 0};
-	struct executor *ex;
 	struct err err = ERR_INIT;
 	int r = 0, n = 0;
 
@@ -284,13 +292,14 @@ static void load(struct endpoint *ep)
 	load.model_fd = members[0].model_fd;
 	load.weights_fd = members[0].weights_fd;
 	load.labels_fd = members[0].labels_fd;
-	r = sched_executor(s, &ex);
-	if (r == 0)
-		r = ex->ops->load(ex, &load);
-	if (r == 0) {
-		ep->loaded = true;
-		goto out;
+	r = devices_start(s);
+	for (int i = 0; r == 0 && i < s->n_devices; i++) {
+		r = s->device[i].ex->ops->load(s->device[i].ex, &load);
+		ep->loaded |= r == 0;
 	}
+	if (r == 0)
+		goto out;
+	unload(ep);         /* from those that have it */
 	if (r == -EAGAIN) { /* the worker just died; it comes again */
 		ep->reload_timer = loop_timer_at(s->loop, loop_now(s->loop) + LOAD_AGAIN_NS, load_again, ep);
 		r = ep->reload_timer ? 0 : -ENOMEM;
@@ -334,33 +343,92 @@ static void note(struct endpoint *ep, const char *text)
 	snprintf(ep->note, sizeof(ep->note), "%s", text);
 }
 
+static bool same_submodel(const struct submodel *a, const struct submodel *b)
+{
+	bool same =
+		a->slice == b->slice && strcmp(a->precision, b->precision) == 0 && a->n_parts == b->n_parts;
+
+	for (int i = 0; same && i < a->n_parts; i++)
+		same = a->parts[i].member == b->parts[i].member && a->parts[i].slice == b->parts[i].slice &&
+		       strcmp(a->parts[i].precision, b->parts[i].precision) == 0;
+	return same;
+}
+
+/* The endpoint's sub-models as this device has them: what is worth having is measured on each. */
+static int serve(struct endpoint *ep, struct served *on, const struct submodel *submodels, int n)
+{
+	struct submodel own[MAX_SUBMODELS];
+
+	for (int i = 0; i < ep->n_submodels; i++) {
+		int k = 0;
+
+		while (k < n && !same_submodel(&submodels[k], &ep->submodels[i]))
+			k++;
+		own[i] = k < n ? submodels[k] : (struct submodel){.idle = true};
+		on->number[i] = k < n ? k : -1;
+	}
+	return profile_init(&on->profile, ep->spec.batch, own, ep->n_submodels);
+}
+
+/* The first device that has it says what there is, until none has it any more. */
+static int take_loaded(struct endpoint *ep, struct device *device, const struct submodel *submodels, int n,
+		       const char *const *labels, int n_labels, struct err *err)
+{
+	int r = n < 1 || n > MAX_SUBMODELS ? -EINVAL : 0;
+
+	if (r == 0 && !ep->ready) {
+		if (copy_labels(ep, labels, n_labels) < 0)
+			return err_set(err, ERR_NO_MEMORY, "labels");
+		r = take_submodels(ep, submodels, n, err);
+		if (r < 0)
+			return r;
+	}
+	if (r == 0)
+		r = serve(ep, &ep->on[device->number], submodels, n);
+	return r < 0 ? err_set(err, ERR_PROTOCOL, "the worker measured nothing usable") : 0;
+}
+
+/* What is wrong is the endpoint's end, unless other devices go on with it. */
+static void not_loaded(struct endpoint *ep, struct device *device, const struct err *err)
+{
+	char line[512];
+
+	if (!ep->ready) {
+		unload(ep);
+		set_state(ep, ENDPOINT_FAILED, err);
+		return;
+	}
+	err_format(err, line, sizeof(line));
+	log_warn("infer/%s: worker %d has it not: %s", ep->name, device->number + 1, line);
+	status_event(ep->s, "endpoint", ep->name, line, -1);
+}
+
 void endpoint_loaded(void *data, uint32_t number, int r, const struct err *err,
 		     const struct submodel *submodels, int n, const char *const *labels, int n_labels)
 {
-	struct sched *s = data;
+	struct device *device = data;
+	struct sched *s = device->s;
 	struct endpoint *ep = number < s->n_numbers ? s->by_number[number] : NULL;
 	struct err own = ERR_INIT;
 	struct buf text = BUF_INIT;
 
 	if (!ep || !ep->loaded)
 		return;
-	if (r == 0 &&
-	    (n < 1 || n > MAX_SUBMODELS || profile_init(&ep->profile, ep->spec.batch, submodels, n) < 0))
-		r = err_set(&own, ERR_PROTOCOL, "the worker measured nothing usable");
-	else if (r < 0)
-		own = *err;
-	if (r == 0 && copy_labels(ep, labels, n_labels) < 0)
-		r = err_set(&own, ERR_NO_MEMORY, "labels");
 	if (r == 0)
-		r = take_submodels(ep, submodels, n, &own);
+		r = take_loaded(ep, device, submodels, n, labels, n_labels, &own);
+	else
+		own = *err;
 	if (r < 0) {
-		unload(ep);
-		set_state(ep, ENDPOINT_FAILED, &own);
+		not_loaded(ep, device, &own);
+		return;
+	}
+	if (ep->ready) { /* on one more */
+		dispatch_set_ready(ep, device, true);
 		return;
 	}
 	note(ep, err ? err->detail : "");
 	stats_submodels(&ep->stats, ep->submodels, n);
-	dispatch_set_ready(ep, true);
+	dispatch_set_ready(ep, device, true);
 	result_slices(&text, ep);
 	endpoint_publish(ep, "slices.csv", &text);
 	buf_release(&text);
@@ -375,19 +443,21 @@ static void worker_died(void *data, struct table_node *node)
 {
 	struct endpoint *ep = list_entry(node, struct endpoint, node);
 
-	(void)data;
 	if (ep->loaded)
 		ep->stats.worker_deaths++;
-	dispatch_set_ready(ep, false);
+	dispatch_set_ready(ep, data, false);
 }
 
 void endpoint_died(void *data)
 {
-	struct sched *s = data;
+	struct device *device = data;
+	char which[32] = "";
 
-	s->dispatch.dying = false;
-	table_each(&s->endpoints, worker_died, NULL);
-	status_event(s, "worker died", "", "", -1);
+	device->dying = false;
+	table_each(&device->s->endpoints, worker_died, device);
+	if (device->s->n_devices > 1)
+		snprintf(which, sizeof(which), "worker %d", device->number + 1);
+	status_event(device->s, "worker died", "", which, -1);
 }
 
 /* --- the user's acts --- */

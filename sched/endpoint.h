@@ -13,10 +13,10 @@
 #define SCHED_ENDPOINT_H
 
 #include "sched/caution.h"
+#include "sched/device.h"
 #include "sched/executor.h"
 #include "sched/fair.h"
 #include "sched/outbox.h"
-#include "sched/profile.h"
 #include "sched/spec.h"
 #include "sched/spill.h"
 #include "sched/stats.h"
@@ -33,11 +33,11 @@ enum endpoint_state { ENDPOINT_STOPPED, ENDPOINT_STARTING, ENDPOINT_RUNNING, END
 struct endpoint {
 	struct table_node node; /* of sched->endpoints */
 	struct sched *s;
-	uint32_t number; /* the executor's name for it */
+	uint32_t number; /* the executors' name for it */
 	enum endpoint_state state;
 	bool has_spec;
-	bool ready; /* the executor has it loaded: running, and the worker did not die since; dispatch_set_ready */
-	bool loaded;   /* handed to the executor */
+	bool ready;    /* some device has it loaded: it is running */
+	bool loaded;   /* handed to the executors */
 	bool gone;     /* removed: nothing is published any more; freed when refs is 0 */
 	unsigned refs; /* mini-batches and publications on their way */
 	struct infer_spec spec;
@@ -46,7 +46,7 @@ struct endpoint {
 	char model[ENSEMBLE_MEMBERS * MAX_NAME]; /* of an ensemble all names, "a+b" */
 	int n_members;                           /* 0: none was loaded yet */
 	int versions[ENSEMBLE_MEMBERS];          /* (n_members) */
-	int loading[ENSEMBLE_MEMBERS];           /* the versions handed to the executor */
+	int loading[ENSEMBLE_MEMBERS];           /* the versions handed to the executors */
 	/* What sub-models of ensembles are called: struct submodel's, stats' and the timeline's `members` lie here. */
 	char **names; /* (n_names) owned */
 	int n_names;
@@ -56,7 +56,7 @@ struct endpoint {
 	struct submodel submodels[MAX_SUBMODELS];
 	char **labels; /* (n_labels) */
 	int n_labels;
-	struct profile profile;
+	struct served *on;      /* (s->n_devices) */
 	struct caution caution; /* since the daemon started, whatever was loaded */
 	struct lane lane;       /* tasks that wait */
 	int64_t picture_ns;     /* what one takes, of late; 0: none was made yet */
@@ -86,10 +86,10 @@ void endpoint_free(struct endpoint *ep);
 /* After a restart: the spec as it lies there; `stopped` stays stopped. */
 void endpoint_recover(struct endpoint *ep);
 
-/* The executor's events. */
-void endpoint_loaded(void *s, uint32_t number, int r, const struct err *err, const struct submodel *submodels,
-		     int n, const char *const *labels, int n_labels);
-void endpoint_died(void *s);
+/* The executors' events. */
+void endpoint_loaded(void *device, uint32_t number, int r, const struct err *err,
+		     const struct submodel *submodels, int n, const char *const *labels, int n_labels);
+void endpoint_died(void *device);
 
 const char *endpoint_state_name(enum endpoint_state state);
 /* Paths in the tree: "infer/APP/" and the rest. Returns ret. */

@@ -102,6 +102,22 @@ static void add_shares(cJSON *json, const struct stats *st)
 	}
 }
 
+static void add_workers(cJSON *json, const struct endpoint *ep)
+{
+	cJSON *list = cJSON_AddArrayToObject(json, "workers");
+
+	for (int i = 0; i < ep->s->n_devices; i++) {
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddBoolToObject(item, "ready", ep->on[i].ready);
+		cJSON_AddNumberToObject(item, "minibatches", (double)ep->on[i].minibatches);
+		cJSON_AddNumberToObject(item, "instances", (double)ep->on[i].instances);
+		cJSON_AddNumberToObject(item, "compute_ms", digits((double)ep->on[i].compute_ns / 1e6, 1e3));
+		if (!cJSON_AddItemToArray(list, item)) /* no memory */
+			cJSON_Delete(item);
+	}
+}
+
 static void print_stats(struct buf *ret, const struct endpoint *ep)
 {
 	const struct stats *st = &ep->stats;
@@ -129,12 +145,13 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 	cJSON_AddNumberToObject(json, "queued", (double)endpoint_waiting(ep));
 	cJSON_AddNumberToObject(json, "on_disk", (double)ep->spill.count);
 	cJSON_AddNumberToObject(json, "worker_deaths", (double)st->worker_deaths);
-	cJSON_AddNumberToObject(json, "time_deviation", digits(profile_deviation(&ep->profile), 1e4));
+	cJSON_AddNumberToObject(json, "time_deviation", digits(served_deviation(ep), 1e4));
 	cJSON_AddNumberToObject(json, "reserve_deviations", digits(caution_deviations(&ep->caution), 1e4));
 	cJSON_AddNumberToObject(json, "unpromised", digits(caution_unpromised(&ep->caution), 1e4));
 	add_quantiles(json, "plan_us", &st->plan, 1e3);
 	add_quantiles(json, "compute_ms", &st->compute, 1e6);
 	add_shares(json, st);
+	add_workers(json, ep);
 	cJSON_AddNumberToObject(json, "publish_ms", digits(ep->s->outbox.cost.of_late / 1e6, 1e4));
 	json_print(ret, json);
 	cJSON_Delete(json);

@@ -130,8 +130,8 @@ int executor_worker_new(struct executor **ret, struct loop *loop, const struct h
 void executor_worker_set_limit(struct executor *ex, int64_t ns);
 /*
  * The null executor: endpoint_load's model_fd holds
- *	{"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2,"told_ms":45.12,"idle":false}…],"classes":N}
- * (the last three may be left out: as ms, false; told_ms is what `loaded` says of it, ms what it takes), and of each sub-model
+ *	{"submodels":[{"slice":1,"accuracy":0.79,"ms":45.12,"one_ms":2,"told_ms":45.12,"idle":false}…],"classes":N,"load_ms":0}
+ * (the last three of a sub-model may be left out: as ms, false; load_ms, until it is loaded, too; told_ms is what `loaded` says of it, ms what it takes), and of each sub-model
  * "threshold", "sure" and "then" (a list for each sub-model) as of struct submodel, of an ensemble's (where the first member's model.json
  * stands for all) "parts", [[member,slice],…]; a mini-batch takes its programmed time on the loop's clock (× the factor
  * set below; part-filled ones as sched/plan/plan.h says), an explanation the same; label = first byte of
@@ -141,6 +141,8 @@ void executor_worker_set_limit(struct executor *ex, int64_t ns);
 int executor_null_new(struct executor **ret, struct loop *loop, const struct executor_events *events,
 		      void *data);
 void executor_null_set_factor(struct executor *ex, double factor); /* of what starts from now on; ≥ 0 */
+/* Of a device: times are divided by it, those that `loaded` says, too; > 0, before anything is loaded. */
+void executor_null_set_speed(struct executor *ex, double speed);
 /* Each mini-batch takes a log-normally distributed multiple of it, of mean 1 and that deviation; 0: none. */
 void executor_null_set_noise(struct executor *ex, double noise, uint64_t seed);
 /* So many times a second, at random, the machine does nothing for ns (> 0); 0: never. */

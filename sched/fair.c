@@ -91,29 +91,35 @@ static struct endpoint *endpoint_of(struct list *link)
 /* --- whether all fits --- */
 
 /* A full mini-batch on the fastest sub-model that the policy lets run. */
+static int64_t least_on(const struct endpoint *ep, const struct served *on)
+{
+	const struct plan_submodel *of = profile_submodels(&on->profile);
+	struct plan_submodel m[MAX_SUBMODELS];
+	/* Of a deadline that can't be met: the fastest, where the policy chooses at all. */
+	struct plan_request request = {.n_submodels = ep->n_submodels,
+				       .submodels = m,
+				       .instances = ep->spec.batch,
+				       .batch = ep->spec.batch,
+				       .deadline_ns = 1};
+	int64_t least = INT64_MAX;
+
+	for (int i = 0; i < ep->n_submodels; i++)
+		m[i] = of[i];
+	policy_narrow(ep->spec.policy, &request, -1, m);
+	for (int i = 0; i < ep->n_submodels; i++)
+		least = m[i].time_ns < least ? m[i].time_ns : least;
+	return least;
+}
+
 static int64_t least_of(struct endpoint *ep)
 {
-	const struct plan_submodel *of = profile_submodels(&ep->profile);
 	struct lane *lane = &ep->lane;
-	struct plan_submodel m[MAX_SUBMODELS];
 	int64_t publish = outbox_cost(&ep->s->outbox, OUTBOX_OF_LATE, (size_t)ep->spec.batch);
+	uint64_t generation = served_generation(ep);
 
-	if (lane->least_generation != profile_generation(&ep->profile) ||
-	    lane->least_policy != ep->spec.policy) {
-		/* Of a deadline that can't be met: the fastest, where the policy chooses at all. */
-		struct plan_request request = {.n_submodels = ep->n_submodels,
-					       .submodels = m,
-					       .instances = ep->spec.batch,
-					       .batch = ep->spec.batch,
-					       .deadline_ns = 1};
-
-		for (int i = 0; i < ep->n_submodels; i++)
-			m[i] = of[i];
-		policy_narrow(ep->spec.policy, &request, -1, m);
-		lane->least = INT64_MAX;
-		for (int i = 0; i < ep->n_submodels; i++)
-			lane->least = m[i].time_ns < lane->least ? m[i].time_ns : lane->least;
-		lane->least_generation = profile_generation(&ep->profile);
+	if (lane->least_generation != generation || lane->least_policy != ep->spec.policy) {
+		lane->least = served_together(ep, least_on);
+		lane->least_generation = generation;
 		lane->least_policy = ep->spec.policy;
 	}
 	return lane->least > publish ? lane->least : publish;
@@ -209,8 +215,9 @@ static bool is_before(const struct lane *a, const struct lane *b, bool free)
 	return comes_after(y, x);
 }
 
-static struct endpoint *turn(struct sched *s, bool free, bool alone)
+static struct endpoint *turn(struct device *device, bool free, bool alone)
 {
+	struct sched *s = device->s;
 	struct fair *f = &s->dispatch.fair;
 	struct endpoint *best = NULL;
 	double best_start = 0;
@@ -222,8 +229,8 @@ static struct endpoint *turn(struct sched *s, bool free, bool alone)
 		double start = start_of(free ? &f->free : &f->due, free ? &lane->of_free : &lane->of_due,
 					ep->spec.weight);
 
-		if (!ep->ready || lane->tried == f->round || list_empty(free ? &lane->free : &lane->due) ||
-		    (alone && !list_empty(&lane->due)))
+		if (!ep->on[device->number].ready || lane->tried == f->round ||
+		    list_empty(free ? &lane->free : &lane->due) || (alone && !list_empty(&lane->due)))
 			continue;
 		if (!best || start < best_start ||
 		    (start == best_start && is_before(lane, &best->lane, free))) {
@@ -236,14 +243,14 @@ static struct endpoint *turn(struct sched *s, bool free, bool alone)
 	return best;
 }
 
-struct endpoint *fair_turn_due(struct sched *s)
+struct endpoint *fair_turn_due(struct device *device)
 {
-	return turn(s, false, false);
+	return turn(device, false, false);
 }
 
-struct endpoint *fair_turn_free(struct sched *s, bool alone)
+struct endpoint *fair_turn_free(struct device *device, bool alone)
 {
-	return turn(s, true, alone);
+	return turn(device, true, alone);
 }
 
 /* --- what it costs --- */

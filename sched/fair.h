@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct device;
 struct endpoint;
 struct minibatch;
 struct policy;
@@ -41,7 +42,7 @@ struct lane {
 	struct list due, free;
 	struct fair_flow of_due, of_free;
 	unsigned tried; /* fair.round */
-	/* What a full mini-batch takes at least, and what that was worked out from. */
+	/* What a full mini-batch takes at least, as one of many that all devices run, and what that was worked out from. */
 	int64_t least;
 	uint64_t least_generation;
 	const struct policy *least_policy;
@@ -72,21 +73,21 @@ void lane_init(struct lane *lane);
 void fair_put(struct sched *s, struct task *task);
 void fair_remove(struct task *task);
 
-/* start: when the executor is free. */
+/* start: when devices are free. */
 struct contest fair_look(struct sched *s, int64_t start);
 /* The part of the device's time that an endpoint's tasks with deadlines may reckon with: its weight's in an overload, else what is
  * left to all of them. */
 double fair_part(const struct contest *c, const struct endpoint *ep);
 bool fair_is_free_turn(const struct sched *s, const struct contest *c);
 void fair_begin(struct sched *s);
-/* The next endpoint that has such tasks and was not returned since fair_begin; NULL: none. alone: only those that have no others. */
-struct endpoint *fair_turn_due(struct sched *s);
-struct endpoint *fair_turn_free(struct sched *s, bool alone);
+/* The next endpoint that the device serves, has such tasks and was not returned since fair_begin; NULL: none. alone: only those that have no others. */
+struct endpoint *fair_turn_due(struct device *device);
+struct endpoint *fair_turn_free(struct device *device, bool alone);
 /* mb->expected, for what somebody else wanted to have, too. */
 void fair_charge(struct sched *s, const struct contest *c, struct minibatch *mb, bool free);
 void fair_correct(const struct minibatch *mb, int64_t took); /* 0: it did not run */
 
-/* What the task's queue takes at least. */
+/* What the task's queue takes at least, on all devices. */
 double fair_least(const struct task *task);
 
 #endif

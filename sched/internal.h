@@ -5,6 +5,7 @@
 #define SCHED_INTERNAL_H
 
 #include "sched/cascade.h"
+#include "sched/device.h"
 #include "sched/dispatch.h"
 #include "sched/endpoint.h"
 #include "sched/erase.h"
@@ -27,7 +28,8 @@ struct sched {
 	const struct host_ops *ops;
 	void *host;
 	struct sched_options options;
-	struct executor *ex; /* from the first endpoint that starts */
+	struct device *device; /* (n_devices) */
+	int n_devices;
 	struct planner *planner;
 	struct jobs *jobs;
 	struct table endpoints;      /* by name */
@@ -52,7 +54,5 @@ int sched_new_on(struct sched **ret, const struct host_ops *ops, void *host,
 		 const struct sched_options *options, struct loop *loop);
 void sched_begin(struct sched *s);
 bool sched_expects(const struct sched *s, uint64_t ino);
-/* The executor, made at the first call. */
-int sched_executor(struct sched *s, struct executor **ret);
 
 #endif

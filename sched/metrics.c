@@ -95,7 +95,7 @@ static void add_deaths(struct buf *ret, const struct family *f, const struct end
 
 static void add_deviation(struct buf *ret, const struct family *f, const struct endpoint *ep)
 {
-	add_one(ret, f, ep, profile_deviation(&ep->profile));
+	add_one(ret, f, ep, served_deviation(ep));
 }
 
 static void add_reserve(struct buf *ret, const struct family *f, const struct endpoint *ep)
@@ -175,6 +175,47 @@ static void add_busy(struct buf *ret, const struct family *f, const struct endpo
 		add_share(ret, f, ep, &ep->stats.share[i], (double)ep->stats.share[i].compute_ns / 1e9);
 }
 
+static void add_by_worker(struct buf *ret, const struct family *f, const struct endpoint *ep,
+			  double (*of)(const struct served *on))
+{
+	char worker[32];
+
+	for (int i = 0; i < ep->s->n_devices; i++) {
+		snprintf(worker, sizeof(worker), ",worker=\"%d\"", i + 1);
+		sample(ret, f->name, "", ep, worker, of(&ep->on[i]));
+	}
+}
+
+static double is_ready(const struct served *on)
+{
+	return on->ready;
+}
+
+static double minibatches_of(const struct served *on)
+{
+	return (double)on->minibatches;
+}
+
+static double seconds_of(const struct served *on)
+{
+	return (double)on->compute_ns / 1e9;
+}
+
+static void add_worker_ready(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	add_by_worker(ret, f, ep, is_ready);
+}
+
+static void add_worker_minibatches(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	add_by_worker(ret, f, ep, minibatches_of);
+}
+
+static void add_worker_busy(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	add_by_worker(ret, f, ep, seconds_of);
+}
+
 static const struct family families[] = {
 	{"inferfs_answers_total", "counter", "Instances answered, by status", add_answers},
 	{"inferfs_misses_total", "counter", "Instances answered late or dropped", add_misses},
@@ -191,7 +232,11 @@ static const struct family families[] = {
 	{"inferfs_minibatches_total", "counter", "Mini-batches computed, by sub-model", add_minibatches},
 	{"inferfs_minibatch_instances_total", "counter", "Instances computed, by sub-model", add_instances},
 	{"inferfs_compute_seconds_total", "counter", "Time in the worker, by sub-model", add_busy},
-	{"inferfs_worker_deaths_total", "counter", "Times the endpoint's worker died", add_deaths},
+	{"inferfs_worker_deaths_total", "counter", "Times a worker of the endpoint's died", add_deaths},
+	{"inferfs_worker_ready", "gauge", "1 while the worker has the endpoint loaded", add_worker_ready},
+	{"inferfs_worker_minibatches_total", "counter", "Mini-batches computed, by worker",
+	 add_worker_minibatches},
+	{"inferfs_worker_compute_seconds_total", "counter", "Time computing, by worker", add_worker_busy},
 	{"inferfs_time_deviation", "gauge", "Mean deviation of a mini-batch's time, as a share of it",
 	 add_deviation},
 	{"inferfs_reserve_deviations", "gauge", "Deviations kept free before a deadline, learnt from misses",

@@ -278,9 +278,14 @@ static void answer_one(struct minibatch *mb, struct instance *inst, const struct
 void minibatch_note(const struct minibatch *mb, int64_t started, const struct batch_done *done)
 {
 	struct endpoint *ep = mb->ep;
+	struct served *on = &ep->on[mb->device->number];
 
-	if (done->r == 0)
+	if (done->r == 0) {
 		stats_minibatch(&ep->stats, &ep->submodels[mb->submodel], mb->n, done->compute_ns);
+		on->minibatches++;
+		on->instances += (uint64_t)mb->n;
+		on->compute_ns += done->compute_ns;
+	}
 	timeline_minibatch(mb, started, done);
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct choice;
+struct device;
 struct endpoint;
 struct group;
 struct instance;
@@ -23,7 +24,8 @@ struct sched;
 
 struct minibatch {
 	uint64_t id;
-	struct endpoint *ep; /* counted in its refs */
+	struct endpoint *ep;   /* counted in its refs */
+	struct device *device; /* it is handed over to */
 	int submodel, n;
 	bool explains;
 	struct cascade of;        /* whose first sub-model it runs on, or whose other one ('again') */
@@ -56,7 +58,7 @@ void minibatch_answer(struct minibatch *mb, const struct batch_done *done);
 /* The worker died: its instances run again. suspected: it ran, so one of them may be the cause. */
 void minibatch_blame(struct minibatch *mb, bool suspected);
 
-void pictures_next(struct sched *s); /* hands some over, if any can be made */
+void pictures_next(struct device *device); /* hands some over, if any can be made */
 void pictures_done(struct sched *s, struct minibatch *mb, const struct batch_done *done);
 
 #endif

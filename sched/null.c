@@ -45,6 +45,7 @@ struct endpoint {
 	int n_submodels;
 	char **labels; /* (n_labels) */
 	int n_labels;
+	int64_t load_ns;          /* how long loading takes */
 	bool loaded;              /* `loaded` was called with 0 since the start or the last death */
 	struct loop_timer *timer; /* that will call it; NULL: not to be called */
 };
@@ -63,7 +64,7 @@ struct null {
 	struct loop *loop;
 	const struct executor_events *events;
 	void *data;
-	double factor, noise;
+	double factor, speed, noise;
 	struct rng rng;
 	double stalls;              /* a second */
 	int64_t stall_at, stall_ns; /* the next one: loop_now; how long each is */
@@ -191,14 +192,17 @@ static int parse_submodel(struct submodel *ret, struct submodel *told, const cJS
 static int parse_model(struct endpoint *ep, const char *text, size_t len, int n_members, struct err *err)
 {
 	cJSON *json = cJSON_ParseWithLength(text, len), *list, *item;
-	double classes = 0;
+	double classes = 0, load_ms = 0;
 	int r;
 
 	if (!json)
 		return err_set(err, ERR_JSON_SYNTAX, "model.json");
 	r = number(json, "classes", 1, MAX_CLASSES, &classes, err);
+	if (r == 0 && cJSON_HasObjectItem(json, "load_ms"))
+		r = number(json, "load_ms", 0, MAX_MS, &load_ms, err);
 	if (r < 0)
 		goto out;
+	ep->load_ns = llround(load_ms * 1e6);
 	list = cJSON_GetObjectItemCaseSensitive(json, "submodels");
 	if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) < 1 ||
 	    cJSON_GetArraySize(list) > MAX_SUBMODELS) {
@@ -261,13 +265,18 @@ static void call_loaded(void *data)
 {
 	struct endpoint *ep = data;
 	struct null *null = ep->null;
+	struct submodel told[MAX_SUBMODELS];
 
 	ep->timer = NULL;
 	ep->loaded = ep->r == 0;
+	for (int i = 0; i < ep->n_submodels; i++) {
+		told[i] = ep->told[i];
+		told[i].time_ns = llround((double)told[i].time_ns / null->speed);
+		told[i].time_one_ns = llround((double)told[i].time_one_ns / null->speed);
+	}
 	/* The callback may unload: nothing of ep is read after it. */
-	null->events->loaded(null->data, ep->number, ep->r, &ep->err, ep->told,
-			     ep->loaded ? ep->n_submodels : 0, (const char *const *)ep->labels,
-			     ep->loaded ? ep->n_labels : 0);
+	null->events->loaded(null->data, ep->number, ep->r, &ep->err, told, ep->loaded ? ep->n_submodels : 0,
+			     (const char *const *)ep->labels, ep->loaded ? ep->n_labels : 0);
 }
 
 static int set_loaded_timer(struct endpoint *ep)
@@ -275,7 +284,7 @@ static int set_loaded_timer(struct endpoint *ep)
 	struct loop *loop = ep->null->loop;
 
 	if (!ep->timer)
-		ep->timer = loop_timer_at(loop, loop_now(loop), call_loaded, ep);
+		ep->timer = loop_timer_at(loop, loop_now(loop) + ep->load_ns, call_loaded, ep);
 	return ep->timer ? 0 : -ENOMEM;
 }
 
@@ -294,12 +303,12 @@ static int null_load(struct executor *ex, const struct endpoint_load *load)
 	ep->null = null;
 	ep->number = load->endpoint;
 	ep->batch = load->batch;
+	ep->r = read_model(ep, load->n_members ? load->members[0].model_fd : load->model_fd, load->n_members,
+			   &ep->err);
 	if (set_loaded_timer(ep) < 0) {
 		endpoint_free(ep);
 		return -ENOMEM;
 	}
-	ep->r = read_model(ep, load->n_members ? load->members[0].model_fd : load->model_fd, load->n_members,
-			   &ep->err);
 	ep->next = null->endpoints;
 	null->endpoints = ep;
 	return 0;
@@ -400,7 +409,7 @@ static int start_first(struct null *null)
 {
 	struct slot *slot = &null->slots[0];
 	double factor = null->noise > 0 ? null->factor * noise(null) : null->factor,
-	       ns = fmin((double)slot->duration * factor, MAX_DURATION_S * 1e9);
+	       ns = fmin((double)slot->duration * factor / null->speed, MAX_DURATION_S * 1e9);
 	int64_t end = end_of(null, llround(ns));
 
 	slot->ns = end - loop_now(null->loop);
@@ -580,7 +589,7 @@ int executor_null_new(struct executor **ret, struct loop *loop, const struct exe
 	null->loop = loop;
 	null->events = events;
 	null->data = data;
-	null->factor = 1;
+	null->factor = null->speed = 1;
 	*ret = &null->ex;
 	return 0;
 }
@@ -588,6 +597,11 @@ int executor_null_new(struct executor **ret, struct loop *loop, const struct exe
 void executor_null_set_factor(struct executor *ex, double factor)
 {
 	null_of(ex)->factor = factor;
+}
+
+void executor_null_set_speed(struct executor *ex, double speed)
+{
+	null_of(ex)->speed = speed;
 }
 
 void executor_null_set_noise(struct executor *ex, double noise, uint64_t seed)

@@ -47,10 +47,11 @@ static void picture_forget(struct sched *s, struct picture *picture)
 }
 
 /* Decoding and drawing may take longer than the network: as measured of late. Until then, forward and backward. */
-static int64_t expected_ns(const struct picture *p, int n)
+static int64_t expected_ns(const struct device *device, const struct picture *p, int n)
 {
-	return n * (p->ep->picture_ns ? p->ep->picture_ns
-				      : 3 * profile_expect_ns(&p->ep->profile, p->submodel, 1));
+	const struct profile *profile = &p->ep->on[device->number].profile;
+
+	return n * (p->ep->picture_ns ? p->ep->picture_ns : 3 * profile_expect_ns(profile, p->submodel, 1));
 }
 
 static void measure(struct endpoint *ep, int64_t ns)
@@ -58,26 +59,38 @@ static void measure(struct endpoint *ep, int64_t ns)
 	ep->picture_ns += ep->picture_ns ? (ns - ep->picture_ns) / 4 : ns;
 }
 
-static bool is_like_last(const struct dispatch *d, const struct picture *p)
+static bool is_like_last(const struct device *device, const struct picture *p)
 {
-	return p->ep->number == d->pictured && p->submodel == d->pictured_submodel;
+	return p->ep->number == device->pictured && p->submodel == device->pictured_submodel;
+}
+
+/* Those of no sub-model that there is are for any device: they are not made. */
+static bool can_make(const struct device *device, const struct picture *p)
+{
+	const struct served *on = &p->ep->on[device->number];
+
+	return on->ready &&
+	       (p->submodel < 0 || p->submodel >= p->ep->n_submodels || on->number[p->submodel] >= 0);
 }
 
 /* Where to begin: of the sub-model of the last ones while there are any, since changing it costs more than many pictures. */
-static struct list *first_picture(struct dispatch *d)
+static struct list *first_picture(const struct device *device)
 {
+	struct dispatch *d = &device->s->dispatch;
+
 	list_each(link, &d->pictures)
 	{
 		const struct picture *p = list_entry(link, struct picture, link);
 
-		if (p->ep->ready && is_like_last(d, p))
+		if (can_make(device, p) && is_like_last(device, p))
 			return link;
 	}
 	return d->pictures.next;
 }
 
-void pictures_next(struct sched *s)
+void pictures_next(struct device *device)
 {
+	struct sched *s = device->s;
 	struct dispatch *d = &s->dispatch;
 	struct instance_input in[EXPLAIN_BATCH];
 	int labels[EXPLAIN_BATCH], r = 0;
@@ -85,13 +98,13 @@ void pictures_next(struct sched *s)
 	struct minibatch *mb = NULL;
 	bool forgot = false;
 
-	for (struct list *link = first_picture(d), *next; link != &d->pictures; link = next) {
+	for (struct list *link = first_picture(device), *next; link != &d->pictures; link = next) {
 		struct picture *p = list_entry(link, struct picture, link);
 		void *bytes = NULL;
 		size_t len = 0;
 
 		next = link->next;
-		if (!p->ep->ready || (mb && (mb->ep != p->ep || mb->submodel != p->submodel)))
+		if (!can_make(device, p) || (mb && (mb->ep != p->ep || mb->submodel != p->submodel)))
 			continue;
 		list_remove(link);
 		if (!p->ep->spec.gradcam || p->label < 0 || p->label >= p->ep->n_labels || p->submodel < 0 ||
@@ -108,6 +121,7 @@ void pictures_next(struct sched *s)
 				list_prepend(&d->pictures, &p->link);
 				return;
 			}
+			mb->device = device;
 			mb->explains = true;
 			mb->submodel = p->submodel;
 		}
@@ -116,7 +130,7 @@ void pictures_next(struct sched *s)
 		scores[mb->n] = p->score;
 		mb->picture[mb->n++] = p;
 		if (mb->n == EXPLAIN_BATCH || mb->n == p->ep->spec.batch || !p->ep->picture_ns ||
-		    expected_ns(p, mb->n + 1) > EXPLAIN_NS)
+		    expected_ns(device, p, mb->n + 1) > EXPLAIN_NS)
 			break;
 	}
 	if (!mb) {
@@ -125,20 +139,22 @@ void pictures_next(struct sched *s)
 		return;
 	}
 	mb->handed = loop_now(s->loop);
-	mb->expected = expected_ns(mb->picture[0], mb->n); /* only needed until it is done */
-	d->pictured = mb->ep->number;
-	d->pictured_submodel = mb->submodel;
-	r = s->ex->ops->explain(s->ex, mb->id, mb->ep->number, mb->submodel, in, labels, scores, mb->n);
+	mb->expected = expected_ns(device, mb->picture[0], mb->n); /* only needed until it is done */
+	device->pictured = mb->ep->number;
+	device->pictured_submodel = mb->submodel;
+	r = device->ex->ops->explain(device->ex, mb->id, mb->ep->number,
+				     mb->ep->on[device->number].number[mb->submodel], in, labels, scores,
+				     mb->n);
 	for (int i = 0; i < mb->n; i++)
 		free((void *)in[i].data);
 	if (r == 0) {
-		d->out[d->n_out++] = mb;
+		device->out[device->n_out++] = mb;
 		return;
 	}
 	for (int i = mb->n; i-- > 0;)
 		list_prepend(&d->pictures, &mb->picture[i]->link);
 	if (r == -EAGAIN || r == -ENOTCONN)
-		dispatch_set_ready(mb->ep, false);
+		dispatch_set_ready(mb->ep, device, false);
 	else
 		dispatch_look_again(s, mb->handed + RUN_AGAIN_NS);
 	minibatch_free(mb);

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define STOP_NS (3 * NS_PER_S) /* answers on their way get this long to become visible; the rest resumes */
 
@@ -242,35 +241,6 @@ struct loop *sched_loop(struct sched *s)
 	return s->loop;
 }
 
-static const struct executor_events executor_events = {
-	.loaded = endpoint_loaded, .done = dispatch_done, .died = endpoint_died};
-
-/*
- * One core is left to the filesystem: it makes the answers visible while the next ones are computed, and a mini-batch
- * that is computed by threads in lockstep waits for the one that lost its core (measured on 2 cores, a small
- * ResNet: mini-batches of 2 ms took 8-10 ms; in 150 ms 20 % were answered with two threads, 49 % with one).
- */
-static int infer_threads(const struct sched_options *options)
-{
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return options->worker_threads ? options->worker_threads : cores > 2 ? (int)cores - 1 : 1;
-}
-
-int sched_executor(struct sched *s, struct executor **ret)
-{
-	int r = 0;
-
-	if (!s->ex)
-		r = s->options.null_backend
-			    ? executor_null_new(&s->ex, s->loop, &executor_events, s)
-			    : executor_worker_new(&s->ex, s->loop, s->ops, s->host,
-						  infer_threads(&s->options), &executor_events, s);
-	if (r == 0)
-		*ret = s->ex;
-	return r;
-}
-
 /* An endpoint that failed for want of a model starts with it; one that runs goes on with its version until `reload`. */
 static void reload_latest(void *data, struct table_node *node)
 {
@@ -320,7 +290,9 @@ int sched_new_on(struct sched **ret, const struct host_ops *ops, void *host,
 	outbox_init(&s->outbox);
 	unpack_init(s);
 	list_init(&s->erasures);
-	r = planner_new(&s->planner);
+	r = devices_new(s, options->workers);
+	if (r == 0)
+		r = planner_new(&s->planner);
 	if (r == 0)
 		r = jobs_new(&s->jobs, loop, ops, host, &s->options, &jobs_events, s);
 	if (r < 0) {
@@ -462,11 +434,11 @@ void sched_free(struct sched *s)
 	sched_stop(s);
 	s->stopping = true;
 	jobs_free(s->jobs);
-	if (s->ex)
-		s->ex->ops->free(s->ex);
+	devices_stop(s);
 	unpack_release(s);
 	erasures_release(s);
 	dispatch_release(s);
+	devices_free(s);
 	outbox_release(&s->outbox);
 	table_each(&s->endpoints, free_endpoint, NULL);
 	table_release(&s->endpoints);

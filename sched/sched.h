@@ -28,7 +28,8 @@ struct sched_options {
 	int64_t settle_batch_ns; /* a batch directory is complete when quiet for this long; 1 s */
 	/* Instances that have a struct, and the memory these take (spill.h): what comes beyond waits on disk. 0: no bound. */
 	int64_t queue, queue_bytes;
-	int worker_threads;  /* 0: all cores, but one for inference */
+	int workers;        /* that run mini-batches, side by side; 0: one */
+	int worker_threads; /* of each; 0: all cores, but one for inference, of which workers have equal parts */
 	int64_t patience_ns; /* how long a scan or training worker may be silent; 0: as their files say */
 	bool null_backend;   /* endpoints run on the null executor (tests) */
 };

@@ -93,7 +93,7 @@ static void add_run(struct timeline *t, const struct timeline_run *run)
 	for (unsigned i = 1; i <= kept; i++) {
 		struct timeline_run *last = &t->runs[(t->n_runs - i) % TIMELINE_RUNS];
 
-		if (last->seq != run->seq)
+		if (last->seq != run->seq || last->device != run->device)
 			continue;
 		if (last->slice != run->slice || strcmp(last->precision, run->precision) != 0 ||
 		    last->members != run->members || last->died != run->died || last->late != run->late ||
@@ -116,6 +116,7 @@ void timeline_minibatch(const struct minibatch *mb, int64_t started, const struc
 	struct timeline_run run = {.started = started,
 				   .expected = mb->expected,
 				   .compute = done->compute_ns,
+				   .device = mb->device->number,
 				   .minibatches = 1,
 				   .instances = mb->n,
 				   .slice = (int)lround(m->slice * 1e4),

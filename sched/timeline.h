@@ -1,8 +1,8 @@
 /*
  * Private to sched: infer/APP/timeline.svg, what an endpoint's newest tasks ran, when, and by when it had to be.
  *
- * Of each mini-batch that ran two things are kept, a bounded number of the newest: itself, for the worker's row, and for the
- * row of each task that had instances in it a run: mini-batches of one sub-model, one right after the other. Tasks and
+ * Of each mini-batch that ran two things are kept, a bounded number of the newest: itself, for its worker's row, and for the
+ * row of each task that had instances in it a run: mini-batches of one sub-model and worker, one right after the other. Tasks and
  * mini-batches are copied, so nothing here outlives or holds anything. Owner thread only.
  */
 #ifndef SCHED_TIMELINE_H
@@ -28,6 +28,7 @@ struct task;
 struct timeline_run {
 	int64_t started, ended;    /* loop_now; the time between two answers, not the computing alone */
 	int64_t expected, compute; /* ns, sums */
+	int device;                /* its number */
 	uint32_t seq;              /* of a task's run */
 	int minibatches, instances;
 	int slice; /* in 1/10,000 */

@@ -1,6 +1,6 @@
 /*
- * timeline.svg. Above, a row for the worker: each mini-batch, as high as its slice is wide. Below, a row for each task: what
- * it ran, its deadline, and what became of its instances. Time runs to the right (timeline_axis.h).
+ * timeline.svg. Above, a row for each worker: each mini-batch, as high as its slice is wide. Below, a row for each task, with a lane for each
+ * worker: what it ran, its deadline, and what became of its instances. Time runs to the right (timeline_axis.h).
  *
  * A task that waited, or whose deadline is off, for more than FAR times what it ran, is shown from or to there: an arrow
  * points to the deadline.
@@ -46,6 +46,7 @@ struct drawing {
 	struct timeline_task rows[TIMELINE_TASKS]; /* (n_rows) by submission */
 	int n_rows;
 	struct axis axis;
+	int n_workers;
 	struct kind kinds[MAX_KINDS];
 	int n_kinds;
 };
@@ -176,12 +177,16 @@ static void add_run(struct drawing *d, const struct timeline_run *run, double y,
 	buf_adds(d->b, "</path>\n");
 }
 
-static void draw_worker(struct drawing *d)
+static void draw_worker(struct drawing *d, int device)
 {
 	const struct timeline *t = d->t;
+	int bottom = TOP + (device + 1) * WORKER_H;
 
-	buf_addf(d->b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\" font-weight=\"bold\">worker</text>\n",
-		 LEFT - 8, TOP + WORKER_H - 6);
+	buf_addf(d->b, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\" font-weight=\"bold\">worker", LEFT - 8,
+		 bottom - 6);
+	if (d->n_workers > 1)
+		buf_addf(d->b, " %d", device + 1);
+	buf_adds(d->b, "</text>\n");
 	for (int kind = 0; kind <= d->n_kinds; kind++) { /* the last: what kinds had no room for */
 		buf_adds(d->b, "<g");
 		add_fill(d->b, kind);
@@ -190,8 +195,8 @@ static void draw_worker(struct drawing *d)
 			const struct timeline_run *run = &t->batches[i];
 			double h = 8 + (WORKER_H - 12) * (run->slice < 10000 ? run->slice / 1e4 : 1);
 
-			if (kind_number(d, run) == kind)
-				add_run(d, run, TOP + WORKER_H - h, h,
+			if (run->device == device && kind_number(d, run) == kind)
+				add_run(d, run, bottom - h, h,
 					run->died ? " fill-opacity=\"0\" stroke-width=\"1\" stroke=\"" RED
 						    "\" stroke-dasharray=\"3 2\""
 						  : "");
@@ -279,6 +284,7 @@ static void draw_task(struct drawing *d, const struct timeline_task *task, int y
 	struct stretch own = shown_of(task);
 	const struct stretch *s = axis_stretch(&d->axis, own.from, own.to);
 	int64_t end = task->finished > task->ended ? task->finished : task->ended;
+	double lane = (double)(ROW_H - 8) / d->n_workers;
 
 	buf_adds(d->b, "<g>\n");
 	add_task_title(d, task);
@@ -300,7 +306,7 @@ static void draw_task(struct drawing *d, const struct timeline_task *task, int y
 			add_fill(&more, kind_number(d, run));
 		if (run->late && !run->died)
 			buf_adds(&more, " stroke=\"" RED "\"");
-		add_run(d, run, y + 4, ROW_H - 8, more.data ? more.data : "");
+		add_run(d, run, y + 4 + run->device * lane, lane, more.data ? more.data : "");
 		d->b->failed |= more.failed;
 		buf_release(&more);
 	}
@@ -352,7 +358,7 @@ static int by_submission(const void *a, const void *b)
 void timeline_svg(const struct timeline *t, int64_t wall_ns, struct buf *ret)
 {
 	struct drawing *d = calloc(1, sizeof(*d));
-	int bottom, legend;
+	int top, bottom, legend;
 
 	if (!d) {
 		ret->failed = true;
@@ -360,6 +366,7 @@ void timeline_svg(const struct timeline *t, int64_t wall_ns, struct buf *ret)
 	}
 	d->b = ret;
 	d->t = t;
+	d->n_workers = t->ep->s->n_devices;
 	d->n_rows = (int)(t->n_tasks < TIMELINE_TASKS ? t->n_tasks : TIMELINE_TASKS);
 	if (!d->n_rows)
 		goto out;
@@ -369,16 +376,18 @@ void timeline_svg(const struct timeline *t, int64_t wall_ns, struct buf *ret)
 	for (int i = 0; i < d->n_rows; i++)
 		axis_add(&d->axis, shown_of(&d->rows[i]));
 	axis_lay_out(&d->axis, LEFT, PLOT_W);
-	bottom = TOP + WORKER_H + 6 + d->n_rows * ROW_H + 4;
+	top = TOP + d->n_workers * WORKER_H + 6;
+	bottom = top + d->n_rows * ROW_H + 4;
 	legend = (d->n_kinds + PER_LINE - 1) / PER_LINE * LEGEND_H + LEGEND_H;
 	svg_begin(ret, WIDTH, bottom + AXIS_H + legend + 8, t->ep->name);
 	buf_addf(ret, "<text x=\"%d\" y=\"18\" font-size=\"13\" font-weight=\"bold\">", LEFT);
 	svg_text(ret, t->ep->name, 60);
 	buf_adds(ret, ": the newest tasks</text>\n");
 	axis_draw(&d->axis, ret, wall_ns, TOP, bottom);
-	draw_worker(d);
+	for (int i = 0; i < d->n_workers; i++)
+		draw_worker(d, i);
 	for (int i = 0; i < d->n_rows; i++)
-		draw_task(d, &d->rows[i], TOP + WORKER_H + 6 + i * ROW_H);
+		draw_task(d, &d->rows[i], top + i * ROW_H);
 	draw_legend(d, bottom + AXIS_H);
 	buf_adds(ret, "</svg>\n");
 out:

@@ -94,6 +94,7 @@ int mounted_new_glue(struct mounted *m, struct err *err)
 					      .settle_batch_ns = m->options.settle_batch_ns,
 					      .queue = m->options.queue,
 					      .queue_bytes = m->options.queue_bytes,
+					      .workers = (int)m->options.workers,
 					      .worker_threads = m->options.worker_threads,
 					      .null_backend = m->options.null_backend};
 

@@ -2,6 +2,7 @@
 #ifndef SCHED_SIMULATE_INTERNAL_H
 #define SCHED_SIMULATE_INTERNAL_H
 
+#include "sched/device.h"
 #include "sched/host.h"
 #include "sched/plan/plan.h"
 #include "sched/policy/policy.h"
@@ -50,8 +51,10 @@ struct trace {
 	int64_t publish,
 		until; /* ns; of an answer; how long the device is looked at, 0: as long as tasks come */
 	double noise;
-	double stalls;    /* a second */
-	int64_t stall_ns; /* each */
+	double stalls;                                      /* a second */
+	int64_t stall_ns;                                   /* each */
+	double speed[MAX_DEVICES], real_speed[MAX_DEVICES]; /* (n_workers), as measured and as they are */
+	int n_workers;
 	uint64_t seed;
 	const struct policy *policy[16];
 	int n_policies;

@@ -1,6 +1,7 @@
 #include "sched/simulate/internal.h"
 
 #include "sched/internal.h"
+#include "sched/plan/partition.h"
 
 #include <cjson/cJSON.h>
 
@@ -81,24 +82,45 @@ static int add_report(struct outcome *o, const struct buf *report, const struct 
 	return 0;
 }
 
+/* The same of several workers; of a part-filled mini-batch as much of a full one as it has instances. */
+static double bound_of(const struct trace *trace, const struct sim_endpoint *ep, const struct sim_task *task)
+{
+	struct plan_submodel m[MAX_DEVICES][MAX_SUBMODELS];
+	struct partition_worker w[MAX_DEVICES];
+	double count = (double)task->instances / ep->batch;
+
+	for (int k = 0; k < trace->n_workers; k++) {
+		for (int i = 0; i < ep->n; i++) {
+			double ns = (double)ep->real[i] / trace->real_speed[k];
+
+			m[k][i] = (struct plan_submodel){.accuracy = ep->accuracy[i], .time_ns = (int64_t)ns};
+		}
+		w[k] = (struct partition_worker){.submodels = m[k], .n = ep->n, .time_ns = task->deadline};
+	}
+	return partition_bound(w, trace->n_workers, count) / count;
+}
+
 /* What is best of a task that has the device for itself, of real times. */
-static int add_bound(struct outcome *o, const struct sim_endpoint *trace, const struct sim_task *task,
-		     struct planner *planner)
+static int add_bound(struct outcome *o, const struct trace *all, const struct sim_endpoint *trace,
+		     const struct sim_task *task, struct planner *planner)
 {
 	struct plan_submodel m[MAX_SUBMODELS];
 	struct plan plan;
 	int r;
 
 	for (int i = 0; i < trace->n; i++)
-		m[i] = (struct plan_submodel){trace->accuracy[i], trace->real[i], trace->real_one[i]};
-	r = planner_plan(planner,
-			 &(struct plan_request){.n_submodels = trace->n,
-						.submodels = m,
-						.instances = task->instances,
-						.batch = trace->batch,
-						.deadline_ns = task->deadline},
-			 &plan);
-	o->bound += task->instances * plan.bound;
+		m[i] = (struct plan_submodel){trace->accuracy[i],
+					      (int64_t)((double)trace->real[i] / all->real_speed[0]),
+					      (int64_t)((double)trace->real_one[i] / all->real_speed[0])};
+	r = all->n_workers > 1 ? 0
+			       : planner_plan(planner,
+					      &(struct plan_request){.n_submodels = trace->n,
+								     .submodels = m,
+								     .instances = task->instances,
+								     .batch = trace->batch,
+								     .deadline_ns = task->deadline},
+					      &plan);
+	o->bound += task->instances * (all->n_workers > 1 ? bound_of(all, trace, task) : plan.bound);
 	o->instances += task->instances;
 	return r;
 }
@@ -175,17 +197,17 @@ static int add_endpoint(struct sched *s, struct sim_host *host, const struct tra
 int sim_run(const struct trace *trace, const struct policy *policy, const struct sim_task *task, int n_tasks,
 	    struct outcome *ret, struct err *err)
 {
-	static const struct sched_options options = {.settle_ns = NS_PER_MS,
-						     .settle_batch_ns = NS_PER_MS,
-						     .worker_threads = 1,
-						     .null_backend = true};
+	const struct sched_options options = {.settle_ns = NS_PER_MS,
+					      .settle_batch_ns = NS_PER_MS,
+					      .workers = trace->n_workers,
+					      .worker_threads = 1,
+					      .null_backend = true};
 	int n = trace->n_endpoints;
 	struct sim_host host = {
 		.task = task, .n_tasks = n_tasks, .n_endpoints = n, .publish = trace->publish};
 	struct outcome *o = calloc((size_t)n, sizeof(*o));
 	struct planner *planner = NULL;
 	struct sched *s = NULL;
-	struct executor *ex = NULL;
 	int r = loop_new(&host.loop, true);
 
 	host.report = calloc((size_t)n_tasks + 1, sizeof(*host.report));
@@ -196,13 +218,19 @@ int sim_run(const struct trace *trace, const struct policy *policy, const struct
 	}
 	r = sched_new_on(&s, &sim_host_ops, &host, &options, host.loop);
 	if (r == 0)
-		r = sched_executor(s, &ex);
+		r = devices_start(s);
 	if (r == 0)
 		r = planner_new(&planner);
 	if (r < 0)
 		goto out;
-	executor_null_set_noise(ex, trace->noise, trace->seed);
-	executor_null_set_stalls(ex, trace->stalls, trace->stall_ns, trace->seed);
+	for (int i = 0; i < s->n_devices; i++) {
+		struct executor *ex = s->device[i].ex;
+
+		executor_null_set_noise(ex, trace->noise, trace->seed + (uint64_t)i);
+		executor_null_set_stalls(ex, trace->stalls, trace->stall_ns, trace->seed + (uint64_t)i);
+		executor_null_set_speed(ex, policy->simulated ? trace->real_speed[i] : trace->speed[i]);
+		executor_null_set_factor(ex, policy->simulated ? 1 : trace->speed[i] / trace->real_speed[i]);
+	}
 	sched_begin(s);
 	for (int e = 0; e < n && r == 0; e++)
 		r = add_endpoint(s, &host, trace, e, policy);
@@ -211,7 +239,7 @@ int sim_run(const struct trace *trace, const struct policy *policy, const struct
 	for (int i = 0; i < n_tasks && r == 0; i++) {
 		struct outcome *of = &o[task[i].endpoint];
 
-		r = add_bound(of, &trace->endpoint[task[i].endpoint], &task[i], planner);
+		r = add_bound(of, trace, &trace->endpoint[task[i].endpoint], &task[i], planner);
 		if (r == 0)
 			r = add_report(of, &host.report[i], &task[i]);
 	}

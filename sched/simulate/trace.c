@@ -348,11 +348,32 @@ static int read_endpoints(struct trace *t, const cJSON *root, struct err *err)
 	return r;
 }
 
+/* A number of them, or their speeds; "real_workers": the speeds that they turn out to have. */
+static int read_workers(struct trace *t, const cJSON *root, struct err *err)
+{
+	int r = 0;
+
+	t->n_workers = 1;
+	if (cJSON_IsArray(cJSON_GetObjectItemCaseSensitive(root, "workers"))) {
+		t->n_workers = 0;
+		r = read_list(root, "workers", 1e-3, 1e3, t->speed, &t->n_workers, err);
+	} else {
+		r = spec_int(root, "", "workers", 1, MAX_DEVICES, &t->n_workers, err);
+		for (int i = 0; i < MAX_DEVICES; i++)
+			t->speed[i] = 1;
+	}
+	memcpy(t->real_speed, t->speed, sizeof(t->speed));
+	if (r == 0 && cJSON_HasObjectItem(root, "real_workers"))
+		r = read_list(root, "real_workers", 1e-3, 1e3, t->real_speed, &t->n_workers, err);
+	return r;
+}
+
 int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err)
 {
-	static const char *const known[] = {"profile",   "batch", "deadline", "instances", "arrivals",
-					    "tasks",     "noise", "seed",     "policies",  "publish_us",
-					    "endpoints", "until", "stalls",   "stall_ms",  NULL};
+	static const char *const known[] = {
+		"profile",   "batch", "deadline", "instances",  "arrivals", "tasks",
+		"noise",     "seed",  "policies", "publish_us", "workers",  "real_workers",
+		"endpoints", "until", "stalls",   "stall_ms",   NULL};
 	struct trace t = {0};
 	cJSON *root = cJSON_ParseWithLength(json, len);
 	double seed = 1, publish_us = 0, stall_ms = 150;
@@ -363,7 +384,7 @@ int trace_parse(struct trace *ret, const char *json, size_t len, struct err *err
 		goto out;
 	}
 	if ((r = spec_keys(root, "", known, err)) < 0 || (r = read_endpoints(&t, root, err)) < 0 ||
-	    (r = read_time(root, "until", &t.until, err)) < 0 ||
+	    (r = read_time(root, "until", &t.until, err)) < 0 || (r = read_workers(&t, root, err)) < 0 ||
 	    (r = spec_double(root, "", "noise", 0, 1, &t.noise, err)) < 0 ||
 	    (r = spec_double(root, "", "stalls", 0, 1000, &t.stalls, err)) < 0 ||
 	    (r = spec_double(root, "", "stall_ms", 1e-3, MAX_MS, &stall_ms, err)) < 0 ||

@@ -170,7 +170,7 @@ static void test_slower(void **state)
 	submit("650ms");
 	until_held();
 	world_run(&w, 45); /* what ran for the first time has ended */
-	executor_null_set_factor(w.s->ex, 100);
+	executor_null_set_factor(w.s->device[0].ex, 100);
 	world_run(&w, 10000);
 	assert_int_equal(task_number("ok"), N);
 	assert_true(by_large(true) < UNSURE);
@@ -182,13 +182,13 @@ static void test_overdue(void **state)
 {
 	(void)state;
 	w.host.publish_ns = NS_PER_MS; /* dropping takes until after that */
-	executor_null_set_factor(w.s->ex, 400);
+	executor_null_set_factor(w.s->device[0].ex, 400);
 	submit("650ms");
 	world_run(&w, 10000);
 	assert_int_equal(task_number("late") + task_number("dropped"), N);
 	by_large(true);
 	assert_int_equal(w.s->dispatch.n_held, 0);
-	executor_null_set_factor(w.s->ex, 1);
+	executor_null_set_factor(w.s->device[0].ex, 1);
 	world_put(&w, "next", "1");
 	world_run(&w, 1000);
 	assert_string_equal(world_status(&w, "next"), "ok");
@@ -214,7 +214,7 @@ static void test_worker_dies(void **state)
 	submit("650ms");
 	until_held();
 	world_run(&w, 25); /* one runs again */
-	executor_null_kill(w.s->ex);
+	executor_null_kill(w.s->device[0].ex);
 	world_run(&w, 3000);
 	assert_int_equal(task_number("ok"), N);
 	assert_in_range(by_large(true), 1, UNSURE - 1);
@@ -307,11 +307,11 @@ static void test_pictures(void **state)
 	world_remove(&w, "b/000003");
 	for (int i = 0; i < 30000 && !list_empty(&w.s->dispatch.pictures); i++) {
 		world_run(&w, 1);
-		changes += w.s->dispatch.pictured_submodel != last;
-		last = w.s->dispatch.pictured_submodel;
-		if (w.s->dispatch.n_out && w.s->dispatch.out[0]->explains &&
-		    w.s->dispatch.out[0]->n > most[last])
-			most[last] = w.s->dispatch.out[0]->n;
+		changes += w.s->device[0].pictured_submodel != last;
+		last = w.s->device[0].pictured_submodel;
+		if (w.s->device[0].n_out && w.s->device[0].out[0]->explains &&
+		    w.s->device[0].out[0]->n > most[last])
+			most[last] = w.s->device[0].out[0]->n;
 	}
 	assert_int_equal(most[0], 2); /* 2 ms each, and 5 ms are the limit */
 	assert_int_equal(most[1], 8);

@@ -122,7 +122,7 @@ static void test_slow_down(void **state)
 	(void)state;
 	submit("b", 6400, "8s", "1");
 	world_run(&w, 3000);
-	executor_null_set_factor(w.s->ex, 1.5);
+	executor_null_set_factor(w.s->device[0].ex, 1.5);
 	world_run(&w, 10000);
 	planned = task_number("b", "planned_effective_accuracy");
 	real = task_number("b", "effective_accuracy");
@@ -142,7 +142,7 @@ static void test_speed_up(void **state)
 	(void)state;
 	submit("b", 9600, "8s", "1");
 	world_run(&w, 1000);
-	executor_null_set_factor(w.s->ex, 0.6);
+	executor_null_set_factor(w.s->device[0].ex, 0.6);
 	world_run(&w, 10000);
 	assert_true(task_number("b", "effective_accuracy") >
 		    task_number("b", "planned_effective_accuracy") + 3);
@@ -298,7 +298,7 @@ static void test_late(void **state)
 	char out[64];
 
 	(void)state;
-	executor_null_set_factor(w.s->ex, 10);
+	executor_null_set_factor(w.s->device[0].ex, 10);
 	submit("b", 32, "100ms", "1");
 	world_run(&w, 3000);
 	assert_true(task_number("b", "late") == 32);
@@ -346,7 +346,7 @@ static void test_worker_dies(void **state)
 	submit("b", 3200, "8s", "1");
 	for (int i = 0; i < 5; i++) {
 		world_run(&w, 333);
-		executor_null_kill(w.s->ex);
+		executor_null_kill(w.s->device[0].ex);
 	}
 	world_run(&w, 10000);
 	assert_int_equal(count_status("b", 3200, "ok", start, 8000), 3200);
@@ -366,7 +366,7 @@ static void test_poison(void **state)
 		bool runs = dispatch_runs(w.s, "b/000020"); /* in the one that runs */
 
 		if (runs) {
-			executor_null_kill(w.s->ex);
+			executor_null_kill(w.s->device[0].ex);
 			deaths++;
 		}
 		world_run(&w, 20);

@@ -180,7 +180,7 @@ static void serve(void)
 	world_run(&w, 3000);
 	world_put(&w, "free/0", "1");
 	world_run(&w, 3000);
-	executor_null_set_factor(w.s->ex, 10);
+	executor_null_set_factor(w.s->device[0].ex, 10);
 	world_put(&w, "slow/0", "1");
 	world_put(&w, "slow/1", "bad");
 	world_deadline(&w, "slow", "150ms");
@@ -244,7 +244,7 @@ static void test_figures(void **state)
 		strstr(fake_content(&w.host, "infer/app/stats.json"),
 		       "\"slice\":\t0.25,\n\t\t\t\"precision\":\t\"f32\",\n\t\t\t\"minibatches\":\t5,\n"
 		       "\t\t\t\"instances\":\t20,\n\t\t\t\"share\":\t0.8696\n"));
-	executor_null_set_factor(w.s->ex, 100); /* 10 s: beyond the last bucket */
+	executor_null_set_factor(w.s->device[0].ex, 100); /* 10 s: beyond the last bucket */
 	world_put(&w, "slower.png", "1");
 	world_run(&w, 15000);
 	parse(&m, fake_content(&w.host, "metrics"));
@@ -261,7 +261,7 @@ static void test_deaths(void **state)
 	world_put(&w, "b/0", "1");
 	world_deadline(&w, "b", "5s");
 	world_run(&w, 30);
-	executor_null_kill(w.s->ex);
+	executor_null_kill(w.s->device[0].ex);
 	world_run(&w, 3000);
 	parse(&m, fake_content(&w.host, "metrics"));
 	assert_value(&m, "inferfs_worker_deaths_total{endpoint=\"app\"}", 1);

@@ -120,7 +120,7 @@ static void test_planned_and_real(void **state)
 		snprintf(path, sizeof(path), "b/%d", i);
 		world_put(&w, path, "1");
 	}
-	executor_null_set_factor(w.s->ex, 10);
+	executor_null_set_factor(w.s->device[0].ex, 10);
 	world_deadline(&w, "b", "800ms");
 	assert_all_done();
 	schedule = fake_content(&w.host, "infer/app/schedule.csv");

@@ -78,7 +78,7 @@ static void test_misses(void **state)
 	world_run(&w, 3000);
 	assert_drawn("#cc0000\">20 dropped</tspan>");
 	assert_drawn("<title>5 mini-batches, slice 0.25 f32, 20 instances: planned 100 ms, took 100 ms");
-	executor_null_set_factor(w.s->ex, 10);
+	executor_null_set_factor(w.s->device[0].ex, 10);
 	submit("slow", 4, "150ms");
 	world_run(&w, 3000);
 	assert_drawn("#ee7700\">4 late</tspan>");
@@ -109,7 +109,7 @@ static void test_worker_dies(void **state)
 	(void)state;
 	submit("b", 8, NULL);
 	world_run(&w, 40);
-	executor_null_kill(w.s->ex); /* one ran, one waited */
+	executor_null_kill(w.s->device[0].ex); /* one ran, one waited */
 	world_run(&w, 3000);
 	assert_int_equal(count_of(picture(), "4 instances: planned 100 ms, the worker died after 40 ms"), 2);
 	assert_int_equal(count_of(picture(), "the worker died after"), 2);

@@ -295,7 +295,7 @@ static void test_changed(void **state)
 	sched_post_endpoint_spec(w.s, "other", OTHER, strlen(OTHER));
 	world_run(&w, 1000);
 	spec("3");
-	generation = profile_generation(&endpoint_get(w.s, "app", false)->profile);
+	generation = profile_generation(&endpoint_get(w.s, "app", false)->on[0].profile);
 	submit("app", "b", 6000, "50s"); /* 60 s on the fastest */
 	submit("other", "b", 6000, "55s");
 	assert_float_equal(part_of_app(), 0.75, 0.01);
@@ -306,7 +306,7 @@ static void test_changed(void **state)
 	spec("3");
 	assert_float_equal(part_of_app(), 0.75, 0.01);
 	/* Not loaded anew meanwhile. */
-	assert_int_equal(profile_generation(&endpoint_get(w.s, "app", false)->profile), generation);
+	assert_int_equal(profile_generation(&endpoint_get(w.s, "app", false)->on[0].profile), generation);
 	assert_string_equal(fake_content(&w.host, "infer/app/state"), "running\n");
 	world_run(&w, 30000);
 	world_release(&w);

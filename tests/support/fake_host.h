@@ -81,6 +81,7 @@ struct world {
 };
 
 void world_init(struct world *w, const char *model_json, const char *spec_json);
+void world_init_workers(struct world *w, const char *model_json, const char *spec_json, int workers);
 void world_release(struct world *w);
 void world_crash(struct world *w);   /* the scheduler is gone */
 void world_restart(struct world *w); /* and comes again */

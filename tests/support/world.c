@@ -18,10 +18,16 @@ static void make_sched(struct world *w)
 
 void world_init(struct world *w, const char *model_json, const char *spec_json)
 {
+	world_init_workers(w, model_json, spec_json, 1);
+}
+
+void world_init_workers(struct world *w, const char *model_json, const char *spec_json, int workers)
+{
 	const char *queue = getenv("TEST_QUEUE"); /* the same with nearly all instances waiting on disk */
 
 	*w = (struct world){.options = {.settle_ns = 50 * NS_PER_MS,
 					.settle_batch_ns = NS_PER_S,
+					.workers = workers,
 					.worker_threads = 1,
 					.null_backend = true}};
 	if (queue)
