@@ -51,14 +51,14 @@ tasks "$A" 0 1500
 eventually 5 rows 1500
 
 echo "kill -9 while it is renewed"
-tasks "$A" 1500 1600 &
+tasks "$A" 1500 9000 &
 writer=$!
 sleep 0.3
 kill_daemon
 wait "$writer" && fail "it was killed too late"
 "$INFERFS" fsck "$STATE"
 start -o null_backend,settle=0
-tasks "$A" 1700 1720 # goes on with what lay there: the last rows before the kill may be missing
+tasks "$A" 9000 9020 # goes on with what lay there: the last rows before the kill may be missing
 more_rows()
 {
 	(($(wc -l <"$A/schedule.csv") > 1520)) && (($(stat -c %s "$A/schedule.csv") > 65536))
@@ -66,7 +66,7 @@ more_rows()
 eventually 5 more_rows
 
 echo "and removal"
-tasks "$A" 1800 1900 &
+tasks "$A" 9100 12000 &
 writer=$!
 sleep 0.05
 rm -rf "$A" || rm -rf "$A"
