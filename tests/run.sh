@@ -64,7 +64,7 @@ if [ "$mode" = all ]; then
 	# oneDNN and OpenMP are not built with it: what their threads do among themselves looks like races.
 	# Left out are long ones on the fake clock: they have one thread.
 	TSAN_OPTIONS=ignore_noninstrumented_modules=1 run_tests build/thread -L sched \
-		-E '^sched-(admit|dispatch|joint|plan|simulate|spill|weights)$|-spilled$'
+		-E '^sched-(admit|dispatch|joint|noise|partition|plan|simulate|spill|weights|workers)$|-spilled$'
 	step "the volume's and the mount's under the thread sanitizer"
 	# volume_bulk, volume_content and volume_share crash in a child on purpose
 	TSAN_OPTIONS="suppressions=$PWD/tests/support/tsan.supp die_after_fork=0" run_tests build/thread \
