@@ -13,7 +13,7 @@
  */
 #include "sched/admit.h"
 
-#include "sched/choose.h"
+#include "sched/choose_time.h"
 #include "sched/fair.h"
 #include "sched/internal.h"
 #include "sched/split.h"

@@ -55,19 +55,8 @@ bool choose_again(struct sched *s, const struct group *group, const struct conte
 bool choose_is_hopeless(struct sched *s, const struct group *group);
 /* No longer than `most`, where one instance is not. */
 void choose_free(const struct group *group, int64_t most, struct choice *ret);
-/* What the task takes on its slowest sub-model. */
-double choose_most(const struct task *task);
 /* A task by itself, as it is submitted; and how many of a group's instances a careful plan of that much time has in time. */
 struct group group_alone(struct task *task);
 int64_t choose_kept(struct sched *s, const struct group *group, int64_t time);
-
-/* --- for split.c and admit.c --- */
-
-/* Until its deadline, less what is kept free, for the group's device, which is free at `start`. */
-int64_t choose_time_left(struct sched *s, const struct group *group, int64_t start, enum outbox_view view);
-/* What a plan of `own`, its device's part of the group, may use, and the time there is for it. */
-int64_t choose_time_planned(struct sched *s, const struct group *group, const struct group *own,
-			    const struct contest *c, enum outbox_view view, struct plan_family *f);
-int64_t choose_fastest(const struct endpoint *ep, const struct served *on); /* a full mini-batch */
 
 #endif

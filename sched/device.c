@@ -100,24 +100,22 @@ int64_t served_together(const struct endpoint *ep,
 	return n > 1 ? (int64_t)(1 / rate) : ns;
 }
 
-double served_careful(const struct endpoint *ep)
+static double largest(const struct endpoint *ep, double (*of)(const struct profile *), double least)
 {
-	double most = 1;
-
 	for (int i = 0; i < ep->s->n_devices; i++)
 		if (ep->on[i].ready)
-			most = fmax(most, profile_careful(&ep->on[i].profile));
-	return most;
+			least = fmax(least, of(&ep->on[i].profile));
+	return least;
+}
+
+double served_careful(const struct endpoint *ep)
+{
+	return largest(ep, profile_careful, 1);
 }
 
 double served_deviation(const struct endpoint *ep)
 {
-	double most = 0;
-
-	for (int i = 0; i < ep->s->n_devices; i++)
-		if (ep->on[i].ready)
-			most = fmax(most, profile_deviation(&ep->on[i].profile));
-	return most;
+	return largest(ep, profile_deviation, 0);
 }
 
 int64_t device_free_at(const struct device *device)

@@ -6,6 +6,7 @@
  */
 #include "sched/split.h"
 
+#include "sched/choose_time.h"
 #include "sched/internal.h"
 #include "sched/plan/partition.h"
 

@@ -39,15 +39,8 @@ static const char *submit(const char *app, const char *name, int n, const char *
 {
 	static char path[64];
 
-	for (int i = 0; i < n; i++) {
-		snprintf(path, sizeof(path), "infer/%s/in/%s/%06d", app, name, i);
-		fake_put(&w.host, path, "1");
-	}
+	world_submit(&w, app, name, n, deadline, "1");
 	snprintf(path, sizeof(path), "infer/%s/in/%s", app, name);
-	if (deadline)
-		fake_setxattr(&w.host, path, "user.deadline", deadline);
-	sched_post_batch(w.s, app, BATCH_RENAMED_IN, name, fake_ino(&w.host, path));
-	world_run(&w, 0);
 	return path;
 }
 

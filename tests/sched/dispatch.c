@@ -39,25 +39,12 @@ static int teardown(void **state)
 /* A batch that is renamed into in/ with its deadline: submitted at once. */
 static void submit(const char *name, int n, const char *deadline, const char *content)
 {
-	char path[64];
-
-	for (int i = 0; i < n; i++) {
-		snprintf(path, sizeof(path), "infer/app/in/%s/%06d", name, i);
-		fake_put(&w.host, path, content);
-	}
-	snprintf(path, sizeof(path), "infer/app/in/%s", name);
-	if (deadline)
-		fake_setxattr(&w.host, path, "user.deadline", deadline);
-	sched_post_batch(w.s, "app", BATCH_RENAMED_IN, name, fake_ino(&w.host, path));
-	world_run(&w, 0);
+	world_submit(&w, "app", name, n, deadline, content);
 }
 
 static double task_number(const char *name, const char *key)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "out/%s/task.json", name);
-	return world_number(&w, path, key);
+	return world_task_number(&w, name, key);
 }
 
 /*

@@ -30,17 +30,7 @@ static const char *picture(void)
 /* A batch of n that is renamed into in/ with its deadline. */
 static void submit(const char *name, int n, const char *deadline)
 {
-	char path[400];
-
-	for (int i = 0; i < n; i++) {
-		snprintf(path, sizeof(path), "infer/app/in/%s/%d", name, i);
-		fake_put(&w.host, path, "1");
-	}
-	snprintf(path, sizeof(path), "infer/app/in/%s", name);
-	if (deadline)
-		fake_setxattr(&w.host, path, "user.deadline", deadline);
-	sched_post_batch(w.s, "app", BATCH_RENAMED_IN, name, fake_ino(&w.host, path));
-	world_run(&w, 0);
+	world_submit(&w, "app", name, n, deadline, "1");
 }
 
 /* 200 ms of 800: the plot is 660 pixels wide, from 190 on. */

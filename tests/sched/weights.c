@@ -239,17 +239,7 @@ static struct world w;
 
 static void submit(const char *app, const char *name, int n, const char *deadline)
 {
-	char path[64];
-
-	for (int i = 0; i < n; i++) {
-		snprintf(path, sizeof(path), "infer/%s/in/%s/%06d", app, name, i);
-		fake_put(&w.host, path, "7");
-	}
-	snprintf(path, sizeof(path), "infer/%s/in/%s", app, name);
-	if (deadline)
-		fake_setxattr(&w.host, path, "user.deadline", deadline);
-	sched_post_batch(w.s, app, BATCH_RENAMED_IN, name, fake_ino(&w.host, path));
-	world_run(&w, 0);
+	world_submit(&w, app, name, n, deadline, "7");
 }
 
 static double device_s(const char *app)

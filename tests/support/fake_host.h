@@ -96,6 +96,11 @@ void world_remove(struct world *w, const char *path);
 void world_mkdir(struct world *w, const char *path);
 void world_deadline(struct world *w, const char *path, const char *text); /* xattr and event; NULL removes */
 
+/* A batch of n files, 000000 and so on, that is renamed into in/ with its deadline (NULL: none): submitted at once. */
+void world_submit(struct world *w, const char *app, const char *name, int n, const char *deadline,
+		  const char *content);
+
+double world_task_number(struct world *w, const char *batch, const char *key); /* of its task.json */
 const char *world_status(struct world *w, const char *path); /* of out/PATH.json; NULL: no answer */
 double world_number(struct world *w, const char *file, const char *key); /* of a JSON below infer/app/; NAN */
 const char *world_text(struct world *w, const char *file,

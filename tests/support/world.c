@@ -148,6 +148,22 @@ void world_deadline(struct world *w, const char *path, const char *text)
 	deliver(w);
 }
 
+void world_submit(struct world *w, const char *app, const char *name, int n, const char *deadline,
+		  const char *content)
+{
+	char path[400];
+
+	for (int i = 0; i < n; i++) {
+		snprintf(path, sizeof(path), "infer/%s/in/%s/%06d", app, name, i);
+		fake_put(&w->host, path, content);
+	}
+	snprintf(path, sizeof(path), "infer/%s/in/%s", app, name);
+	if (deadline)
+		fake_setxattr(&w->host, path, "user.deadline", deadline);
+	sched_post_batch(w->s, app, BATCH_RENAMED_IN, name, fake_ino(&w->host, path));
+	world_run(w, 0);
+}
+
 static cJSON *json_of(struct world *w, const char *file)
 {
 	char *whole;
@@ -168,6 +184,14 @@ double world_number(struct world *w, const char *file, const char *key)
 
 	cJSON_Delete(json);
 	return ret;
+}
+
+double world_task_number(struct world *w, const char *batch, const char *key)
+{
+	char path[400];
+
+	snprintf(path, sizeof(path), "out/%s/task.json", batch);
+	return world_number(w, path, key);
 }
 
 const char *world_text(struct world *w, const char *file, const char *key)
