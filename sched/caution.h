@@ -2,7 +2,7 @@
  * Private to sched: how careful an endpoint's schedules are, learnt from what became of them.
  *
  *	caution_init(&c);
- *	reserve = caution_deviations(&c) * …		// before a deadline (choose.c)
+ *	reserve = caution_deviations(&c) * …		// before a deadline (choose_time.c)
  *	caution_ran(&c, n);				// a mini-batch of n was done
  *	caution_answered(&c, late);			// an instance that had a deadline and was computed has its answer
  *	time -= caution_unpromised(&c) * time;		// of what a task is told at its submission

@@ -2,7 +2,7 @@
  * Each device plans what is its part of a group, takes the first mini-batch of that, and all of it is divided anew when the next device has room:
  * what another one has done by then, or could not do, changes the parts. So nothing that waits belongs to a device, and there is nothing to be stolen.
  *
- * Where other tasks share a device's time, they do so on all of them alike (choose.c): the parts follow from what is left of it.
+ * Where other tasks share a device's time, they do so on all of them alike (choose_time.c): the parts follow from what is left of it.
  */
 #include "sched/split.h"
 

@@ -6,7 +6,7 @@
  *	r = p->plan(planner, &request, &plan);
  *
  * The dispatcher asks anew for each mini-batch, whatever the policy: what one took longer than it should is known to the next one's
- * plan, also to those whose papers plan once. Order, sharing with other tasks and margins are the dispatcher's (choose.c).
+ * plan, also to those whose papers plan once. Order, sharing with other tasks and margins are the dispatcher's (choose_time.c, dispatch.c).
  */
 #ifndef SCHED_POLICY_POLICY_H
 #define SCHED_POLICY_POLICY_H
