@@ -137,6 +137,7 @@ static void begins_with_another(void **state)
 			assert_int_equal(model_info(train_model(t))->classes, 2);
 			train_free(t);
 		}
+		run_release(&run);
 		train_spec_free(spec);
 	}
 	model_free(other);
