@@ -131,6 +131,15 @@ static int variant_for(struct session *s, int n)
 	return add_variant(s, size, NULL);
 }
 
+/* All cores, or what OMP_NUM_THREADS says; OpenMP itself tells only what was set last. */
+static int all_threads(void)
+{
+	const char *text = getenv("OMP_NUM_THREADS");
+	int n = text ? atoi(text) : 0;
+
+	return n > 0 ? n : omp_get_num_procs();
+}
+
 int session_new_net(struct session **ret, struct net *net, const float *mean, const float *std,
 		    const struct backend *backend, const struct session_options *options, struct err *err)
 {
@@ -164,7 +173,7 @@ int session_new_net(struct session **ret, struct net *net, const float *mean, co
 	s->net = net;
 	s->backend = backend;
 	s->options = *options;
-	s->threads = options->threads > 0 ? options->threads : omp_get_num_procs();
+	s->threads = options->threads > 0 ? options->threads : all_threads();
 	omp_set_num_threads(s->threads);
 	s->pixel_channels = net->nodes[0].channels;
 	s->mean = calloc((size_t)s->pixel_channels * 2, sizeof(float));
@@ -213,7 +222,7 @@ static int session_new_graph(struct session **ret, const struct model *model,
 	if (!s)
 		return err_set(err, ERR_NO_MEMORY, "a session");
 	s->options = *options;
-	s->threads = options->threads > 0 ? options->threads : omp_get_num_procs();
+	s->threads = options->threads > 0 ? options->threads : all_threads();
 	r = graph_session_new(&s->graph, model, err);
 	if (r < 0)
 		free(s);

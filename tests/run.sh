@@ -4,7 +4,7 @@
 #   tests/run.sh            everything that CI runs
 #   tests/run.sh quick      one build, without sanitizers and static analysis
 #
-# Build trees: build/test (gcc), build/clang, build/sanitize, build/thread.
+# Build trees: build/test (gcc), build/clang (only configured, for clang-tidy), build/sanitize, build/thread (clang).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mode=${1:-all}
@@ -39,14 +39,17 @@ mkdir -p build
 step "build with gcc"
 build build/test -DCMAKE_C_COMPILER=gcc
 if [ "$mode" = all ]; then
-	step "build with clang"
-	build build/clang -DCMAKE_C_COMPILER=clang
 	step "format"
 	git ls-files '*.c' '*.h' | xargs clang-format --dry-run -Werror
 	step "clang-tidy"
+	configure build/clang -DCMAKE_C_COMPILER=clang
+	ninja -C build/clang --quiet generated/onnx.pb-c.h
 	# one file each: from the second on, LLVM 14 takes every va_list for uninitialised
 	git ls-files 'engine/*.c' 'sched/*.c' 'fs/*.c' 'examples/*.c' |
 		xargs -P "$jobs" -n 1 clang-tidy --quiet -p build/clang 2>/dev/null
+	# it includes the compiler's own warnings, which are all that is asked of tests
+	git ls-files 'tests/*.c' |
+		xargs -P "$jobs" -n 1 clang-tidy --quiet -p build/clang --checks='-*,clang-diagnostic-*' 2>/dev/null
 	step "build with address and undefined sanitizers"
 	build build/sanitize -DCMAKE_C_COMPILER=gcc -DSANITIZE=address,undefined -DCMAKE_BUILD_TYPE=Debug \
 		-DCMAKE_C_FLAGS=-O1

@@ -2,6 +2,7 @@
 # What an NFS server keeps for its clients stays true when the kernel forgets, when the daemon is restarted and when it is
 # killed: file handles lead to the same file or, when it was deleted, to ESTALE and never to another one; a cookie of a listing
 # leads on from the same place.
+# alone: it drops the kernel's caches
 . "$(dirname "$0")/lib.sh"
 H=$TOOLS/handles
 [[ $(id -u) -eq 0 ]] || skip "only root may open files by handle"

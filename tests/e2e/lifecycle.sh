@@ -1,6 +1,7 @@
 #!/bin/bash
 # The life of endpoints, jobs, models and data sets on the mount, with real workers: the words of ctl, wrong specs, a model
 # that is replaced beneath a busy endpoint, things removed while they run.
+# alone: deadlines of 100 ms
 . "$(dirname "$0")/lib.sh"
 need setfattr python3
 fashion=/usr/share/datasets/fashion-mnist

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Directories that are moved into in/ while files in them are open: what is whole is answered at once, what is still written when
 # it is closed, and each once.
+# alone: what isn't answered within half a second is taken for never
 . "$(dirname "$0")/lib.sh"
 need python3
 start -o null_backend,settle=20ms,settle_batch=100ms

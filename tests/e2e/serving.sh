@@ -1,6 +1,7 @@
 #!/bin/bash
 # The serving rules, one by one, with the tools that users use and real workers: when a batch is submitted, where its deadline
 # comes from, what is an instance, and that each is answered exactly once.
+# alone: what is submitted when hangs on how long it was quiet
 . "$(dirname "$0")/lib.sh"
 need setfattr getfattr python3 rsync inotifywait
 fashion=/usr/share/datasets/fashion-mnist

@@ -2,6 +2,7 @@
 # The daemon is replaced in the middle of tasks: every submitted instance is answered exactly once and seen once, deadlines are
 # kept, files that are still being written are not taken for whole, no word to a ctl and no deadline is lost.
 #	takeover_serving.sh [BATCHES]
+# alone: a copy that pauses longer than a batch has to be quiet
 . "$(dirname "$0")/lib.sh"
 need setfattr getfattr python3 inotifywait
 fashion=/usr/share/datasets/fashion-mnist

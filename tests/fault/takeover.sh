@@ -3,6 +3,7 @@
 # daemon at any moment. Afterwards the old one serves, or the new one, or the mount is dead and is mounted again; and nothing that
 # was written is lost.
 #	takeover.sh [KILLS]
+# alone: successors that hang are given up after a time
 . "$(dirname "$0")/../e2e/lib.sh"
 need python3 setpriv
 start
