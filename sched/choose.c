@@ -64,20 +64,6 @@ static bool first_of_plan(const struct plan *plan, const struct plan_family *f, 
 	return true;
 }
 
-/* How many instances of a mini-batch the sub-model does in that time, reserve included. */
-static int most_in(const struct plan_submodel *m, int batch, const struct doubt *doubt, int64_t time)
-{
-	int64_t one = m->time_one_ns + doubt_own(doubt, m->time_one_ns),
-		full = m->time_ns + doubt_own(doubt, m->time_ns);
-
-	if (time < one)
-		return 0;
-	if (time >= full || full <= one)
-		return batch;
-	/* Between them the reserve bends down, so what it takes is no more than this. */
-	return 1 + (int)((double)(time - one) * (batch - 1) / (double)(full - one));
-}
-
 /* No mini-batch of the plan's fits: as many instances as do, where that brings most. */
 static bool squeeze(const struct endpoint *ep, const struct plan_family *f, const struct doubt *doubt,
 		    uint64_t instances, int64_t left, struct choice *ret)
@@ -87,7 +73,7 @@ static bool squeeze(const struct endpoint *ep, const struct plan_family *f, cons
 	double best = 0;
 
 	for (int i = 0; i < ep->n_submodels; i++) {
-		int k = most_in(&m[i], batch, doubt, left);
+		int k = choose_most_in(&m[i], batch, doubt, left);
 
 		if ((uint64_t)k > instances)
 			k = (int)instances;
@@ -240,7 +226,7 @@ enum chosen choose_due(struct sched *s, const struct group *whole, const struct 
 		return squeeze(ep, &f, &doubt, group->n, left, ret) ? CHOSEN : CHOSEN_NOTHING;
 	/* Room for later tasks: where they would not run on a better sub-model anyway. */
 	if (deadline < safe || ret->submodel == most_accurate(f.m, ep->n_submodels)) {
-		int most = most_in(&f.m[ret->submodel], ep->spec.batch, &doubt, left);
+		int most = choose_most_in(&f.m[ret->submodel], ep->spec.batch, &doubt, left);
 
 		ret->shared = most > ret->k;
 		ret->k = ret->shared ? most : ret->k;

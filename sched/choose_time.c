@@ -140,8 +140,7 @@ void choose_narrow(const struct group *group, const struct plan_request *request
 	policy_narrow(group->first->ep->spec.policy, request, begun_with(group->first), m);
 }
 
-/* Of what is at the group's device, and of the endpoint's next mini-batch there. */
-static struct doubt doubt_of(const struct group *group)
+struct doubt choose_doubt(const struct group *group)
 {
 	const struct device *device = group->device;
 	struct doubt doubt = {.z = caution_deviations(&group->first->ep->caution),
@@ -169,7 +168,7 @@ int64_t choose_time_left(struct sched *s, const struct group *group, int64_t sta
 	uint64_t all = group->n + group->held,
 		 last = all < (uint64_t)ep->spec.batch ? all : (uint64_t)ep->spec.batch;
 	size_t on_the_way = box->outstanding + group->held;
-	struct doubt doubt = doubt_of(group);
+	struct doubt doubt = choose_doubt(group);
 	int64_t margin = outbox_margin(box, view), device, publisher;
 
 	for (int i = 0; (mb = devices_out(s, i)); i++)
@@ -245,7 +244,7 @@ int64_t choose_prepare(struct sched *s, const struct group *group, const struct 
 				       .batch = ep->spec.batch,
 				       .deadline_ns = deadline};
 
-	*doubt = doubt_of(group);
+	*doubt = choose_doubt(group);
 	deadline = reserve(group, doubt, deadline, f->m);
 	choose_narrow(group, &request, f->m);
 	f->n = ep->n_submodels;
@@ -285,7 +284,7 @@ int64_t choose_time_promised(const struct group *group, int64_t time, uint64_t i
 {
 	const struct endpoint *ep = group->first->ep;
 	const struct served *on = group_served(group);
-	struct doubt doubt = doubt_of(group);
+	struct doubt doubt = choose_doubt(group);
 	double all = (double)time * (1 - caution_unpromised(&ep->caution)),
 	       each = all / ceil((double)instances / ep->spec.batch);
 
@@ -293,6 +292,19 @@ int64_t choose_time_promised(const struct group *group, int64_t time, uint64_t i
 		return time;
 	each = fmin(fmax(each, (double)choose_fastest(ep, on)), (double)slowest(ep, on));
 	return (int64_t)all - doubt_sum(&doubt, all, each);
+}
+
+int choose_most_in(const struct plan_submodel *m, int batch, const struct doubt *doubt, int64_t time)
+{
+	int64_t one = m->time_one_ns + doubt_own(doubt, m->time_one_ns),
+		full = m->time_ns + doubt_own(doubt, m->time_ns);
+
+	if (time < one)
+		return 0;
+	if (time >= full || full <= one)
+		return batch;
+	/* Between them the reserve bends down, so what it takes is no more than this. */
+	return 1 + (int)((double)(time - one) * (batch - 1) / (double)(full - one));
 }
 
 int64_t choose_time_safe(struct sched *s, int64_t left)

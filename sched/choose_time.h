@@ -33,6 +33,11 @@ void choose_narrow(const struct group *group, const struct plan_request *request
 int64_t choose_prepare(struct sched *s, const struct group *group, const struct contest *c, int64_t start,
 		       enum outbox_view view, int64_t deadline, struct plan_family *f, struct doubt *doubt);
 
+/* Of what is at the group's device, and of the endpoint's next mini-batch there. */
+struct doubt choose_doubt(const struct group *group);
+/* How many instances of a mini-batch the sub-model does in that time, reserve included. */
+int choose_most_in(const struct plan_submodel *m, int batch, const struct doubt *doubt, int64_t time);
+
 int64_t choose_fastest(const struct endpoint *ep, const struct served *on); /* a full mini-batch */
 /* What the task takes on its slowest sub-model. */
 double choose_most(const struct task *task);

@@ -17,6 +17,7 @@
 #include "sched/choose.h"
 #include "sched/internal.h"
 #include "sched/minibatch.h"
+#include "sched/shed.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -278,6 +279,23 @@ static enum chosen choose(struct sched *s, const struct group *group, const stru
 	return chosen;
 }
 
+/* Where not all can be in time the group, and what was chosen of it, may become a later one. */
+static void shed(struct sched *s, struct group *group, const struct contest *c, int64_t start,
+		 struct choice *choice)
+{
+	struct task *first = shed_until(s, group, c, start, choice);
+	struct choice of_later;
+	struct group later;
+
+	if (first == group->first)
+		return;
+	later = group_of(group->device, first, loop_now(s->loop));
+	if (choose(s, &later, c, start, &of_later) != CHOSEN)
+		return;
+	*group = later;
+	*choice = of_later;
+}
+
 /* Whether another device could run again what is held. */
 static bool others_again(struct sched *s, const struct group *group, const struct contest *c)
 {
@@ -321,6 +339,8 @@ static enum tried try_due(struct device *device, struct task *task, const struct
 	if (group.n)
 		chosen = choose(s, &group, c, start, &choice);
 	if (chosen == CHOSEN) {
+		if (group.n)
+			shed(s, &group, c, start, &choice);
 		r = run(device, &group, c, &choice);
 		if (r < 0 && r != -EAGAIN)
 			dispatch_look_again(s, now + RUN_AGAIN_NS);

@@ -125,9 +125,14 @@ static int64_t least_of(struct endpoint *ep)
 	return lane->least > publish ? lane->least : publish;
 }
 
+double fair_each(struct endpoint *ep)
+{
+	return (double)least_of(ep) / ep->spec.batch;
+}
+
 double fair_least(const struct task *task)
 {
-	return (double)task->n_queued / task->ep->spec.batch * (double)least_of(task->ep);
+	return (double)task->n_queued * fair_each(task->ep);
 }
 
 static int64_t slack_of(struct sched *s, int64_t start)

@@ -87,7 +87,8 @@ struct endpoint *fair_turn_free(struct device *device, bool alone);
 void fair_charge(struct sched *s, const struct contest *c, struct minibatch *mb, bool free);
 void fair_correct(const struct minibatch *mb, int64_t took); /* 0: it did not run */
 
-/* What the task's queue takes at least, on all devices. */
+/* What an instance of many takes at least, ns, and a task's queue, on all devices. */
+double fair_each(struct endpoint *ep);
 double fair_least(const struct task *task);
 
 #endif

@@ -2,8 +2,7 @@
  * Schedules on a device whose times vary, whole runs of `inferfs simulate`: of what was started, and of what was promised, no more than 0.1 %
  * is late, and that costs hardly any effective accuracy.
  */
-#include "sched/loop.h"
-#include "sched/simulate/internal.h"
+#include "tests/support/simulated.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,21 +23,9 @@ static const double loads[] = {0.4, 0.8, 1.2, 3};
 
 static struct outcome run(const char *json)
 {
-	struct err err = ERR_INIT;
-	struct outcome o = {0};
-	struct sim_task *task;
-	struct trace trace;
-	int n;
+	struct outcome o;
 
-	if (trace_parse(&trace, json, strlen(json), &err) < 0)
-		fail_msg("%s: %s", json, err.detail);
-	n = trace_tasks(&trace, 0, &task);
-	assert_true(n > 0);
-	if (sim_run(&trace, policy_find("optimal"), task, n, &o, &err) < 0)
-		fail_msg("%s", err.detail);
-	assert_int_equal(o.ok + o.late + o.dropped, o.instances);
-	free(task);
-	trace_release(&trace);
+	simulated(json, "optimal", 0, &o, 1);
 	return o;
 }
 

@@ -3,8 +3,7 @@
  * than they were measured; one that dies, one that can't load, ones that measured other sub-models; and what users see of them.
  */
 #include "tests/support/fake_host.h"
-
-#include "sched/simulate/internal.h"
+#include "tests/support/simulated.h"
 
 #include <errno.h>
 #include <math.h>
@@ -36,23 +35,7 @@ static struct world w;
 
 static void play(const char *json, const char *policy, int run, struct outcome ret[MOST])
 {
-	struct err err = ERR_INIT;
-	struct sim_task *task;
-	struct trace trace;
-	int n;
-
-	memset(ret, 0, MOST * sizeof(*ret));
-	if (trace_parse(&trace, json, strlen(json), &err) < 0)
-		fail_msg("%s: %s", json, err.detail);
-	assert_true(trace.n_endpoints <= MOST);
-	n = trace_tasks(&trace, run, &task);
-	assert_true(n > 0);
-	if (sim_run(&trace, policy_find(policy), task, n, ret, &err) < 0)
-		fail_msg("%s: %s", json, err.detail);
-	for (int e = 0; e < trace.n_endpoints; e++)
-		assert_int_equal(ret[e].ok + ret[e].late + ret[e].dropped, ret[e].instances);
-	free(task);
-	trace_release(&trace);
+	simulated(json, policy, run, ret, MOST);
 }
 
 static double share_of_bound(const struct outcome *o)
