@@ -45,6 +45,8 @@ static const struct option_row {
 	 "a limit on the state directory's size (K, M, G, T): EDQUOT beyond it"},
 	{"allow_other", OPTION_FLAG, AT(allow_other), 0, 0, 1,
 	 "other users may use the tree too (always so when root mounts)"},
+	{"no_ahead", OPTION_FLAG, AT(no_ahead), 0, 0, 1,
+	 "batch directories are computed only when they are submitted (also \"ahead\" in spec.json)"},
 	{"null_backend", OPTION_FLAG, AT(null_backend), 0, 0, 1,
 	 "endpoints compute nothing and take programmed times (tests)"},
 	{"trace", OPTION_FLAG, AT(trace), 0, 0, 1, "log every event (SIGUSR1 switches it too)"},

@@ -16,7 +16,7 @@ struct mount_options {
 	int64_t queue, queue_bytes;
 	int64_t threads, workers, worker_threads;
 	int64_t max_bytes; /* 0: no limit */
-	bool allow_other, null_backend, trace, clone_fd, power_save, no_passthrough;
+	bool allow_other, null_backend, trace, clone_fd, power_save, no_passthrough, no_ahead;
 	char given[1024]; /* all that was parsed, as text that options_parse takes */
 };
 

@@ -42,6 +42,8 @@ struct batch *batch_get(struct endpoint *ep, const char *path, bool create)
 	strcpy(batch->name, name);
 	list_init(&batch->ready);
 	list_init(&batch->writing);
+	list_init(&batch->early);
+	list_init(&batch->early_link);
 	list_init(&batch->tasks);
 	list_init(&batch->finished);
 	if (table_add(&ep->batches, &batch->node, batch->name) < 0) {

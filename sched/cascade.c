@@ -203,10 +203,12 @@ struct instance *cascade_take(struct task *task)
 
 void cascade_answer(struct instance *inst)
 {
+	const struct endpoint *ep = inst->task->ep;
 	const struct held *held = inst->held;
 	struct instance_verdict v = {.answer = &held->answer,
 				     .submodel = held->of.first,
-				     .accuracy = cascade_unsure(inst->task->ep, &held->of),
+				     .accuracy = held->of.then < 0 ? ep->submodels[held->of.first].accuracy
+								   : cascade_unsure(ep, &held->of),
 				     .compute_ns = held->compute_ns};
 
 	inst->task->expected += v.accuracy;

@@ -10,6 +10,7 @@
 
 #include "sched/choose_time.h"
 #include "sched/internal.h"
+#include "sched/minibatch.h"
 #include "sched/split.h"
 
 #include <string.h>
@@ -106,6 +107,27 @@ static void add_plan(struct promise *ret, const struct plan *plan, const struct 
 	ret->solve_ns += plan->solve_ns;
 }
 
+/* Σ p_i of what of the task is at a device. */
+static double under_way(const struct task *task)
+{
+	const struct minibatch *mb;
+	double sum = 0;
+
+	for (int i = 0; (mb = devices_out(task->ep->s, i)); i++)
+		for (int k = 0; !mb->explains && k < mb->n; k++)
+			if (mb->inst[k] && mb->inst[k]->task == task)
+				sum += mb->ep->submodels[mb->submodel].accuracy;
+	return sum;
+}
+
+void choose_note(struct task *task, double p_eff)
+{
+	task->planned = true;
+	task->planned_p_eff = (task->expected + under_way(task) + p_eff * task->n_queued) / task->total;
+	for (int i = 0; i < MAX_SUBMODELS; i++)
+		task->n_planned[i] = task->n_real[i];
+}
+
 /* The first plan of a task, for schedule.csv; what already ran (a moved deadline) counts as it did. */
 static void note_plan(const struct group *group, const struct promise *plan)
 {
@@ -120,12 +142,11 @@ static void note_plan(const struct group *group, const struct promise *plan)
 			break;
 		if (task->planned)
 			continue;
-		task->planned = true;
 		task->method = plan->method;
 		task->solve_ns = plan->solve_ns;
-		task->planned_p_eff = (task->expected + plan->p_eff * task->n_queued) / task->total;
+		choose_note(task, plan->p_eff);
 		for (int i = 0; i < MAX_SUBMODELS; i++)
-			task->n_planned[i] = task->n_real[i] + (int64_t)(plan->n[i] * part + 0.5);
+			task->n_planned[i] += (int64_t)(plan->n[i] * part + 0.5);
 	}
 }
 
@@ -263,6 +284,22 @@ bool choose_again(struct sched *s, const struct group *whole, const struct conte
 		return squeeze(ep, &f, &doubt, group->held, left, ret) && (ret->again = true);
 	ret->again = true;
 	return f.m[ret->submodel].accuracy > 0;
+}
+
+int choose_unhurried(const struct endpoint *ep, const struct served *on)
+{
+	const struct plan_submodel *of = profile_submodels(&on->profile);
+	struct plan_submodel m[MAX_SUBMODELS];
+	struct plan_request request = {.n_submodels = ep->n_submodels,
+				       .submodels = m,
+				       .instances = ep->spec.batch,
+				       .batch = ep->spec.batch,
+				       .deadline_ns = INT64_MAX};
+
+	for (int i = 0; i < ep->n_submodels; i++)
+		m[i] = of[i];
+	policy_narrow(ep->spec.policy, &request, -1, m);
+	return most_accurate(m, ep->n_submodels);
 }
 
 /* What the profile says of those that may run. */

@@ -53,6 +53,10 @@ bool choose_again(struct sched *s, const struct group *group, const struct conte
 /* Not one more instance could be in time on any device, margins left aside. Until then estimates may still turn out too high: what
  * seems not to fit is looked at again rather than dropped. */
 bool choose_is_hopeless(struct sched *s, const struct group *group);
+/* The task is planned: what ran and what runs of it as it did, what is queued with that accuracy. */
+void choose_note(struct task *task, double p_eff);
+/* The sub-model that is best without a deadline. */
+int choose_unhurried(const struct endpoint *ep, const struct served *on);
 /* No longer than `most`, where one instance is not. */
 void choose_free(const struct group *group, int64_t most, struct choice *ret);
 /* A task by itself, as it is submitted; and how many of a group's instances a careful plan of that much time has in time. */

@@ -9,11 +9,12 @@
  *
  * Whose turn it is: fair.c; which sub-model and how many instances: choose.c; their contents and answers: minibatch.c. Tasks without a
  * deadline fill what is free.
- * Pictures are made when no prediction waits or runs: pictures.c.
+ * What is not submitted yet is computed when nothing that is waits (ahead.c), and pictures are made when no prediction waits or runs: pictures.c.
  *
  * What can't be in time is dropped when nothing of its task runs any more: until then a mini-batch may turn
  * out shorter than thought. Dropped answers wait for the answers of computed ones (outbox).
  */
+#include "sched/ahead.h"
 #include "sched/choose.h"
 #include "sched/internal.h"
 #include "sched/minibatch.h"
@@ -39,6 +40,7 @@ void dispatch_init(struct dispatch *d)
 	list_init(&d->overdue);
 	list_init(&d->removing);
 	list_init(&d->pictures);
+	list_init(&d->early);
 }
 
 void dispatch_release(struct sched *s)
@@ -112,8 +114,10 @@ void dispatch_set_ready(struct endpoint *ep, struct device *device, bool ready)
 	if (ready == ep->ready)
 		return;
 	ep->ready = ready;
-	if (!ready)
-		cascade_release_all(ep); /* while its sub-models are those that answered */
+	if (!ready) { /* while its sub-models are those that answered */
+		cascade_release_all(ep);
+		ahead_forget_all(ep);
+	}
 	list_each(link, &ep->lane.due)
 	{
 		struct task *task = list_entry(link, struct task, own);
@@ -425,7 +429,8 @@ static bool run_on(struct device *device)
 	if (fair_is_free_turn(s, &c) && run_free(device, &c, true, c.slack))
 		return true;
 	tried = c.over ? try_in_turn(device, &c, start) : try_earliest(device, &c, start);
-	return tried == TRIED_DONE || run_free(device, &c, false, INT64_MAX);
+	return tried == TRIED_DONE || run_free(device, &c, false, INT64_MAX) ||
+	       (list_empty(&s->dispatch.due) && ahead_next(device));
 }
 
 /* Of those that have room, and are not in `tried`, the one that is free first; NULL: there is none. */

@@ -39,7 +39,9 @@ struct dispatch {
 	struct list pictures; /* waiting */
 	uint64_t next_id;
 	struct loop_timer *timer, *kick;
+	struct list early;         /* batches of which some may be computed ahead */
 	uint64_t n_queued, n_held; /* instances, over all tasks */
+	uint64_t n_ahead;          /* instances that were computed ahead, or are, and are not submitted */
 };
 
 void dispatch_init(struct dispatch *d);

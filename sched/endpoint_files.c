@@ -141,6 +141,7 @@ static void print_stats(struct buf *ret, const struct endpoint *ep)
 	cJSON_AddNumberToObject(json, "dropped", (double)st->dropped);
 	cJSON_AddNumberToObject(json, "failed", (double)st->failed);
 	cJSON_AddNumberToObject(json, "misses", (double)(st->late + st->dropped));
+	cJSON_AddNumberToObject(json, "ahead", (double)st->ahead);
 	cJSON_AddNumberToObject(json, "explained", (double)st->explained);
 	cJSON_AddNumberToObject(json, "queued", (double)endpoint_waiting(ep));
 	cJSON_AddNumberToObject(json, "on_disk", (double)ep->spill.count);

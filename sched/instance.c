@@ -3,6 +3,7 @@
  * Its deadline is asked from the host once when it is complete (it may have been set before a rename) and
  * after that known from events.
  */
+#include "sched/ahead.h"
 #include "sched/internal.h"
 
 #include "engine/base/log.h"
@@ -65,6 +66,7 @@ struct instance *instance_new(struct batch *batch, const char *path, uint64_t in
 		return NULL;
 	strcpy(inst->path, path);
 	list_init(&inst->link);
+	list_init(&inst->early);
 	inst->batch = batch;
 	inst->ino = ino;
 	if (table_add(&batch->ep->instances, &inst->node, inst->path) < 0) {
@@ -88,6 +90,7 @@ static void cancel_synced(struct instance *inst)
 /* Out of the batch's lists; a queued or running one is in none of them. */
 static void leave_batch(struct instance *inst)
 {
+	ahead_leave(inst);
 	if (inst->state == INSTANCE_IS_WRITING)
 		inst->batch->n_writing--;
 	else if (inst->state == INSTANCE_IS_COMPLETE)
@@ -117,6 +120,7 @@ void instance_discard(struct sched *s, struct instance *inst)
 {
 	s->in_memory--;
 	s->in_memory_bytes -= instance_bytes(inst);
+	ahead_forget(inst);
 	free(inst->held);
 	free(inst);
 }
@@ -127,6 +131,7 @@ void instance_ready(struct instance *inst)
 	inst->state = INSTANCE_IS_COMPLETE;
 	list_append(&inst->batch->ready, &inst->link);
 	inst->batch->n_ready++;
+	ahead_add(inst);
 }
 
 void instance_wait(struct instance *inst, struct task *task, uint32_t no)
@@ -163,6 +168,7 @@ static void instance_writing(struct endpoint *ep, struct instance *inst, const c
 	if (!inst) {
 		inst = instance_new(batch, path, ino);
 	} else if (inst->state == INSTANCE_IS_COMPLETE) {
+		ahead_forget(inst);
 		leave_batch(inst);
 		inst->state = INSTANCE_IS_WRITING;
 		list_append(&batch->writing, &inst->link);

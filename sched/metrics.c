@@ -61,6 +61,11 @@ static void add_tasks(struct buf *ret, const struct family *f, const struct endp
 	add_one(ret, f, ep, (double)ep->stats.tasks);
 }
 
+static void add_ahead(struct buf *ret, const struct family *f, const struct endpoint *ep)
+{
+	add_one(ret, f, ep, (double)ep->stats.ahead);
+}
+
 static void add_queue(struct buf *ret, const struct family *f, const struct endpoint *ep)
 {
 	add_one(ret, f, ep, (double)endpoint_waiting(ep));
@@ -218,6 +223,8 @@ static void add_worker_busy(struct buf *ret, const struct family *f, const struc
 
 static const struct family families[] = {
 	{"inferfs_answers_total", "counter", "Instances answered, by status", add_answers},
+	{"inferfs_ahead_total", "counter", "Instances that were computed before they were submitted",
+	 add_ahead},
 	{"inferfs_misses_total", "counter", "Instances answered late or dropped", add_misses},
 	{"inferfs_tasks_total", "counter", "Tasks that ended", add_tasks},
 	{"inferfs_queue_length", "gauge", "Instances without an answer", add_queue},

@@ -7,14 +7,13 @@
  */
 #include "sched/minibatch.h"
 
+#include "sched/ahead.h"
 #include "sched/choose.h"
 #include "sched/internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define MAX_BYTES (128u << 20) /* of one mini-batch's files; chosen */
 
 struct minibatch *minibatch_new(struct sched *s, struct endpoint *ep, int k)
 {
@@ -127,13 +126,13 @@ void minibatch_fill(struct sched *s, const struct group *group, const struct cho
 	int seen = 0, k = choice->k;
 	bool any = false;
 
-	while (mb->n < k && at != group->list && seen++ < LOOK_AHEAD && bytes < MAX_BYTES) {
+	while (mb->n < k && at != group->list && seen++ < LOOK_AHEAD && bytes < MINIBATCH_BYTES) {
 		struct task *task = list_entry(at, struct task, own);
 
 		if (task->due > group->until && !choice->shared)
 			break;
 		at = at->next; /* the task leaves the list with its last instance */
-		while (mb->n < k && bytes < MAX_BYTES && (inst = task_next(task))) {
+		while (mb->n < k && bytes < MINIBATCH_BYTES && (inst = task_next(task))) {
 			void *data = NULL;
 			size_t len = 0;
 			int r;
@@ -165,14 +164,14 @@ void minibatch_fill_again(struct sched *s, const struct group *group, const stru
 	size_t bytes = 0;
 	int seen = 0;
 
-	while (mb->n < choice->k && at != group->list && seen++ < LOOK_AHEAD && bytes < MAX_BYTES) {
+	while (mb->n < choice->k && at != group->list && seen++ < LOOK_AHEAD && bytes < MINIBATCH_BYTES) {
 		struct task *task = list_entry(at, struct task, own);
 		struct instance *inst;
 
 		if (task->due > group->until)
 			break;
 		at = at->next; /* the task leaves the list with its last instance */
-		while (mb->n < choice->k && bytes < MAX_BYTES && (inst = cascade_take(task))) {
+		while (mb->n < choice->k && bytes < MINIBATCH_BYTES && (inst = cascade_take(task))) {
 			void *data = NULL;
 			size_t len = 0;
 
@@ -220,6 +219,12 @@ void minibatch_blame(struct minibatch *mb, bool suspected)
 	for (int i = mb->n; i-- > 0;) {
 		struct instance *inst = mb->inst[i];
 
+		if (!inst)
+			continue;
+		if (!inst->task) {
+			ahead_died(inst, suspected);
+			continue;
+		}
 		if (suspected && ++inst->tries >= MAX_TRIES)
 			inst->limit = (uint16_t)((mb->n + 1) / 2);
 		if (suspected && inst->tries >= MAX_TRIES && mb->n == 1) {
@@ -261,7 +266,13 @@ static void answer_one(struct minibatch *mb, struct instance *inst, const struct
 {
 	struct instance_verdict v = {.answer = answer, .submodel = mb->submodel, .compute_ns = compute_ns};
 
-	if (!inst || hold(mb, inst, answer, compute_ns))
+	if (!inst)
+		return;
+	if (!inst->task) {
+		ahead_keep(mb, inst, answer, compute_ns);
+		return;
+	}
+	if (hold(mb, inst, answer, compute_ns))
 		return;
 	if (mb->again && (!answer || answer->failed)) {
 		cascade_answer(inst);

@@ -19,8 +19,9 @@ struct instance;
 struct picture;
 struct sched;
 
-#define MAX_INSTANCE (64u << 20) /* bytes of one file; chosen */
-#define MAX_TRIES    3
+#define MAX_INSTANCE    (64u << 20) /* bytes of one file; chosen */
+#define MAX_TRIES       3
+#define MINIBATCH_BYTES (128u << 20) /* of one mini-batch's files; chosen */
 
 struct minibatch {
 	uint64_t id;
@@ -32,7 +33,7 @@ struct minibatch {
 	bool again;               /* what it holds has an answer already */
 	int64_t handed, expected; /* loop_now; ns */
 	struct fair_bill bill[2];
-	struct instance **inst;   /* (n) */
+	struct instance **inst;   /* (n); NULL: answered as it was held, or forgotten (ahead.h) */
 	struct picture **picture; /* (n), when it explains */
 };
 

@@ -31,7 +31,8 @@ struct sched_options {
 	int workers;        /* that run mini-batches, side by side; 0: one */
 	int worker_threads; /* of each; 0: all cores, but one for inference, of which workers have equal parts */
 	int64_t patience_ns; /* how long a scan or training worker may be silent; 0: as their files say */
-	bool null_backend;   /* endpoints run on the null executor (tests) */
+	bool ahead; /* batch directories are computed before they are submitted, where spec.json does not say */
+	bool null_backend; /* endpoints run on the null executor (tests) */
 };
 
 int sched_new(struct sched **ret, const struct host_ops *ops, void *host,

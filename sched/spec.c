@@ -245,6 +245,14 @@ static int parse_settle_batch(struct infer_spec *spec, const cJSON *value, struc
 	return parse_settling(&spec->settle_batch_ns, value, "settle_batch", err);
 }
 
+static int parse_ahead(struct infer_spec *spec, const cJSON *value, struct err *err)
+{
+	if (!cJSON_IsBool(value))
+		return err_set(err, ERR_SPEC_VALUE, "\"ahead\" must be true or false");
+	spec->ahead = cJSON_IsTrue(value);
+	return 0;
+}
+
 static const struct key {
 	const char *name;
 	int (*parse)(struct infer_spec *spec, const cJSON *value, struct err *err);
@@ -254,7 +262,7 @@ static const struct key {
 	{"explain", parse_explain}, {"precision", parse_precision},
 	{"settle", parse_settle},   {"settle_batch", parse_settle_batch},
 	{"policy", parse_policy},   {"weight", parse_weight},
-	{"models", parse_models},
+	{"models", parse_models},   {"ahead", parse_ahead},
 };
 #define N_KEYS      (sizeof(keys) / sizeof(keys[0]))
 #define VERSION_KEY 1
@@ -328,7 +336,7 @@ static int parse_keys(struct infer_spec *spec, const cJSON *json, struct err *er
 		if (k == N_KEYS)
 			return err_set(err, ERR_SPEC_KEY,
 				       "\"%.64s\"; known are model models version batch deadline explain "
-				       "policy precision weight settle settle_batch",
+				       "policy precision weight ahead settle settle_batch",
 				       item->string);
 		if (seen[k])
 			return err_set(err, ERR_SPEC_VALUE, "\"%s\" is there twice", keys[k].name);

@@ -11,6 +11,7 @@
  *	policy		what lets run which sub-model (policy/policy.h): "cascade"
  *	precision	some of ["f32","bf16","int8"]: what sub-models may compute in; those that the model was measured in
  *	weight		its part of the device's time when not everything is in time (fair.c): 0.01 to 1000; 1
+ *	ahead		whether a batch directory's files are computed before it is submitted (ahead.h): the daemon's
  *	settle		loose files that arrive within it form one task: "50ms", 0 = each at once
  *	settle_batch	a batch directory that was quiet for it is submitted: "1s"
  */
@@ -42,6 +43,7 @@ struct infer_spec {
 	bool gradcam;
 	const struct policy *policy;
 	double weight;
+	int ahead;                          /* -1: the daemon's option */
 	unsigned precisions;                /* 1 << enum precision of each; 0: not said */
 	int64_t settle_ns, settle_batch_ns; /* -1: the daemon's option */
 };
@@ -50,6 +52,7 @@ struct infer_spec {
 	((struct infer_spec){.batch = 32,               \
 			     .policy = &policy_cascade, \
 			     .weight = 1,               \
+			     .ahead = -1,               \
 			     .settle_ns = -1,           \
 			     .settle_batch_ns = -1})
 

@@ -24,7 +24,7 @@ struct stats_share {
 };
 
 struct stats {
-	uint64_t ok, late, dropped, failed, explained, tasks, worker_deaths, renewed;
+	uint64_t ok, late, dropped, failed, explained, tasks, worker_deaths, renewed, ahead;
 	double gained;            /* Σ p_i of those in time */
 	struct histogram latency; /* submission to visible answer */
 	struct histogram plan;    /* choosing one mini-batch */

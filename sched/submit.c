@@ -3,6 +3,7 @@
  * and one for each different deadline.
  */
 #include "sched/admit.h"
+#include "sched/ahead.h"
 #include "sched/internal.h"
 
 #include "engine/base/log.h"
@@ -113,6 +114,7 @@ static int submit_some(struct batch *batch, struct list *list, int64_t at)
 	spill_behind(task, kept);
 	status_event(ep->s, "submitted", ep->name, task->id, task->total);
 	dispatch_task(ep->s, task);
+	ahead_submitted(task);
 	task_admit(task);
 	return 0;
 }

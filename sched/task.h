@@ -64,6 +64,9 @@ struct instance {
 	struct deadline own;         /* user.deadline of the file */
 	struct archive_job *archive; /* UNPACKING */
 	struct held *held;           /* RUNNING: its first answer (cascade.h); owned */
+	struct list early;           /* of batch->early: it may be computed before its submission */
+	bool ahead;                  /* it is, or was (`held`), and is not submitted (ahead.h) */
+	struct minibatch *ahead_in;  /* that computes it */
 	struct loop_timer *synced;   /* WRITING, and complete when it fires */
 	int64_t started;             /* loop_now */
 	char path[];                 /* relative to in/ */
@@ -75,6 +78,9 @@ struct batch {
 	struct list ready;   /* COMPLETE instances */
 	struct list writing; /* WRITING ones */
 	uint32_t n_ready, n_writing;
+	struct list early;      /* of those that are COMPLETE: what may be computed ahead */
+	struct list early_link; /* of the dispatcher, while there are any */
+	uint32_t n_early;
 	int64_t last_event;
 	struct loop_timer *settle; /* submits when it is quiet (a directory) or the window is over (in/) */
 	struct loop_timer *

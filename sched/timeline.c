@@ -109,6 +109,12 @@ static void add_run(struct timeline *t, const struct timeline_run *run)
 	t->runs[t->n_runs++ % TIMELINE_RUNS] = *run;
 }
 
+/* NULL: it was released, or is not submitted yet. */
+static const struct task *task_of(const struct minibatch *mb, int i)
+{
+	return mb->inst[i] ? mb->inst[i]->task : NULL;
+}
+
 void timeline_minibatch(const struct minibatch *mb, int64_t started, const struct batch_done *done)
 {
 	struct timeline *t = timeline_of(mb->ep);
@@ -130,13 +136,16 @@ void timeline_minibatch(const struct minibatch *mb, int64_t started, const struc
 	memcpy(run.precision, m->precision, sizeof(run.precision));
 	t->batches[t->n_batches++ % TIMELINE_BATCHES] = run;
 	/* Its newest tasks: no more of them have a row. Those of one task stand together. */
-	for (int i = mb->n, first; i > 0 && mb->inst[0] /* not released */ && n_tasks < TIMELINE_TASKS;
-	     i = first, n_tasks++) {
-		const struct task *task = mb->inst[i - 1]->task;
-		struct timeline_task *noted = note_task(t, task);
+	for (int i = mb->n, first; i > 0 && n_tasks < TIMELINE_TASKS; i = first) {
+		const struct task *task = task_of(mb, i - 1);
+		struct timeline_task *noted;
 
-		for (first = i - 1; first > 0 && mb->inst[first - 1]->task == task; first--)
+		for (first = i - 1; first > 0 && task_of(mb, first - 1) == task; first--)
 			;
+		if (!task)
+			continue;
+		noted = note_task(t, task);
+		n_tasks++;
 		if (!noted->begun)
 			noted->begun = started;
 		noted->ended = run.ended;

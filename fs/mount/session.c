@@ -96,6 +96,7 @@ int mounted_new_glue(struct mounted *m, struct err *err)
 					      .queue_bytes = m->options.queue_bytes,
 					      .workers = (int)m->options.workers,
 					      .worker_threads = m->options.worker_threads,
+					      .ahead = !m->options.no_ahead,
 					      .null_backend = m->options.null_backend};
 
 	int r = glue_new(&m->glue, m->vol, m->state_dir, &options, err);

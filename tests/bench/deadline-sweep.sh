@@ -6,7 +6,7 @@ n=${N:-2000}
 
 bench_mount ${OPTIONS:+-o "$OPTIONS"}
 bench_model
-bench_endpoint app '{"model":"fashion"}'
+bench_endpoint app '{"model":"fashion","ahead":false}'
 bench_png "$n"
 cat "$ml/infer/app/slices.csv"
 app=$ml/infer/app

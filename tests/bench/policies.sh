@@ -10,7 +10,7 @@ n=${N:-4000}
 
 bench_mount ${OPTIONS:+-o "$OPTIONS"}
 bench_model
-bench_endpoint app '{"model":"fashion"}'
+bench_endpoint app '{"model":"fashion","ahead":false}'
 bench_png "$n"
 app=$ml/infer/app
 cat "$app/slices.csv"
@@ -35,7 +35,7 @@ for round in $(seq "${ROUNDS:-1}"); do
 			python3 -c 'import json, sys; print(json.load(sys.stdin)["p_eff"])')
 		for policy in ${POLICIES:-cascade optimal best-single full-drop}; do
 			b=b$((i += 1))
-			echo "{\"model\":\"fashion\",\"policy\":\"$policy\"}" >"$app/spec.json"
+			echo "{\"model\":\"fashion\",\"policy\":\"$policy\",\"ahead\":${AHEAD:-false}}" >"$app/spec.json"
 			mkdir "$app/in/$b"
 			cp "$work"/png/*.png "$app/in/$b/"
 			setfattr -n user.deadline -v "${ms}ms" "$app/in/$b"

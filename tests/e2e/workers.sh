@@ -42,7 +42,7 @@ A=$MNT/infer/app
 mkdir -p "$MNT/models/m/1" "$A"
 echo '{"classes":10,"submodels":[{"slice":0.5,"accuracy":0.5,"ms":2},{"slice":1,"accuracy":0.9,"ms":20}]}' >"$MNT/models/m/1/model.json"
 : >"$MNT/models/m/1/weights.safetensors"
-echo '{"model":"m","batch":4}' >"$A/spec.json"
+echo '{"model":"m","batch":4,"ahead":false}' >"$A/spec.json"
 "$INFERFS" wait "$A/slices.csv" --timeout 30s
 eventually 10 ready 2
 mkdir "$DIR/files" "$A/in/a"

@@ -17,7 +17,8 @@
 	"{\"classes\":10,\"submodels\":["                            \
 	"{\"slice\":0.25,\"accuracy\":0.5,\"ms\":20,\"one_ms\":10}," \
 	"{\"slice\":1,\"accuracy\":0.9,\"ms\":100,\"one_ms\":50}]}"
-#define SPEC "{\"model\":\"m\",\"batch\":4,\"explain\":[\"gradcam\"]}"
+#define SPEC  "{\"model\":\"m\",\"batch\":4,\"explain\":[\"gradcam\"]}"
+#define AHEAD "{\"model\":\"m\",\"batch\":4,\"explain\":[\"gradcam\"],\"ahead\":true}"
 
 /* What a user does, step by step; the daemon may be dead meanwhile and hear nothing of it. */
 static void act(struct world *w, int step)
@@ -69,18 +70,19 @@ static void come_again(struct world *w, int again)
 	}
 }
 
-/* Dies at the k-th call, and once more at the `again`-th call of the next life (-1: not). True if it died. */
-static bool live_through(int k, int again)
+/* Dies at the k-th call, and once more at the `again`-th call of the next life (-1: not), with so long until the first batch is submitted.
+ * True if it died. */
+static bool live_through(const char *spec, int wait_ms, int k, int again)
 {
 	struct world w;
 	bool died = false;
 
-	world_init(&w, MODEL, SPEC);
+	world_init(&w, MODEL, spec);
 	w.host.publish_ns = 3 * NS_PER_MS;
 	w.host.calls_left = k;
 	for (int step = 0; step < STEPS; step++) {
 		act(&w, step);
-		for (int i = 0; i < 6; i++) {
+		for (int i = 0; i < (step ? 30 : wait_ms) / 5; i++) {
 			world_run(&w, 5);
 			if (w.host.dead) {
 				died = true;
@@ -136,7 +138,18 @@ static void test_dies_at_each_call(void **state)
 	int k = 1;
 
 	(void)state;
-	while (live_through(k, -1))
+	while (live_through(SPEC, 30, k, -1))
+		k++;
+	assert_in_range(k, 60, 1000);
+}
+
+/* The same with some of it computed before it is submitted, and some that runs then. */
+static void test_dies_with_what_was_computed_ahead(void **state)
+{
+	int k = 1;
+
+	(void)state;
+	while (live_through(AHEAD, 150, k, -1))
 		k++;
 	assert_in_range(k, 60, 1000);
 }
@@ -146,7 +159,7 @@ static void test_dies_twice(void **state)
 	(void)state;
 	for (int k = 1; k < 90; k += 3)
 		for (int again = 1; again < 60; again += 7)
-			live_through(k, again);
+			live_through(SPEC, 30, k, again);
 }
 
 /*
@@ -203,6 +216,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_dies_at_each_call),
+		cmocka_unit_test(test_dies_with_what_was_computed_ahead),
 		cmocka_unit_test(test_dies_twice),
 		cmocka_unit_test(test_strange_keys),
 	};
