@@ -38,7 +38,7 @@ same "" "$(ls -l "$MNT" 2>&1 >/dev/null)" "what ls says"
 grep -q '^volume read-only since 20' "$MNT/status" || fail "a listing brought the old status back"
 same "$(stat -c %s "$MNT/status")" "$(wc -c <"$MNT/status")" "size of status"
 eventually 5 grep -q '"event":"volume".*read-only since' "$MNT/events"
-eventually 5 grep -q '"event":"volume".*read-only since' "$DIR/followed"
+eventually 20 grep -q '"event":"volume".*read-only since' "$DIR/followed" # tail opens a name anew after some looks
 kill $follower
 wait $follower || true
 python3 -c 'import json, sys; [json.loads(l) for l in open(sys.argv[1])]' "$MNT/events"
