@@ -195,13 +195,16 @@ bool ahead_next(struct device *device)
 void ahead_keep(struct minibatch *mb, struct instance *inst, const struct instance_answer *answer,
 		int64_t compute_ns)
 {
+	bool good = answer && !answer->failed && mb->ep->ready;
+	struct held *held = good ? malloc(sizeof(*held)) : NULL;
+
 	inst->ahead_in = NULL;
-	if (answer && !answer->failed && mb->ep->ready)
-		inst->held = malloc(sizeof(*inst->held));
-	if (inst->held)
-		*inst->held = (struct held){mb->of, *answer, compute_ns};
-	else
+	if (!held) {
 		remove_ahead(inst); /* it is computed, and what is wrong is said, when it is submitted */
+		return;
+	}
+	*held = (struct held){mb->of, *answer, compute_ns};
+	inst->held = held;
 }
 
 void ahead_died(struct instance *inst, bool suspected)
