@@ -286,19 +286,26 @@ bool choose_again(struct sched *s, const struct group *whole, const struct conte
 	return f.m[ret->submodel].accuracy > 0;
 }
 
-int choose_unhurried(const struct endpoint *ep, const struct served *on)
+void choose_allowed(const struct endpoint *ep, const struct served *on, int64_t deadline,
+		    struct plan_submodel *m)
 {
 	const struct plan_submodel *of = profile_submodels(&on->profile);
-	struct plan_submodel m[MAX_SUBMODELS];
 	struct plan_request request = {.n_submodels = ep->n_submodels,
 				       .submodels = m,
 				       .instances = ep->spec.batch,
 				       .batch = ep->spec.batch,
-				       .deadline_ns = INT64_MAX};
+				       .deadline_ns = deadline};
 
 	for (int i = 0; i < ep->n_submodels; i++)
 		m[i] = of[i];
 	policy_narrow(ep->spec.policy, &request, -1, m);
+}
+
+int choose_unhurried(const struct endpoint *ep, const struct served *on)
+{
+	struct plan_submodel m[MAX_SUBMODELS];
+
+	choose_allowed(ep, on, INT64_MAX, m);
 	return most_accurate(m, ep->n_submodels);
 }
 

@@ -55,6 +55,9 @@ bool choose_again(struct sched *s, const struct group *group, const struct conte
 bool choose_is_hopeless(struct sched *s, const struct group *group);
 /* The task is planned: what ran and what runs of it as it did, what is queued with that accuracy. */
 void choose_note(struct task *task, double p_eff);
+/* The endpoint's sub-models there; those that its policy does not let run a mini-batch with so much time are as idle ones. */
+void choose_allowed(const struct endpoint *ep, const struct served *on, int64_t deadline,
+		    struct plan_submodel *m);
 /* The sub-model that is best without a deadline. */
 int choose_unhurried(const struct endpoint *ep, const struct served *on);
 /* No longer than `most`, where one instance is not. */

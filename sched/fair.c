@@ -93,19 +93,11 @@ static struct endpoint *endpoint_of(struct list *link)
 /* A full mini-batch on the fastest sub-model that the policy lets run. */
 static int64_t least_on(const struct endpoint *ep, const struct served *on)
 {
-	const struct plan_submodel *of = profile_submodels(&on->profile);
 	struct plan_submodel m[MAX_SUBMODELS];
-	/* Of a deadline that can't be met: the fastest, where the policy chooses at all. */
-	struct plan_request request = {.n_submodels = ep->n_submodels,
-				       .submodels = m,
-				       .instances = ep->spec.batch,
-				       .batch = ep->spec.batch,
-				       .deadline_ns = 1};
 	int64_t least = INT64_MAX;
 
-	for (int i = 0; i < ep->n_submodels; i++)
-		m[i] = of[i];
-	policy_narrow(ep->spec.policy, &request, -1, m);
+	/* Of a deadline that can't be met: the fastest, where the policy chooses at all. */
+	choose_allowed(ep, on, 1, m);
 	for (int i = 0; i < ep->n_submodels; i++)
 		least = m[i].time_ns < least ? m[i].time_ns : least;
 	return least;

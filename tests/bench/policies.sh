@@ -2,7 +2,8 @@
 # The policies of spec.json beside each other on a mounted tree, by true labels: batches of N test images, with deadlines from ample to a
 # third of what the fastest sub-model needs. Prints CSV: load (offered rate ÷ what the fastest can), policy, the share of the N that was
 # answered rightly and in time (percent), the optimum of Eq. 2 for the sub-models' accuracies on the test images and the times
-# in slices.csv, what came late or was dropped.
+# in slices.csv, what came late or was dropped, and what was said at the submission: planned, and how many in time. Nothing is computed ahead of
+# the submission unless AHEAD=true.
 #
 #	MODEL=DIRECTORY N=4000 ROUNDS=2 LOADS="0.2 0.35 0.5 0.7 1 1.5 3" POLICIES="cascade optimal best-single full-drop" tests/bench/policies.sh
 source "$(dirname "$0")/lib.sh"
@@ -26,7 +27,7 @@ print(min(float(r["ms"]) for r in here), list_of(lambda r: of[float(r["slice"]),
       list_of(lambda r: r["ms"]), list_of(lambda r: r["ms_one"]))
 P
 )
-echo "load,policy,deadline_ms,right_in_time,optimum,ok,late,dropped,failed,planned"
+echo "load,policy,deadline_ms,right_in_time,optimum,ok,late,dropped,failed,planned,admitted"
 i=0
 for round in $(seq "${ROUNDS:-1}"); do
 	for load in ${LOADS:-0.2 0.35 0.5 0.7 1 1.5 3}; do
@@ -49,8 +50,8 @@ task = json.load(open(out + "/task.json"))
 truth = lambda r: names[int(os.path.splitext(r["file"])[0].rsplit("-", 1)[1])] # NNNNN-LABEL.png
 right = sum(r["status"] == "ok" and r["label"] == truth(r) for r in rows)
 count = lambda s: sum(r["status"] == s for r in rows)
-print("%s,%.2f,%.2f,%d,%d,%d,%d,%.2f" % (head, 100 * right / len(rows), float(optimum), count("ok"), count("late"),
-      count("dropped"), count("failed"), task["planned_effective_accuracy"]))
+print("%s,%.2f,%.2f,%d,%d,%d,%d,%.2f,%d" % (head, 100 * right / len(rows), float(optimum), count("ok"), count("late"),
+      count("dropped"), count("failed"), task["planned_effective_accuracy"], task["admitted"]))
 P
 			rm -r "$app/in/$b" "$app/out/$b"
 		done

@@ -157,7 +157,7 @@ static void test_written_anew(void **state)
 	assert_string_equal(world_text(&w, "out/b/6.png.json", "label"), "5");
 	assert_string_equal(world_text(&w, "out/b/0.png.json", "label"), "9");
 	for (int i = 0; i < 8; i++) {
-		char path[16];
+		char path[32];
 
 		snprintf(path, sizeof(path), "b/%d.png", i);
 		assert_true(world_answered_once(&w, path));
@@ -280,7 +280,7 @@ static void test_switched_off(void **state)
 	world_restart(&w);
 	put("d", 0, 8);
 	for (int i = 0; i < 4; i++) {
-		char path[16];
+		char path[32];
 
 		snprintf(path, sizeof(path), "%d.png", i);
 		world_put(&w, path, "1");
