@@ -95,7 +95,7 @@ echo "a hundred reloads leave no descriptors behind"
 pid=$(daemon_pid)
 before=$(ls /proc/"$pid"/fd | wc -l)
 for _ in {1..100}; do echo reload >$app/ctl; done
-eventually 20 is $app running
+eventually 60 is $app running
 sleep 0.5
 after=$(ls /proc/"$pid"/fd | wc -l)
 ((after <= before + 3)) || fail "descriptors: $before, then $after"
