@@ -2,11 +2,11 @@
 # N PNGs as one batch: from the beginning of `cp` to the last answer, against what the worker alone needs for the same files (the CPU time
 # of its one thread meanwhile). Prints for each round: µs an image of cp, of the answers after it, of the worker, and the worker's share of all.
 #
-#	MODEL=DIRECTORY [N=10000] [ROUNDS=2] [DEADLINE=10m] tests/bench/end-to-end.sh
+#	MODEL=DIRECTORY [N=10000] [ROUNDS=2] [DEADLINE=10m] [OPTIONS=no_ahead] tests/bench/end-to-end.sh
 source "$(dirname "$0")/lib.sh"
 n=${N:-10000}
 
-bench_mount -o worker_threads=1
+bench_mount -o "worker_threads=1${OPTIONS:+,$OPTIONS}"
 bench_model
 bench_endpoint app '{"model":"fashion","settle_batch":"10m"}'
 bench_png "$n"
