@@ -76,7 +76,7 @@ cp -r "$DIR/train" "$MNT/datasets/small"
 mkdir "$MNT/jobs/small" "$A"
 echo '{"dataset":"small","net":{"arch":"resnet","depth":8,"width":16},"epochs":1,"batch":32}' >"$MNT/jobs/small/spec.json"
 "$INFERFS" wait "$MNT/models/small/latest" --timeout 120s || fail "$(cat "$MNT/jobs/small/error")"
-echo '{"model":"small","batch":16}' >"$A/spec.json"
+echo '{"model":"small","batch":16,"ahead":false}' >"$A/spec.json"
 "$INFERFS" wait "$A/slices.csv" --timeout 60s
 eventually 60 ready 3
 same 3 "$(workers | wc -l)" "workers"
