@@ -113,7 +113,7 @@ static double under_way(const struct task *task)
 	const struct minibatch *mb;
 	double sum = 0;
 
-	for (int i = 0; (mb = devices_out(task->ep->s, i)); i++)
+	for (int i = 0; task->n_running && (mb = devices_out(task->ep->s, i)); i++)
 		for (int k = 0; !mb->explains && k < mb->n; k++)
 			if (mb->inst[k] && mb->inst[k]->task == task)
 				sum += mb->ep->submodels[mb->submodel].accuracy;

@@ -126,18 +126,9 @@ int choose_times(struct sched *s, const struct group *group, enum outbox_view vi
 	return ep->n_submodels;
 }
 
-/* On which sub-model the task's mini-batches ran so far; -1: none did. */
-static int begun_with(const struct task *task)
-{
-	for (int i = 0; i < task->ep->n_submodels; i++)
-		if (task->n_real[i])
-			return i;
-	return -1;
-}
-
 void choose_narrow(const struct group *group, const struct plan_request *request, struct plan_submodel *m)
 {
-	policy_narrow(group->first->ep->spec.policy, request, begun_with(group->first), m);
+	policy_narrow(group->first->ep->spec.policy, request, group->first->began - 1, m);
 }
 
 struct doubt choose_doubt(const struct group *group)

@@ -204,6 +204,8 @@ void minibatch_count(struct minibatch *mb)
 		if (i > 0 && task == mb->inst[i - 1]->task)
 			continue;
 		task->n_real[mb->submodel]++;
+		if (!task->began)
+			task->began = mb->submodel + 1;
 		if (!task->begun)
 			status_event(task->ep->s, "started", task->ep->name, task->id, task->total);
 		task->begun = true;

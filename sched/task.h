@@ -143,6 +143,7 @@ struct task {
 	bool numbered;   /* its number was taken before it is submitted */
 	bool planned;
 	bool begun; /* some of it was handed to the executor */
+	int began; /* 1 + the sub-model of its first mini-batch, but for what was computed ahead; 0: none yet */
 	double planned_p_eff;
 	int64_t admitted; /* instances that were expected in time (admit.h); -1: not known */
 	int64_t n_planned[MAX_SUBMODELS], n_real[MAX_SUBMODELS];

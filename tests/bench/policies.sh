@@ -51,7 +51,7 @@ truth = lambda r: names[int(os.path.splitext(r["file"])[0].rsplit("-", 1)[1])] #
 right = sum(r["status"] == "ok" and r["label"] == truth(r) for r in rows)
 count = lambda s: sum(r["status"] == s for r in rows)
 print("%s,%.2f,%.2f,%d,%d,%d,%d,%.2f,%d" % (head, 100 * right / len(rows), float(optimum), count("ok"), count("late"),
-      count("dropped"), count("failed"), task["planned_effective_accuracy"], task["admitted"]))
+      count("dropped"), count("failed"), task["planned_effective_accuracy"], -1 if task["admitted"] is None else task["admitted"]))
 P
 			rm -r "$app/in/$b" "$app/out/$b"
 		done

@@ -55,6 +55,25 @@ static void test_given_up_where_it_costs_more(void **state)
 	assert_int_equal(behind_two(50, 3, 52).dropped, 0);
 }
 
+/* One that is in time alone, but not with a whole mini-batch's answers to be published, stays first. */
+static void test_all_fits(void **state)
+{
+	(void)state;
+	for (int ms = 48; ms < 64; ms++) {
+		char json[512];
+
+		snprintf(json, sizeof(json),
+			 "{" PROFILE ",\"publish_us\":1000,\"tasks\":["
+			 "{\"instances\":640,\"deadline\":\"4s\"},"
+			 "{\"at\":\"5s\",\"deadline\":\"80ms\",\"instances\":16},"
+			 "{\"at\":\"5001ms\",\"deadline\":\"%dms\",\"instances\":1},"
+			 "{\"at\":\"5001ms\",\"deadline\":\"500ms\",\"instances\":1}]}",
+			 ms);
+		if (run(json).dropped)
+			fail_msg("dropped with %d ms", ms);
+	}
+}
+
 /* Single files with 100 ms each, at more than goes. */
 static void test_overload(void **state)
 {
@@ -91,7 +110,7 @@ static void test_overload(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_given_up_where_it_costs_more),
-					   cmocka_unit_test(test_overload)};
+					   cmocka_unit_test(test_all_fits), cmocka_unit_test(test_overload)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

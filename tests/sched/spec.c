@@ -17,7 +17,7 @@ static void test_defaults(void **state)
 	static const char minimal[] = "{\"model\":\"m\"}\n";
 	static const char all[] = "{\"model\":\"m\",\"version\":\"3\",\"batch\":7,\"deadline\":\"800ms\","
 				  "\"explain\":[\"gradcam\"],\"precision\":[\"bf16\",\"int8\"],\"settle\":"
-				  "\"0\",\"settle_batch\":0.25,\"weight\":2.5}";
+				  "\"0\",\"settle_batch\":0.25,\"weight\":2.5,\"ahead\":false}";
 	struct infer_spec spec;
 
 	(void)state;
@@ -28,7 +28,7 @@ static void test_defaults(void **state)
 	assert_false(spec.deadline.set);
 	assert_false(spec.gradcam);
 	assert_int_equal(spec.precisions, 0);
-	assert_true(spec.weight == 1);
+	assert_true(spec.weight == 1 && spec.ahead == -1);
 	assert_int_equal(spec.settle_ns, -1);
 	assert_int_equal(spec.settle_batch_ns, -1);
 	assert_int_equal(infer_spec_parse(&spec, all, strlen(all), NULL), 0);
@@ -37,7 +37,7 @@ static void test_defaults(void **state)
 	assert_true(spec.deadline.set && spec.deadline.ns == 800 * NS_PER_MS);
 	assert_true(spec.gradcam);
 	assert_int_equal(spec.precisions, 1 << PRECISION_BF16 | 1 << PRECISION_INT8);
-	assert_true(spec.weight == 2.5);
+	assert_true(spec.weight == 2.5 && spec.ahead == 0);
 	assert_int_equal(spec.settle_ns, 0);
 	assert_int_equal(spec.settle_batch_ns, 250 * NS_PER_MS);
 }
@@ -129,6 +129,7 @@ static void test_refused(void **state)
 		{"{\"model\":\"m\",\"deadline\":-5}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"deadline\":[]}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"explain\":\"gradcam\"}", -EINVAL, ERR_SPEC_VALUE},
+		{"{\"model\":\"m\",\"ahead\":\"no\"}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"explain\":[\"lime\"]}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"explain\":[1]}", -EINVAL, ERR_SPEC_VALUE},
 		{"{\"model\":\"m\",\"settle\":\"@1769000000\"}", -EINVAL, ERR_SPEC_VALUE},
