@@ -106,10 +106,16 @@ static inline struct infer_part *infer_part(struct infer_endpoint *e, struct inf
 
 /* Makes the sessions of its parts that aren't there. */
 int infer_submodel_sessions(struct infer_endpoint *e, int submodel, struct err *err);
-/* Measures each on this device and frees those that no plan would use. */
-int infer_submodels_measure(struct infer_endpoint *e, struct err *err);
 /* Which of them are idle, by time_ns, time_one_ns and accuracy. */
 void infer_submodels_choose(struct infer_submodel *list, int n);
+
+/* --- infer_measure.c --- */
+
+/* Measures each on this device and frees those that no plan would use. */
+int infer_submodels_measure(struct infer_endpoint *e, struct err *err);
+#define INFER_PAIRS 7
+/* What one takes when the first one takes first_ns, of n runs of both in turn, 1…INFER_PAIRS: the median of own ÷ first, times that. */
+int64_t infer_paired_ns(const int64_t *first, const int64_t *own, int n, int64_t first_ns);
 
 /* --- infer_ensemble.c --- */
 

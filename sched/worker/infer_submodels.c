@@ -1,20 +1,12 @@
 /*
  * The sub-models of an endpoint, slice × precision (of an ensemble × member, and combinations of them: infer_ensemble.c): which there are,
  * what each costs here, and which are worth their memory. A plan mixes the sub-models on the upper hull of (time, accuracy) with the origin (sched/plan/hull.c);
- * one that lies below it is in no optimum, but for rounding, and is freed after it was measured.
+ * one that lies below it is in no optimum, but for rounding, and is freed after it was measured (infer_measure.c).
  */
 #include "sched/worker/infer_private.h"
 
 #include "engine/backend.h"
-#include "engine/base/clock.h"
-#include "engine/image.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
-#define MEASURE_WARM 3                   /* packed weights, touched memory, woken threads */
-#define MEASURE_RUNS 11                  /* the median of so many … */
-#define MEASURE_NS   INT64_C(1000000000) /* … or of as many as this allows, at least one */
 /* Times drift by so much between one measurement and the next (chosen): what is below the hull by less stays. */
 #define DRIFT 0.1
 /* Accuracies that differ by a tenth of a point are the same: on 10,000 images of validation the standard error of 90 % is
@@ -111,32 +103,7 @@ int infer_submodel_sessions(struct infer_endpoint *e, int submodel, struct err *
 	return r;
 }
 
-/* --- what they cost here --- */
-
-static int compare_ns(const void *a, const void *b)
-{
-	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* Median time of a mini-batch of n instances like `png`, decoding included. */
-static int64_t measure(struct infer_endpoint *e, int submodel, const struct map *data, int n)
-{
-	int64_t times[MEASURE_RUNS], start = clock_monotonic_ns();
-	int runs = 0;
-
-	for (int i = 0; i < MEASURE_WARM && (i == 0 || clock_monotonic_ns() - start < MEASURE_NS); i++)
-		infer_run(e, submodel, data, n);
-	while (runs < MEASURE_RUNS && (runs == 0 || clock_monotonic_ns() - start < MEASURE_NS)) {
-		int64_t begin = clock_monotonic_ns();
-
-		infer_run(e, submodel, data, n);
-		times[runs++] = clock_monotonic_ns() - begin;
-	}
-	qsort(times, (size_t)runs, sizeof(times[0]), compare_ns);
-	return times[runs / 2];
-}
+/* --- which are worth it --- */
 
 static double time_of(const struct infer_submodel *s, bool one)
 {
@@ -196,83 +163,4 @@ void infer_submodels_choose(struct infer_submodel *list, int n)
 	/* 0: nothing is known of any. The faster first: what is hardly better than one that is itself idle stays. */
 	for (int i; best > 0 && (i = next_fastest(list, n, judged)) >= 0; judged |= 1u << i)
 		list[i].idle = below_hull(list, n, i);
-}
-
-/* Noise as PNG of the (first) input's shape: what real instances take to decode depends on their size and format, and
- * the scheduler keeps the times current as they come. */
-static int noise_png(const struct infer_endpoint *e, struct buf *ret)
-{
-	const struct infer_member *m = &e->members[0];
-	struct image noise = {.height = m->height, .width = m->width, .channels = m->channels == 1 ? 1 : 3};
-	size_t size = (size_t)m->height * (size_t)m->width * (size_t)noise.channels;
-	uint32_t random = 1;
-	int r;
-
-	noise.pixels = malloc(size);
-	if (!noise.pixels)
-		return -ENOMEM;
-	for (size_t i = 0; i < size; i++)
-		noise.pixels[i] = (uint8_t)((random = random * 1664525 + 1013904223) >> 24);
-	r = image_encode_png(ret, &noise, NULL, 0);
-	free(noise.pixels);
-	return r;
-}
-
-static void trim(struct infer_endpoint *e, const struct infer_submodel *s)
-{
-	for (int i = 0; i < s->n_parts; i++)
-		session_trim(infer_part(e, s->parts[i])->session);
-}
-
-static bool in_use(const struct infer_endpoint *e, int member, int part)
-{
-	for (int i = 0; i < e->n_submodels; i++)
-		for (int k = 0; !e->submodels[i].idle && k < e->submodels[i].n_parts; k++)
-			if (e->submodels[i].parts[k].member == member &&
-			    e->submodels[i].parts[k].part == part)
-				return true;
-	return false;
-}
-
-static void free_idle(struct infer_endpoint *e)
-{
-	for (int m = 0; m < e->n_members; m++)
-		for (int k = 0; k < e->members[m].n_parts; k++) {
-			struct infer_part *part = &e->members[m].parts[k];
-
-			if (in_use(e, m, k))
-				continue;
-			session_free(part->session);
-			part->session = NULL;
-		}
-}
-
-int infer_submodels_measure(struct infer_endpoint *e, struct err *err)
-{
-	struct buf png = BUF_INIT;
-	struct map *data = calloc((size_t)e->batch, sizeof(*data));
-	int r = data ? noise_png(e, &png) : -ENOMEM;
-
-	for (int i = 0; r == 0 && i < e->batch; i++)
-		data[i] = (struct map){.data = (const uint8_t *)png.data, .len = png.len};
-	for (int i = 0; r == 0 && i < e->n_submodels; i++) {
-		r = infer_submodel_sessions(e, i, err);
-		if (r < 0)
-			break;
-		e->submodels[i].time_ns = measure(e, i, data, e->batch);
-		e->submodels[i].time_one_ns = measure(e, i, data, 1);
-		trim(e, &e->submodels[i]); /* one at a time has its weights packed */
-	}
-	if (r == 0) {
-		infer_submodels_choose(e->submodels, e->n_submodels);
-		free_idle(e);
-	}
-	for (int i = 0; r == 0 && i < e->n_submodels; i++)
-		if (!e->submodels[i].idle)
-			infer_run(e, i, data, 1); /* packs again: a first mini-batch is as fast as any */
-	for (int m = 0; m < e->n_members; m++)
-		map_rest(&e->members[m].weights);
-	buf_release(&png);
-	free(data);
-	return r;
 }

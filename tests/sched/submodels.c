@@ -1,4 +1,5 @@
-/* Which sub-models an inference worker keeps: those that some plan could use (sched/worker/infer_submodels.c). */
+/* Which sub-models an inference worker keeps: those that some plan could use (sched/worker/infer_submodels.c), and what they take
+ * (infer_measure.c). */
 #include "sched/worker/infer_private.h"
 
 #include "engine/backend.h"
@@ -171,12 +172,45 @@ static void test_plans(void **state)
 	planner_free(pl);
 }
 
+/* Runs of both in turn, `speed` times as long as they are from the k-th on. */
+static int64_t paired(double first_ms, double own_ms, double speed, int k)
+{
+	int64_t first[INFER_PAIRS], own[INFER_PAIRS];
+
+	for (int i = 0; i < INFER_PAIRS; i++) {
+		double at = i < k ? 1 : speed, ms = own_ms;
+
+		if (i == 3)
+			ms *= 4; /* somebody else had the core */
+		first[i] = MS(at * first_ms);
+		own[i] = MS(at * ms);
+	}
+	return infer_paired_ns(first, own, INFER_PAIRS, MS(first_ms));
+}
+
+/* A machine that runs at one speed while one is measured and at another meanwhile for the next: what is faster stays so. */
+static void test_two_speeds(void **state)
+{
+	struct infer_submodel list[] = {of(0.9, 4, 4), of(0.91, 0, 0), of(0.92, 0, 0)};
+
+	(void)state;
+	for (int k = 0; k <= INFER_PAIRS; k++) {
+		list[1].time_ns = list[1].time_one_ns = paired(4, 6, 1 / 1.6, k);
+		list[2].time_ns = list[2].time_one_ns = paired(4, 10, 1.6, INFER_PAIRS - k);
+		assert_in_range(list[1].time_ns, MS(5.99), MS(6.01));
+		assert_in_range(list[2].time_ns, MS(9.99), MS(10.01));
+		check("kkk", list);
+	}
+	assert_int_equal(infer_paired_ns(&(int64_t){0}, &(int64_t){5}, 1, 3),
+			 15); /* too short to be measured */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_hull),        cmocka_unit_test(test_precisions),
 		cmocka_unit_test(test_either_time), cmocka_unit_test(test_int8_list),
-		cmocka_unit_test(test_plans),
+		cmocka_unit_test(test_plans),       cmocka_unit_test(test_two_speeds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
