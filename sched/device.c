@@ -156,6 +156,15 @@ int64_t devices_free_at(const struct sched *s)
 	return now + sum / s->n_devices;
 }
 
+void devices_apart(struct sched *s)
+{
+	int cores[MAX_DEVICES];
+
+	for (int i = 0; i < s->n_devices; i++)
+		cores[i] = s->device[i].n_out ? s->device[i].core : 0;
+	apart_from(&s->apart, cores, s->n_devices);
+}
+
 struct minibatch *devices_out(const struct sched *s, int i)
 {
 	for (int k = 0; k < s->n_devices; k++) {

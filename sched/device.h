@@ -26,6 +26,7 @@ struct device {
 	struct minibatch *out[PIPELINE];
 	int n_out;
 	int64_t last_done;
+	int core;   /* batch_done's of its last answer */
 	bool dying; /* a mini-batch was answered with -EIO, and `died` or another answer did not come yet */
 	/* Of the last pictures that were made: an endpoint's number, -1: none were. The worker keeps what it needs for one sub-model. */
 	int64_t pictured;
@@ -65,6 +66,8 @@ int64_t device_free_at(const struct device *device);
 int64_t device_reckoned_at(const struct device *device);
 /* The mean of device_free_at over all of them. */
 int64_t devices_free_at(const struct sched *s);
+/* The loop's thread keeps off the cores of those that have more to do; after each answer. */
+void devices_apart(struct sched *s);
 /* What is handed over to any of them, i from 0; NULL: no more. */
 struct minibatch *devices_out(const struct sched *s, int i);
 

@@ -507,6 +507,8 @@ void dispatch_done(void *data, const struct batch_done *done)
 		minibatch_answer(mb, done);
 	}
 	device->dying = done->r < 0;
+	device->core = done->core;
+	devices_apart(s);
 	minibatch_free(mb);
 	dispatch_kick(s);
 }

@@ -235,6 +235,7 @@ static int on_done(struct exec_worker *w, const struct wire_done *m)
 	exec_pop(w);
 	w->delay_ns = 0;
 	w->events->done(w->data, &(struct batch_done){.batch = q->batch,
+						      .core = (int)m->core,
 						      .compute_ns = (int64_t)m->compute_ns,
 						      .n = q->n,
 						      .answers = q->answers,

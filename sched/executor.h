@@ -79,6 +79,7 @@ struct batch_done {
 	uint64_t batch;     /* as given to run() or explain() */
 	int r;              /* 0, or -EIO: the worker died or answered nonsense; nothing was computed */
 	int64_t compute_ns; /* of the whole mini-batch in the worker */
+	int core;           /* that it was computed on, as the worker says, from 1; 0: not known */
 	int n;
 	const struct instance_answer *answers; /* (n), borrowed; of run() */
 	int picture_fd;              /* of explain(): one memfd, the PNGs one after the other; borrowed; -1 */

@@ -4,6 +4,7 @@
 #ifndef SCHED_INTERNAL_H
 #define SCHED_INTERNAL_H
 
+#include "sched/apart.h"
 #include "sched/cascade.h"
 #include "sched/device.h"
 #include "sched/dispatch.h"
@@ -30,6 +31,7 @@ struct sched {
 	struct sched_options options;
 	struct device *device; /* (n_devices) */
 	int n_devices;
+	struct apart apart;
 	struct planner *planner;
 	struct jobs *jobs;
 	struct table endpoints;      /* by name */

@@ -24,7 +24,7 @@ static struct {
 
 static cpu_set_t all_cores;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static __thread int here = -1; /* where this thread stays; -1: anywhere */
+static __thread int here = -2; /* where this thread stays; -1: anywhere; -2: where its maker did */
 
 static void init(void)
 {

@@ -12,6 +12,7 @@
 #include "sched/executor.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -275,11 +276,12 @@ static int send_answers(struct infer *in, const struct wire_message *m, struct i
 
 		r = worker_send(in->w, &part);
 	}
-	if (r == 0)
-		r = worker_send(in->w, &(struct wire_message){.type = WIRE_DONE,
-							      .done = {.batch = m->run.batch,
-								       .compute_ns = (uint64_t)compute_ns}});
-	return r;
+	if (r < 0)
+		return r;
+	return worker_send(in->w, &(struct wire_message){.type = WIRE_DONE,
+							 .done = {.batch = m->run.batch,
+								  .compute_ns = (uint64_t)compute_ns,
+								  .core = (uint32_t)(sched_getcpu() + 1)}});
 }
 
 static int on_run(struct infer *in, const struct wire_message *m)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <omp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,6 +66,16 @@ int worker_send_failed(struct worker *w, int r, const struct err *err)
 						  .failed = {.code = (uint16_t)e.code, .detail = e.detail}});
 }
 
+/* The thread that started it may have kept to some cores (sched/apart.h, fs/mount/attend.h): what the daemon may use is what its main
+ * thread may. A wish. */
+static void use_all_cores(void)
+{
+	cpu_set_t all;
+
+	if (sched_getaffinity(getppid(), sizeof(all), &all) == 0)
+		sched_setaffinity(0, sizeof(all), &all);
+}
+
 /* What a worker must not have or do, whatever it decodes. */
 static int confine(const struct kind *kind)
 {
@@ -82,6 +93,7 @@ static int confine(const struct kind *kind)
 		return -errno;
 	if (kind->file && setrlimit(RLIMIT_FSIZE, &(struct rlimit){kind->file, kind->file}) < 0)
 		return -errno;
+	use_all_cores();
 	slice_set(0); /* not the daemon's */
 	null = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	if (null < 0)

@@ -186,7 +186,9 @@ static void answer_run(struct wire_channel *ch, const struct wire_message *m, en
 		     &(struct wire_message){.type = WIRE_ANSWERS,
 					    .answers = {.batch = batch, .answers = answers, .n_answers = n}},
 		     fault);
-	wire_send(ch, &(struct wire_message){.type = WIRE_DONE, .done = {.batch = batch, .compute_ns = 7}},
+	wire_send(ch,
+		  &(struct wire_message){.type = WIRE_DONE,
+					 .done = {.batch = batch, .compute_ns = 7, .core = 3}},
 		  0);
 }
 
@@ -313,6 +315,7 @@ static void on_done(void *data, const struct batch_done *done)
 		return;
 	}
 	f->done++;
+	assert_int_equal(done->core, done->answers ? 3 : 0);
 	for (int i = 0; done->answers && i < done->n; i++) {
 		f->instance_failed += done->answers[i].failed;
 		f->last_label[i] = done->answers[i].label;

@@ -11,6 +11,7 @@
 #include "sched/worker/worker.h"
 #include "tests/dirhost.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -118,6 +119,7 @@ static void on_done(void *data, const struct batch_done *done)
 		assert_int_equal(io_pread(done->picture_fd, f->pictures, sum, 0), 0);
 	}
 	assert_true(done->compute_ns > 0);
+	assert_in_range(done->core, done->answers ? 1 : 0, CPU_SETSIZE);
 	f->done++;
 }
 

@@ -76,7 +76,7 @@ static const struct wire_message all[] = {
 	{.type = WIRE_UNLOAD, .unload = {.endpoint = 1}},
 	{.type = WIRE_RUN, .n_fds = 1, .run = {.batch = 1, .submodel = 3, .inputs = inputs, .n_inputs = 2}},
 	{.type = WIRE_ANSWERS, .answers = {.batch = 1, .answers = answer_list, .n_answers = 2}},
-	{.type = WIRE_DONE, .done = {.batch = 1, .compute_ns = 5}},
+	{.type = WIRE_DONE, .done = {.batch = 1, .compute_ns = 5, .core = 2}},
 	{.type = WIRE_EXPLAIN, .n_fds = 1, .explain = {.batch = 1, .wishes = wishes, .n_wishes = 1}},
 	{.type = WIRE_PICTURES, .n_fds = 1, .pictures = {.batch = 1, .pictures = pictures, .n_pictures = 2}},
 	{.type = WIRE_TRAIN, .n_fds = 2, .train = {.job = "night"}},
