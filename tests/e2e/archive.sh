@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # One archive copied into in/ is one batch: every format, names, owner, deadline; bad ones are answered as failed and leave nothing.
 # Unpacking that is killed, in the worker or in the daemon, comes to the same end, once.
-# alone: an answer within a second
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/../support/manifest.sh"
 need python3 zip 7zz zstd xz bzip2 setfattr getfattr

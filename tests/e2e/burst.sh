@@ -1,7 +1,6 @@
 #!/bin/bash
 # More instances than the queue holds: the rest waits on disk as `queued`. With the daemon killed and replaced meanwhile each is answered exactly
 # once; what is removed, written anew or gets a deadline while it waits is answered as that asks for.
-# alone: deadlines of 300 ms
 . "$(dirname "$0")/lib.sh"
 need setfattr getfattr python3
 start -o null_backend,queue=50,settle=20ms,settle_batch=30s

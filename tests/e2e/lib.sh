@@ -52,6 +52,12 @@ stop()
 	"$INFERFS" umount "$MNT" --timeout 30s
 }
 
+# amount PLAIN SANITIZED: with sanitizers a run takes some times as long, and sees the same code in a part of the work
+amount()
+{
+	if [[ -n ${SANITIZE:-} ]]; then echo "$2"; else echo "$1"; fi
+}
+
 # gone PID: it has ended, all its threads too. It may be a zombie: who has to reap it (in a container often a process 1 that looks
 # every few seconds) is not our matter.
 gone()

@@ -2,7 +2,6 @@
 # The daemon is replaced while the tree is in use (mount --takeover): what is open goes on, and nobody gets an error. How long
 # no request was served is printed.
 #	takeover.sh [TAKEOVERS [OPERATIONS]]
-# alone: it prints how long nobody served
 . "$(dirname "$0")/lib.sh"
 need python3 inotifywait
 start -o settle=20ms

@@ -2,14 +2,13 @@
 # The daemon is replaced in the middle of tasks: every submitted instance is answered exactly once and seen once, deadlines are
 # kept, files that are still being written are not taken for whole, no word to a ctl and no deadline is lost.
 #	takeover_serving.sh [BATCHES]
-# alone: a copy that pauses longer than a batch has to be quiet
 . "$(dirname "$0")/lib.sh"
 need setfattr getfattr python3 inotifywait
 fashion=/usr/share/datasets/fashion-mnist
 [[ -d $fashion ]] || skip "no dataset-fashion-mnist here"
 "$IDX2PNG" $fashion/train-images-idx3-ubyte.gz $fashion/train-labels-idx1-ubyte.gz "$DIR/train" 0 200 --folders
 "$IDX2PNG" $fashion/t10k-images-idx3-ubyte.gz $fashion/t10k-labels-idx1-ubyte.gz "$DIR/test" 0 300
-start -o settle=20ms
+start -o settle=20ms,settle_batch=3s # longer than a copy pauses beside other tests
 cp -r "$DIR/train" "$MNT/datasets/small"
 mkdir "$MNT/jobs/small" "$MNT/infer/app"
 echo '{"dataset":"small","net":{"arch":"resnet","depth":8,"width":16},"epochs":1,"batch":32}' >"$MNT/jobs/small/spec.json"
@@ -69,7 +68,7 @@ for i, n in enumerate(names):
         if i % 100 == 50:
             subprocess.run([inferfs, "mount", "--takeover", state, mnt], check=True)
             if i == 50:
-                time.sleep(1.5)   # longer than a batch has to be quiet
+                time.sleep(3.5)   # longer than a batch has to be quiet
                 assert not os.path.exists(f"{to}/../../out/slow/{n}.json"), "half a file was answered"
         f.write(data[100:])
 os.setxattr(to, "user.deadline", b"50s")

@@ -5,7 +5,7 @@
 need python3 pgrep
 fashion=/usr/share/datasets/fashion-mnist
 [[ -d $fashion ]] || skip "no dataset-fashion-mnist here"
-"$IDX2PNG" $fashion/train-images-idx3-ubyte.gz $fashion/train-labels-idx1-ubyte.gz "$DIR/train" 0 400 --folders
+"$IDX2PNG" $fashion/train-images-idx3-ubyte.gz $fashion/train-labels-idx1-ubyte.gz "$DIR/train" 0 "$(amount 400 100)" --folders
 start
 cp -r "$DIR/train" "$MNT/datasets/small"
 spec='{"dataset":"small","net":{"arch":"resnet","depth":8,"width":16},"epochs":6,"batch":32,"seed":7}'
