@@ -42,17 +42,16 @@ static int forward(struct kernel *k, const struct op_io *io)
 			for (int ow = 0; ow < d->out.w; ow++)
 				for (int o = 0; o < d->out.c; o++) {
 					double sum = d->bias ? io->bias[o] : 0;
+					const float *x, *w;
 
 					for (int kh = 0; kh < d->kernel; kh++)
 						for (int kw = 0; kw < d->kernel_w; kw++) {
 							if (!window_at(&win, d, o, oh, ow, kh, kw))
 								continue;
+							x = io->x + at(&d->in, n, win.h, win.w, win.first);
+							w = io->weight + win.weight;
 							for (int i = 0; i < win.in_group; i++)
-								sum += (double)io
-									       ->x[at(&d->in, n, win.h, win.w,
-										      win.first + i)] *
-								       io->weight[win.weight +
-										  i * win.next_input];
+								sum += (double)x[i] * w[i * win.next_input];
 						}
 					if (d->norm)
 						sum = (sum - io->mean[o]) * norm_factor(d, io, o) +
@@ -75,18 +74,18 @@ static void spread(const struct op_desc *d, const struct op_io *io, double *dx, 
 			for (int ow = 0; ow < d->out.w; ow++)
 				for (int o = 0; o < d->out.c; o++) {
 					double dy = io->dy[at(&d->out, n, oh, ow, o)];
+					size_t x;
 
 					for (int kh = 0; kh < d->kernel; kh++)
 						for (int kw = 0; kw < d->kernel_w; kw++) {
 							if (!window_at(&win, d, o, oh, ow, kh, kw))
 								continue;
+							x = at(&d->in, n, win.h, win.w, win.first);
 							for (int i = 0; i < win.in_group; i++) {
-								size_t x = at(&d->in, n, win.h, win.w,
-									      win.first + i);
 								int64_t w = win.weight + i * win.next_input;
 
-								dx[x] += dy * io->weight[w];
-								dw[w] += dy * io->x[x];
+								dx[x + i] += dy * io->weight[w];
+								dw[w] += dy * io->x[x + i];
 							}
 						}
 				}
