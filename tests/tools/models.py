@@ -121,7 +121,7 @@ os.chdir(sys.argv[1])
 write("colours.onnx", colours(0))
 write("shifted.onnx", colours(1))
 write("large.onnx", colours(0, before=(tensor("unused", [100000], [1.0] * 100000), "x")))
-write("heavy.onnx", heavy(6, 64, 192))
+write("heavy.onnx", heavy(2, 64, 192))
 write("strange.onnx", colours(0, before=(node("Frobnicate", "odd one", ["x"], "z"), "z")))
 write("cut.onnx", colours(0)[:200])
 for name in ("two.onnx", "astray.onnx"):
