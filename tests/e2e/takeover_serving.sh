@@ -109,7 +109,7 @@ for i in {1..4}; do
 	mkdir "$A/in/w$i"
 	cp "$DIR"/test/*.png "$A/in/w$i/"
 	[[ -e $A/state && $(cat "$A/state") == running ]] || echo start >"$A/ctl"
-	eventually 10 grep -qx running "$A/state"
+	eventually 30 grep -qx running "$A/state"
 	setfattr -n user.deadline -v 60s "$A/in/w$i"
 	sleep 0.02
 	asked=$(grep -c "asks for the mount" "$STATE/log")

@@ -5,8 +5,9 @@
 need setfattr python3 pgrep
 fashion=/usr/share/datasets/fashion-mnist
 [[ -d $fashion ]] || skip "no dataset-fashion-mnist here"
+n=$(amount 300 100) # instances of a batch
 "$IDX2PNG" $fashion/train-images-idx3-ubyte.gz $fashion/train-labels-idx1-ubyte.gz "$DIR/train" 0 200 --folders
-"$IDX2PNG" $fashion/t10k-images-idx3-ubyte.gz $fashion/t10k-labels-idx1-ubyte.gz "$DIR/test" 0 300
+"$IDX2PNG" $fashion/t10k-images-idx3-ubyte.gz $fashion/t10k-labels-idx1-ubyte.gz "$DIR/test" 0 "$n"
 start
 cp -r "$DIR/train" "$MNT/datasets/small"
 mkdir "$MNT/jobs/small" "$MNT/infer/app"
@@ -30,16 +31,16 @@ submit() # BATCH
 answered() # BATCH: exactly once each, all of them ok
 {
 	"$INFERFS" wait "$MNT/infer/app/out/$1/task.json" --timeout 60s
-	python3 - "$MNT/infer/app/out/$1" <<'P'
+	python3 - "$MNT/infer/app/out/$1" "$n" <<'P'
 import collections, csv, json, os, sys
-out = sys.argv[1]
+out, n = sys.argv[1], int(sys.argv[2])
 names = [n for n in os.listdir(out) if n.endswith(".png.json")]
-assert len(names) == 300, len(names)
-for n in names:
-    j = json.load(open(os.path.join(out, n)))
+assert len(names) == n, len(names)
+for name in names:
+    j = json.load(open(os.path.join(out, name)))
     assert j["status"] == "ok", j
 rows = collections.Counter(r["file"] for r in csv.DictReader(open(out + "/results.csv")))
-assert len(rows) == 300 and max(rows.values()) == 1, (len(rows), rows.most_common(3))
+assert len(rows) == n and max(rows.values()) == 1, (len(rows), rows.most_common(3))
 P
 }
 
