@@ -1,6 +1,7 @@
 #!/bin/bash
 # The life of endpoints, jobs, models and data sets on the mount, with real workers: the words of ctl, wrong specs, a model
 # that is replaced beneath a busy endpoint, things removed while they run.
+# alone: a reload beneath 1,000 instances comes too late for any where they are quick
 . "$(dirname "$0")/lib.sh"
 need setfattr python3
 fashion=/usr/share/datasets/fashion-mnist
