@@ -18,6 +18,7 @@
 #define WARM       3                   /* packed weights, touched memory, woken threads */
 #define RUNS       INFER_PAIRS         /* pairs … */
 #define MEASURE_NS INT64_C(1000000000) /* … or as many as this allows, at least one */
+#define LONG_NS    INT64_C(50000000)   /* what was in the caches doesn't matter; chosen */
 
 /* Of one sub-model with n instances; of the first one there are no pairs, and own is empty. */
 struct series {
@@ -61,7 +62,7 @@ static int64_t run(struct infer_endpoint *e, int submodel, const struct map *dat
 /* The shorter of two: the first one left its data in the caches. */
 static int64_t again(struct infer_endpoint *e, int submodel, const struct map *data, int n)
 {
-	int64_t a = run(e, submodel, data, n), b = run(e, submodel, data, n);
+	int64_t a = run(e, submodel, data, n), b = a < LONG_NS ? run(e, submodel, data, n) : a;
 
 	return a < b ? a : b;
 }

@@ -169,7 +169,7 @@ static void answer_run(struct wire_channel *ch, const struct wire_message *m, en
 	if (fault == TOO_MANY_TOP)
 		answers[0].n_top = 6;
 	if (fault == WRONG_ORDER)
-		wire_send(ch, &(struct wire_message){.type = WIRE_DONE, .done = {batch, 7}}, 0);
+		wire_send(ch, &(struct wire_message){.type = WIRE_DONE, .done = {batch, 7, 3}}, 0);
 	if (fault == LABELS_NOW)
 		wire_send(ch,
 			  &(struct wire_message){.type = WIRE_LABELS,
