@@ -1,6 +1,6 @@
 /*
  * The sub-models of an endpoint, slice × precision (of an ensemble × member, and combinations of them: infer_ensemble.c): which there are,
- * what each costs here, and which are worth their memory. A plan mixes the sub-models on the upper hull of (time, accuracy) with the origin (sched/plan/hull.c);
+ * and which are worth their memory. A plan mixes the sub-models on the upper hull of (time, accuracy) with the origin (sched/plan/hull.c);
  * one that lies below it is in no optimum, but for rounding, and is freed after it was measured (infer_measure.c).
  */
 #include "sched/worker/infer_private.h"

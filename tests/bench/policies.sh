@@ -2,8 +2,9 @@
 # The policies of spec.json beside each other on a mounted tree, by true labels: batches of N test images, with deadlines from ample to a
 # third of what the fastest sub-model needs. Prints CSV: load (offered rate ÷ what the fastest can), policy, the share of the N that was
 # answered rightly and in time (percent), the optimum of Eq. 2 for the sub-models' accuracies on the test images and the times
-# in slices.csv, the same for the speed at which the batch then ran (these times × speed; a machine that others share has more than one), what came late or was dropped, and what was said at the submission: planned, and how many in time. Nothing is computed ahead of
-# the submission unless AHEAD=true. SPEC: further members of spec.json, as '"precision":["f32"]'.
+# in slices.csv, what the batch's mini-batches took ÷ these times (speed; a machine that others share has more than one) and the optimum for
+# that (of cascades it is too low: what ran twice shows its second mini-batch only), what came late or was dropped, and what was said at the
+# submission: planned, and how many in time. Nothing is computed ahead of the submission unless AHEAD=true. SPEC: further members of spec.json, as '"precision":["f32"]'.
 #
 #	MODEL=DIRECTORY N=4000 ROUNDS=2 LOADS="0.2 0.35 0.5 0.7 1 1.5 3" POLICIES="cascade optimal best-single full-drop" tests/bench/policies.sh
 source "$(dirname "$0")/lib.sh"

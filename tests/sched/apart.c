@@ -1,11 +1,8 @@
 /* The thread keeps off the cores that it is told, and may use all again when none is taken. */
+#include "tests/support/serving.h"
+
 #include "sched/apart.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
+#include "sched/minibatch.h"
 
 static cpu_set_t all;
 
@@ -60,9 +57,39 @@ static void test_hostile(void **state)
 	check(&all);
 }
 
+/* After an answer, as long as the device that gave it has more to do. */
+static void test_answers(void **state)
+{
+	struct batch_done done = {.compute_ns = 1, .picture_fd = -1};
+	cpu_set_t others = all;
+	struct device *device = &w.s->device[0];
+	char path[16];
+
+	(void)state;
+	if (CPU_COUNT(&all) < 2)
+		skip();
+	for (int i = 0; i < 8; i++) {
+		snprintf(path, sizeof(path), "b/%d.png", i);
+		world_put(&w, path, "1");
+	}
+	world_deadline(&w, "b", "10s");
+	world_run(&w, 10);
+	assert_int_equal(device->n_out, 2);
+	for (done.core = 1; !CPU_ISSET(done.core - 1, &all);)
+		done.core++;
+	CPU_CLR(done.core - 1, &others);
+	done.batch = device->out[0]->id;
+	dispatch_done(device, &done);
+	check(&others);
+	done.batch = device->out[0]->id;
+	dispatch_done(device, &done);
+	check(&all);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_apart), cmocka_unit_test(test_hostile)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_apart), cmocka_unit_test(test_hostile),
+					   T(test_answers)};
 
 	if (sched_getaffinity(0, sizeof(all), &all) < 0)
 		return 1;
