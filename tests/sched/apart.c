@@ -63,7 +63,7 @@ static void test_answers(void **state)
 	struct batch_done done = {.compute_ns = 1, .picture_fd = -1};
 	cpu_set_t others = all;
 	struct device *device = &w.s->device[0];
-	char path[16];
+	char path[32];
 
 	(void)state;
 	if (CPU_COUNT(&all) < 2)
