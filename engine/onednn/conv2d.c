@@ -1,3 +1,4 @@
+#include "engine/onednn/bytes.h"
 #include "engine/onednn/conv3x3.h"
 #include "engine/onednn/int8.h"
 
@@ -81,6 +82,8 @@ out:
 
 static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
 {
+	if (bytes_suits(d))
+		return bytes_create(ret, d, sibling, err);
 	/* a sibling's form, though another suits this batch size better: else both have packed weights */
 	return (sibling ? conv3x3_made(sibling) : conv3x3_suits(d)) ? conv3x3_create(ret, d, sibling, err)
 								    : create_direct(ret, d, sibling, err);

@@ -1,9 +1,9 @@
 /*
  * Whether a precision is any faster here. Instructions for it say nothing: vdpbf16ps has twice the rate of f32 on some CPUs, half of
  * it on others (measured on a Xeon of family 6, model 207: 168 GFLOPS against 340, `bench-peak`), and without them oneDNN
- * emulates it or refuses. So one product of matrices is timed in each, once a process, some milliseconds.
+ * emulates it or refuses. So one product of matrices is timed in each, as a convolution, once a process, some milliseconds.
  */
-#include "engine/onednn/int8.h"
+#include "engine/onednn/onednn.h"
 
 #include "engine/base/clock.h"
 
@@ -15,74 +15,88 @@ enum { ROWS = 128, DEPTH = 512, COLUMNS = 256, RUNS = 9 };
 /* Chosen: what is faster by less may be so by chance, and costs memory and accuracy. */
 #define LEAST_GAIN 1.15
 
+/* ROWS pixels of a 1×1 convolution: (ROWS, DEPTH) · (DEPTH, COLUMNS). */
+static struct op_desc product_of(enum precision precision)
+{
+	enum precision type = precision == PRECISION_INT8 ? PRECISION_UINT8 : precision;
+
+	return (struct op_desc){.op = OP_conv2d,
+				.n = 1,
+				.in = {DEPTH, ROWS, 1},
+				.out = {COLUMNS, ROWS, 1},
+				.kernel = 1,
+				.kernel_w = 1,
+				.stride = 1,
+				.groups = 1,
+				.weight_ld = DEPTH,
+				.x_type = type,
+				.y_type = type,
+				.x_step = 1,
+				.y_step = 1};
+}
+
 struct product {
-	dnnl_primitive_t primitive;
-	dnnl_memory_t memories[3];
-	void *data[3];
+	struct kernel *kernel; /* NULL: this precision can't be run */
+	struct op_io io;
+	float *zeros;
 };
 
 static void product_release(struct product *p)
 {
-	if (p->primitive)
-		dnnl_primitive_destroy(p->primitive);
-	for (int i = 0; i < 3; i++) {
-		if (p->memories[i])
-			dnnl_memory_destroy(p->memories[i]);
-		free(p->data[i]);
-	}
+	if (p->kernel)
+		p->kernel->impl->destroy(p->kernel);
+	free(p->zeros);
+	free(p->io.scratch);
+	*p = (struct product){0};
 }
 
-static int product_init(struct product *p, enum precision precision)
+static void product_init(struct product *p, enum precision precision)
 {
-	dnnl_data_type_t type = onednn_type(precision), x_type = precision_steps(precision) ? dnnl_u8 : type;
-	static const dnnl_query_t of[3] = {dnnl_query_src_md, dnnl_query_weights_md, dnnl_query_dst_md};
-	dnnl_dims_t x = {ROWS, DEPTH}, w = {DEPTH, COLUMNS}, y = {ROWS, COLUMNS};
-	dnnl_memory_desc_t descs[3];
-	dnnl_primitive_desc_t pd = NULL;
-	dnnl_matmul_desc_t what;
-	int r = 0;
+	struct op_desc d = product_of(precision);
 
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&descs[0], 2, x, x_type, dnnl_ab));
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&descs[1], 2, w, type, dnnl_format_tag_any));
-	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&descs[2], 2, y, x_type, dnnl_ab));
-	DNNL_CHECK(dnnl_matmul_desc_init(&what, &descs[0], &descs[1], NULL, &descs[2]));
-	DNNL_CHECK(dnnl_primitive_desc_create(&pd, &what, NULL, onednn_engine(), NULL));
-	DNNL_CHECK(dnnl_primitive_create(&p->primitive, pd));
-	for (int i = 0; i < 3; i++) {
-		const dnnl_memory_desc_t *desc = dnnl_primitive_desc_query_md(pd, of[i], 0);
-		size_t size = dnnl_memory_desc_get_size(desc);
-
-		p->data[i] = calloc(1, size);
-		DNNL_CHECK(p->data[i] ? dnnl_success : dnnl_out_of_memory);
-		DNNL_CHECK(dnnl_memory_create(&p->memories[i], desc, onednn_engine(), p->data[i]));
+	*p = (struct product){.io.version = 1};
+	if (onednn_conv2d.create(&p->kernel, &d, NULL, NULL) < 0) {
+		p->kernel = NULL;
+		return;
 	}
-out:
-	if (pd)
-		dnnl_primitive_desc_destroy(pd);
-	return r;
+	p->kernel->desc = d;
+	if (!p->kernel->impl)
+		p->kernel->impl = &onednn_conv2d;
+	p->zeros = calloc((size_t)(ROWS + COLUMNS) * DEPTH + (size_t)ROWS * COLUMNS, sizeof(*p->zeros));
+	p->io.scratch = aligned_alloc(64, (p->kernel->scratch_size + 64) / 64 * 64);
+	p->io.weight = p->zeros;
+	p->io.x = p->zeros + (size_t)COLUMNS * DEPTH;
+	p->io.y = p->zeros + (size_t)(ROWS + COLUMNS) * DEPTH;
+	/* the first run packs the weights */
+	if (!p->zeros || !p->io.scratch || p->kernel->impl->forward(p->kernel, &p->io) < 0)
+		product_release(p);
 }
 
-/* Seconds of the fastest run; 0: it can't be run. */
-static double fastest(enum precision precision)
+static void take_time(const struct product *p, double *best)
 {
-	struct product p = {0};
-	double best = 0;
-	int r = product_init(&p, precision);
+	double start = clock_seconds(), seconds;
 
-	for (int i = 0; r == 0 && i < RUNS; i++) {
-		const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, p.memories[0]},
-						{DNNL_ARG_WEIGHTS, p.memories[1]},
-						{DNNL_ARG_DST, p.memories[2]}};
-		double start = clock_seconds(), seconds;
+	p->kernel->impl->forward(p->kernel, &p->io);
+	seconds = clock_seconds() - start;
+	if (*best == 0 || seconds < *best)
+		*best = seconds;
+}
 
-		DNNL_CHECK(dnnl_primitive_execute(p.primitive, onednn_stream(), 3, args));
-		seconds = clock_seconds() - start;
-		if (best == 0 || seconds < best)
-			best = seconds;
+/* How many times as fast it is as f32; 0: it can't be run. In turns, since machines change their speed. */
+static double gain_of(enum precision precision)
+{
+	double f32 = 0, other = 0;
+	struct product a, b;
+
+	product_init(&a, PRECISION_F32);
+	product_init(&b, precision);
+	for (int i = 0; i < RUNS && a.kernel && b.kernel; i++) {
+		take_time(&a, &f32);
+		take_time(&b, &other);
 	}
-out:
-	product_release(&p);
-	return r < 0 ? 0 : best;
+	product_release(&a);
+	product_release(&b);
+	return other > 0 ? f32 / other : 0;
 }
 
 static bool gain[N_PRECISIONS];
@@ -90,18 +104,11 @@ static bool gain[N_PRECISIONS];
 static void measure(void)
 {
 	int threads = omp_get_max_threads();
-	double f32;
 
 	omp_set_num_threads(1);
-	f32 = fastest(PRECISION_F32);
-	for (int p = 0; p < N_PRECISIONS; p++) {
-		bool can = p != PRECISION_INT8 || onednn_multiplies_bytes();
-		double seconds = can ? fastest((enum precision)p) : 0;
-
-		gain[p] = seconds > 0 && f32 > LEAST_GAIN * seconds;
-	}
+	for (int p = 0; p < N_PRECISIONS; p++)
+		gain[p] = p == PRECISION_F32 || gain_of((enum precision)p) > LEAST_GAIN;
 	omp_set_num_threads(threads);
-	gain[PRECISION_F32] = true;
 }
 
 bool onednn_gains(enum precision precision)

@@ -1,5 +1,6 @@
 /* An inner product over the whole map: its weight counts c, h, w (PyTorch's flatten) while the map lies as h,
  * w, c. */
+#include "engine/onednn/bytes.h"
 #include "engine/onednn/int8.h"
 
 static int create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err)
@@ -15,6 +16,8 @@ static int create(struct kernel **ret, const struct op_desc *d, struct kernel *s
 			       1};
 	dnnl_inner_product_desc_t what;
 
+	if (bytes_suits(d))
+		return bytes_create(ret, d, sibling, err);
 	if (!onednn_int8_suits(d))
 		goto out;
 	DNNL_CHECK(dnnl_memory_desc_init_by_tag(&x, rank, x_dims, onednn_type(d->x_type),

@@ -8,6 +8,7 @@
 #include "engine/compile.h"
 #include "engine/widened.h"
 
+#include <dnnl.h>
 #include <errno.h>
 
 /* A result is the nearest step, but where f32 sums that differ in their last bits lie on two sides of the middle. */
@@ -233,6 +234,49 @@ static void test_no_bf16(void **state)
 	}
 }
 
+/* Whether the onednn backend multiplies bytes as bytes. */
+static bool has_form(const struct op_desc *of, enum precision x, enum precision y)
+{
+	struct op_desc d = *of;
+	struct kernel *k;
+	bool is;
+
+	d.x_type = x;
+	d.y_type = y;
+	d.x_step = d.y_step = 1;
+	assert_int_equal(kernel_create(&k, backend_find("onednn"), &d, NULL, NULL), 0);
+	is = !widened_is(k);
+	kernel_destroy(k);
+	return is;
+}
+
+/* From AVX2 on there is a form for them, whatever oneDNN has. */
+static void test_forms(void **state)
+{
+	static const struct op_desc conv = {.op = OP_conv2d,
+					    .n = 2,
+					    .in = {18, 9, 7},
+					    .out = {20, 9, 7},
+					    .kernel = 3,
+					    .kernel_w = 3,
+					    .stride = 1,
+					    .pad = 1,
+					    .pad_w = 1,
+					    .groups = 1,
+					    .weight_ld = 9 * 18};
+	static const struct op_desc linear = {
+		.op = OP_linear, .n = 2, .in = {18, 3, 2}, .out = {20, 1, 1}, .weight_ld = 6 * 18};
+
+	(void)state;
+	if (dnnl_get_effective_cpu_isa() < dnnl_cpu_isa_avx2)
+		skip();
+	for (enum precision x = PRECISION_INT8; x <= PRECISION_UINT8; x++)
+		for (unsigned y = 0; y < N_TYPES; y++) {
+			assert_true(has_form(&conv, x, types_of[y]));
+			assert_true(has_form(&linear, x, types_of[y]));
+		}
+}
+
 static void test_numbers(void **state)
 {
 	static const float from[] = {0,     0.24f, 0.26f, -0.26f, 0.25f, 0.75f, 63.4f,
@@ -456,11 +500,12 @@ static void test_gradcam(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers),     cmocka_unit_test(test_ops),
-					   cmocka_unit_test(test_mixed_types), cmocka_unit_test(test_no_bf16),
-					   cmocka_unit_test(test_nets),        cmocka_unit_test(test_ranges),
-					   cmocka_unit_test(test_steps),       cmocka_unit_test(test_pixels),
-					   cmocka_unit_test(test_gradcam)};
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_numbers),     cmocka_unit_test(test_ops),
+		cmocka_unit_test(test_mixed_types), cmocka_unit_test(test_no_bf16),
+		cmocka_unit_test(test_forms),       cmocka_unit_test(test_nets),
+		cmocka_unit_test(test_ranges),      cmocka_unit_test(test_steps),
+		cmocka_unit_test(test_pixels),      cmocka_unit_test(test_gradcam)};
 
 	conform_init();
 	return cmocka_run_group_tests(tests, NULL, NULL);
