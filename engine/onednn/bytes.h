@@ -8,7 +8,7 @@
 #include "engine/onednn/onednn.h"
 
 bool bytes_here(void); /* whether this is such a CPU */
-/* Whether it is, and these loops can do it: d->x_type is int8 or uint8, there is one group. */
+/* Whether it is, and these loops can do it: d->x_type is int8 or uint8, there is one group, or each channel is one. */
 bool bytes_suits(const struct op_desc *d);
 /* What op_impl.create does, for an op that suits. */
 int bytes_create(struct kernel **ret, const struct op_desc *d, struct kernel *sibling, struct err *err);

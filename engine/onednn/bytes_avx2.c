@@ -54,20 +54,49 @@ INLINE void segment(const struct bytes_cut *c, const uint8_t *x, int row, int co
 	memset(to + (size_t)right * channels, nothing, (size_t)c->segment - (size_t)right * channels);
 }
 
-INLINE void gather_all(const struct bytes_cut *c, const uint8_t *x, int first, int end, bool negative,
-		       uint8_t *to)
+/* What an output pixel sees. */
+struct window {
+	const uint8_t *x; /* its instance */
+	int row, column;  /* of the pixel */
+	int top, left;    /* of the window, in the plane of inputs or outside */
+};
+
+INLINE struct window window_at(const struct bytes_cut *c, const uint8_t *x, int pixel)
 {
-	int plane = c->out.h * c->out.w;
+	int plane = c->out.h * c->out.w, row = pixel % plane / c->out.w, column = pixel % c->out.w;
 	size_t instance = (size_t)c->in.h * (size_t)c->in.w * (size_t)c->in.c;
 
-	for (int p = first; p < end; p++, to += c->row) {
-		const uint8_t *of = x + (size_t)(p / plane) * instance;
-		int top = p % plane / c->out.w * c->stride - c->pad;
-		int column = p % c->out.w * c->stride - c->pad_w;
+	return (struct window){.x = x + (size_t)(pixel / plane) * instance,
+			       .row = row,
+			       .column = column,
+			       .top = row * c->stride - c->pad,
+			       .left = column * c->stride - c->pad_w};
+}
 
-		for (int i = 0; i < c->rows; i++)
-			segment(c, of, top + i, column, negative, to + i * c->segment);
-	}
+INLINE void next_window(const struct bytes_cut *c, struct window *v)
+{
+	v->left += c->stride;
+	if (++v->column < c->out.w)
+		return;
+	v->column = 0;
+	v->left = -c->pad_w;
+	v->top += c->stride;
+	if (++v->row < c->out.h)
+		return;
+	v->row = 0;
+	v->top = -c->pad;
+	v->x += (size_t)c->in.h * (size_t)c->in.w * (size_t)c->in.c;
+}
+
+INLINE void gather_all(const struct bytes_cut *cut, const uint8_t *x, int first, int end, bool negative,
+		       uint8_t *to)
+{
+	const struct bytes_cut c = *cut; /* which `to` can't alias */
+	struct window v = window_at(&c, x, first);
+
+	for (int p = first; p < end; p++, to += c.row, next_window(&c, &v))
+		for (int i = 0; i < c.rows; i++)
+			segment(&c, v.x, v.top + i, v.left, negative, to + i * c.segment);
 }
 
 static TARGET void gather(const struct bytes_cut *c, const uint8_t *x, int first, int end, uint8_t *to)
@@ -218,6 +247,93 @@ static TARGET void multiply(const struct bytes_cut *c, const int8_t *weights,
 			products_excess(n, sum + half * BYTES_HALF, from, row, &excess[half]);
 }
 
+/* --- depthwise --- */
+
+/* 16 channels, of which `width` are there. */
+INLINE __m256i channels_at(const uint8_t *x, int width, bool negative)
+{
+	uint8_t some[BYTES_PANEL] = {0};
+	__m128i v;
+
+	if (width < BYTES_PANEL) {
+		memcpy(some, x, (size_t)width);
+		x = some;
+	}
+	v = _mm_loadu_si128((const __m128i *)(const void *)x);
+	return negative ? _mm256_cvtepi8_epi16(v) : _mm256_cvtepu8_epi16(v);
+}
+
+/* Of a window that reaches beyond the plane. */
+INLINE __m256i tap_at(const struct bytes_cut *c, const struct window *v, int t, int channel, int width,
+		      bool negative)
+{
+	int row = v->top + t / c->columns, column = v->left + t % c->columns;
+	size_t pixel = (size_t)row * (size_t)c->in.w + (size_t)column;
+
+	if (row < 0 || row >= c->in.h || column < 0 || column >= c->in.w)
+		return _mm256_setzero_si256();
+	return channels_at(v->x + pixel * (size_t)c->in.c + channel, width, negative);
+}
+
+/* Two taps at a time: neighbours of 16 bits are the same channel's. */
+INLINE void add_taps(__m256i sums[2], __m256i a, __m256i b, const int16_t *weights)
+{
+	const __m256i *w = (const __m256i *)(const void *)weights;
+	__m256i low = _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), _mm256_loadu_si256(w));
+	__m256i high = _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), _mm256_loadu_si256(w + 1));
+
+	sums[0] = _mm256_add_epi32(sums[0], low);
+	sums[1] = _mm256_add_epi32(sums[1], high);
+}
+
+INLINE void depthwise_all(const struct bytes_cut *cut, const uint8_t *x, int first, int n, int channel,
+			  const int16_t *weights, int32_t *sum, int taps, int width, bool negative)
+{
+	const struct bytes_cut c = *cut; /* which `sum` can't alias */
+	struct window v = window_at(&c, x, first);
+	const __m256i zero = _mm256_setzero_si256();
+	int offset[BYTES_TAPS];
+
+	for (int t = 0; t < taps; t++)
+		offset[t] = (t / c.columns * c.in.w + t % c.columns) * c.in.c + channel;
+	for (int r = 0; r < n; r++, sum += BYTES_PANEL, next_window(&c, &v)) {
+		__m256i sums[2] = {zero, zero};
+
+		if (v.top >= 0 && v.left >= 0 && v.top + c.rows <= c.in.h && v.left + c.columns <= c.in.w) {
+			const uint8_t *from =
+				v.x + ((size_t)v.top * (size_t)c.in.w + (size_t)v.left) * (size_t)c.in.c;
+
+#pragma GCC unroll 5
+			for (int t = 0; t < taps; t += 2)
+				add_taps(sums, channels_at(from + offset[t], width, negative),
+					 t + 1 < taps ? channels_at(from + offset[t + 1], width, negative)
+						      : zero,
+					 weights + t * BYTES_PANEL);
+		} else {
+			for (int t = 0; t < taps; t += 2)
+				add_taps(sums, tap_at(&c, &v, t, channel, width, negative),
+					 t + 1 < taps ? tap_at(&c, &v, t + 1, channel, width, negative)
+						      : zero,
+					 weights + t * BYTES_PANEL);
+		}
+		store_sums(sum, _mm256_permute2x128_si256(sums[0], sums[1], 0x20));
+		store_sums(sum + BYTES_HALF, _mm256_permute2x128_si256(sums[0], sums[1], 0x31));
+	}
+}
+
+static TARGET void depthwise(const struct bytes_cut *c, const uint8_t *x, int first, int n, int channel,
+			     const int16_t *weights, int32_t *sum)
+{
+	int width = c->in.c - channel, taps = c->rows * c->columns;
+
+	if (width < BYTES_PANEL)
+		depthwise_all(c, x, first, n, channel, weights, sum, taps, width, c->negative);
+	else if (taps == 9 && !c->negative)
+		depthwise_all(c, x, first, n, channel, weights, sum, 9, BYTES_PANEL, false);
+	else
+		depthwise_all(c, x, first, n, channel, weights, sum, taps, BYTES_PANEL, c->negative);
+}
+
 /* --- results --- */
 
 INLINE __m256 load_numbers(const void *from, size_t at, enum precision type)
@@ -249,54 +365,78 @@ INLINE void store_numbers(void *to, size_t at, enum precision type, __m256 v)
 								  : _mm_packus_epi16(words, words));
 }
 
-/* NaN of f32 stays. */
-INLINE __m256 finished(const struct bytes_finish *f, const int32_t *sum, int channel, __m256 residual)
-{
-	__m256i whole = _mm256_sub_epi32(load_sums(sum), load_sums(f->offset + channel));
-	__m256 v = _mm256_cvtepi32_ps(whole);
+/* Of LANES outputs. */
+struct outputs {
+	__m256i offset;
+	__m256 factor, shift;
+};
 
-	v = _mm256_fmadd_ps(v, _mm256_loadu_ps(f->factor + channel), _mm256_loadu_ps(f->shift + channel));
+INLINE struct outputs outputs_at(const struct bytes_finish *f, int channel)
+{
+	return (struct outputs){.offset = load_sums(f->offset + channel),
+				.factor = _mm256_loadu_ps(f->factor + channel),
+				.shift = _mm256_loadu_ps(f->shift + channel)};
+}
+
+/* NaN of f32 stays. */
+INLINE __m256 finished(const struct bytes_finish *f, const struct outputs *of, const int32_t *sum,
+		       __m256 residual)
+{
+	__m256 v = _mm256_cvtepi32_ps(_mm256_sub_epi32(load_sums(sum), of->offset));
+
+	v = _mm256_fmadd_ps(v, of->factor, of->shift);
 	v = _mm256_fmadd_ps(residual, _mm256_set1_ps(f->residual_factor), v);
 	return _mm256_min_ps(_mm256_set1_ps(f->high), _mm256_max_ps(_mm256_set1_ps(f->low), v));
 }
 
-/* The last outputs, fewer than a vector. */
-static TARGET void finish_some(const struct bytes_finish *f, const int32_t *sum, size_t at, int channel,
-			       int n)
+/* LANES outputs of n pixels, `row` apart in y and BYTES_PANEL in sum. */
+INLINE void finish_lanes(const struct bytes_finish *f, const struct outputs *of, const int32_t *sum,
+			 size_t at, size_t row, int n)
 {
-	size_t of_residual = precision_size(f->residual_type), of_y = precision_size(f->y_type);
-	float residual[LANES] = {0}, y[LANES];
-
-	if (f->residual)
-		memcpy(residual, (const char *)f->residual + at * of_residual, (size_t)n * of_residual);
-	store_numbers(
-		y, 0, f->y_type,
-		finished(f, sum, channel,
-			 f->residual ? load_numbers(residual, 0, f->residual_type) : _mm256_setzero_ps()));
-	memcpy((char *)f->y + at * of_y, y, (size_t)n * of_y);
+	for (int r = 0; r < n; r++, sum += BYTES_PANEL, at += row)
+		store_numbers(f->y, at, f->y_type,
+			      finished(f, of, sum,
+				       f->residual ? load_numbers(f->residual, at, f->residual_type)
+						   : _mm256_setzero_ps()));
 }
 
-static TARGET void finish(const struct bytes_cut *c, const struct bytes_finish *f, const int32_t *sum,
-			  int first, int n, int channel)
+/* The same of the last outputs, fewer than a vector. */
+static TARGET void finish_some(const struct bytes_finish *f, const struct outputs *of, const int32_t *sum,
+			       size_t at, size_t row, int n, int outputs)
 {
-	int width = c->out.c - channel < BYTES_PANEL ? c->out.c - channel : BYTES_PANEL;
+	size_t of_residual = precision_size(f->residual_type), of_y = precision_size(f->y_type);
 
-	for (int r = 0; r < n; r++, sum += BYTES_PANEL) {
-		size_t at = (size_t)(first + r) * (size_t)c->out.c + (size_t)channel;
+	for (int r = 0; r < n; r++, sum += BYTES_PANEL, at += row) {
+		float residual[LANES] = {0}, y[LANES];
+		struct bytes_finish one = *f;
 
-		for (int j = 0; j < width; j += LANES) {
-			if (width - j < LANES) {
-				finish_some(f, sum + j, at + (size_t)j, channel + j, width - j);
-				continue;
-			}
-			store_numbers(f->y, at + (size_t)j, f->y_type,
-				      finished(f, sum + j, channel + j,
-					       f->residual ? load_numbers(f->residual, at + (size_t)j,
-									  f->residual_type)
-							   : _mm256_setzero_ps()));
-		}
+		if (f->residual)
+			memcpy(residual, (const char *)f->residual + at * of_residual,
+			       (size_t)outputs * of_residual);
+		one.residual = f->residual ? residual : NULL;
+		one.y = y;
+		finish_lanes(&one, of, sum, 0, 0, 1);
+		memcpy((char *)f->y + at * of_y, y, (size_t)outputs * of_y);
 	}
 }
 
-const struct bytes_loops bytes_avx2 = {.gather = gather, .multiply = multiply, .finish = finish};
+static TARGET void finish(const struct bytes_cut *c, const struct bytes_finish *finish, const int32_t *sum,
+			  int first, int n, int channel)
+{
+	const struct bytes_finish f = *finish; /* which y can't alias */
+	size_t row = (size_t)c->out.c, at = (size_t)first * row + (size_t)channel;
+
+	for (int j = 0; j < BYTES_PANEL && channel + j < c->out.c; j += LANES) {
+		struct outputs of = outputs_at(&f, channel + j);
+		int left = c->out.c - channel - j;
+
+		if (left >= LANES)
+			finish_lanes(&f, &of, sum + j, at + (size_t)j, row, n);
+		else
+			finish_some(&f, &of, sum + j, at + (size_t)j, row, n, left);
+	}
+}
+
+const struct bytes_loops bytes_avx2 = {
+	.gather = gather, .multiply = multiply, .depthwise = depthwise, .finish = finish};
 #endif

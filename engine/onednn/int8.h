@@ -8,7 +8,7 @@
  * Whether the CPU adds products of bytes in 32 bits, by AVX-512's VNNI. Without it oneDNN adds pairs of them in 16, where two of uint8
  * and int8 don't fit: results are cut, and neither accuracy nor the gain are what they should be. And with AVX2's VNNI its version 2.6.3
  * gives what is wrong, not always the same, where channels don't fill a vector (seen with 18 inputs of a 1×1 convolution, and depthwise
- * with 6). Then bytes.h has forms for one group, and of several there is none.
+ * with 6). Then bytes.h has forms, but for groups of several channels.
  */
 bool onednn_multiplies_bytes(void);
 /* Whether oneDNN's forms can do it, where any of its values is int8 or uint8; true where none is. */

@@ -264,15 +264,19 @@ static void test_forms(void **state)
 					    .pad_w = 1,
 					    .groups = 1,
 					    .weight_ld = 9 * 18};
+	struct op_desc depthwise = conv;
 	static const struct op_desc linear = {
 		.op = OP_linear, .n = 2, .in = {18, 3, 2}, .out = {20, 1, 1}, .weight_ld = 6 * 18};
 
 	(void)state;
 	if (dnnl_get_effective_cpu_isa() < dnnl_cpu_isa_avx2)
 		skip();
+	depthwise.out.c = depthwise.groups = depthwise.in.c;
+	depthwise.weight_ld = 9;
 	for (enum precision x = PRECISION_INT8; x <= PRECISION_UINT8; x++)
 		for (unsigned y = 0; y < N_TYPES; y++) {
 			assert_true(has_form(&conv, x, types_of[y]));
+			assert_true(has_form(&depthwise, x, types_of[y]));
 			assert_true(has_form(&linear, x, types_of[y]));
 		}
 }
