@@ -118,12 +118,13 @@ echo "(open them with any picture viewer)"
 
 say "The same with too little time for the full network: slices serve"
 # Between what the fastest slice needs to compute them all and what the full network needs, but time to publish them, too.
-tight=$(awk -F, -v n=$images '
+publish=$(awk '$1 == "inferfs_publish_seconds" { print 1000 * $2 }' "$ml/metrics")
+tight=$(awk -F, -v n=$images -v publish="$publish" '
 	NR == 1 { for (i = 1; i <= NF; i++) column[$i] = i; next }
 	{ t = $column["ms"]; if (!min || t < min) min = t; if (t > max) max = t }
 	END {
 		compute = n / 32 * (min + max) / 2
-		publish = n / 10
+		publish *= 1.2 * n
 		printf "%dms", (compute > publish ? compute : publish) + 15
 	}' "$app/slices.csv")
 # Otherwise the full network has computed most of them by the time that all are copied.
