@@ -14,9 +14,8 @@
 #include <string.h>
 
 enum {
-	CHUNK_BYTES =
-		192
-		<< 10, /* of gathered values: chosen, with the weights they stay in a second cache of 512 KiB */
+	/* Of gathered values: chosen, with the weights they stay in a second cache of 512 KiB. */
+	CHUNK_BYTES = 192 << 10,
 	LEAST_CHUNK = 4 * BYTES_TALL, /* chosen: below it, weights are read too often */
 	MOST_CHUNK = 20 * BYTES_TALL, /* chosen */
 	PIECES = 4,                   /* a thread, at least, where there are so many panels: chosen */
@@ -113,6 +112,8 @@ bool bytes_suits(const struct op_desc *d)
 		return false;
 	if (d->op == OP_conv2d && d->groups > 1)
 		return d->groups == d->in.c && d->groups == d->out.c && d->kernel * d->kernel_w <= BYTES_TAPS;
+	if (onednn_int8_row(d) > MOST_DEPTH)
+		return false; /* before anything is multiplied in 32 bits */
 	set_window(&c, d);
 	return c.depth <= MOST_DEPTH;
 }

@@ -1,7 +1,7 @@
 /*
  * Products of bytes by vpmaddubsw: 32 of uint8 and int8, neighbours added in 16 bits, then by vpmaddwd in 32. That is twice as many a cycle
  * as f32 has. What two products come to fits 16 bits for all inputs where the two weights' magnitudes are no more than 128 together;
- * bytes.c sees to that.
+ * bytes_pack.c sees to that.
  */
 #if defined(__x86_64__)
 #include "engine/onednn/bytes_private.h"
@@ -292,10 +292,12 @@ INLINE void depthwise_all(const struct bytes_cut *cut, const uint8_t *x, int fir
 	const struct bytes_cut c = *cut; /* which `sum` can't alias */
 	struct window v = window_at(&c, x, first);
 	const __m256i zero = _mm256_setzero_si256();
-	int offset[BYTES_TAPS];
+	size_t offset[BYTES_TAPS];
 
 	for (int t = 0; t < taps; t++)
-		offset[t] = (t / c.columns * c.in.w + t % c.columns) * c.in.c + channel;
+		offset[t] = ((size_t)(t / c.columns) * (size_t)c.in.w + (size_t)(t % c.columns)) *
+				    (size_t)c.in.c +
+			    (size_t)channel;
 	for (int r = 0; r < n; r++, sum += BYTES_PANEL, next_window(&c, &v)) {
 		__m256i sums[2] = {zero, zero};
 

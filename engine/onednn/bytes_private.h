@@ -75,8 +75,8 @@ struct bytes_loops {
 	void (*multiply)(const struct bytes_cut *c, const int8_t *weights,
 			 const struct bytes_excess excess[2], int n, const uint8_t *from, int32_t *sum);
 	/*
-	 * sum (n, BYTES_PANEL): of the pixels from `first` on, channels from `channel` on. weights: (pairs of taps, 2, 4, 2, …) of 16 bits, see
-	 * bytes_pack.c; of x (n, in) nothing beyond the channels is read.
+	 * sum (n, BYTES_PANEL): of the pixels from `first` on, channels from `channel` on. weights: as pack_taps() of bytes_pack.c leaves them; of
+	 * x (n, in) nothing beyond the channels is read.
 	 */
 	void (*depthwise)(const struct bytes_cut *c, const uint8_t *x, int first, int n, int channel,
 			  const int16_t *weights, int32_t *sum);
