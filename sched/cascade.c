@@ -141,11 +141,37 @@ double cascade_again(const struct endpoint *ep, const struct cascade *of, int th
 
 /* --- what is held --- */
 
-static struct list *step_of(struct held_set *set, float score)
+static int step_of(float score)
 {
 	int step = score > 0 ? (int)(score * HELD_STEPS) : 0;
 
-	return &set->step[step < HELD_STEPS ? step : HELD_STEPS - 1];
+	return step < HELD_STEPS ? step : HELD_STEPS - 1;
+}
+
+static bool same_kind(const struct cascade *a, const struct cascade *b)
+{
+	return a->first == b->first && a->then == b->then;
+}
+
+static struct held_kind *kind_of(const struct task *task, const struct cascade *of)
+{
+	struct held_kind *kind = task->held;
+
+	while (kind && !same_kind(&kind->of, of))
+		kind = kind->next;
+	return kind;
+}
+
+static struct held_kind *add_kind(struct task *task, const struct cascade *of)
+{
+	struct held_kind *kind = malloc(sizeof(*kind));
+
+	if (!kind)
+		return NULL;
+	*kind = (struct held_kind){.next = task->held, .of = *of};
+	for (int i = 0; i < HELD_STEPS; i++)
+		list_init(&kind->step[i]);
+	return task->held = kind;
 }
 
 bool cascade_hold(struct instance *inst, const struct cascade *of, const struct instance_answer *answer,
@@ -153,32 +179,29 @@ bool cascade_hold(struct instance *inst, const struct cascade *of, const struct 
 {
 	struct task *task = inst->task;
 	struct dispatch *d = &task->ep->s->dispatch;
+	struct held_kind *kind = kind_of(task, of);
 
 	if (d->n_held >= MOST_HELD)
 		return false;
-	if (!task->held) {
-		task->held = malloc(sizeof(*task->held));
-		if (!task->held)
-			return false;
-		for (int i = 0; i < HELD_STEPS; i++)
-			list_init(&task->held->step[i]);
-	}
-	inst->held = malloc(sizeof(*inst->held));
+	if (!kind)
+		kind = add_kind(task, of);
+	inst->held = kind ? malloc(sizeof(*inst->held)) : NULL;
 	if (!inst->held)
 		return false;
 	*inst->held = (struct held){*of, *answer, compute_ns};
-	list_append(step_of(task->held, answer->score), &inst->link);
+	list_append(&kind->step[step_of(answer->score)], &inst->link);
+	kind->count++;
 	d->n_held++;
 	if (++task->n_held == 1 && !task->n_queued)
 		dispatch_task(task->ep->s, task);
 	return true;
 }
 
-struct instance *cascade_least(const struct task *task)
+static struct instance *least_of(const struct held_kind *kind)
 {
-	for (int i = 0; task->n_held && i < HELD_STEPS; i++)
-		if (!list_empty(&task->held->step[i]))
-			return list_entry(task->held->step[i].next, struct instance, link);
+	for (int i = 0; kind->count && i < HELD_STEPS; i++)
+		if (!list_empty(&kind->step[i]))
+			return list_entry(kind->step[i].next, struct instance, link);
 	return NULL;
 }
 
@@ -186,19 +209,92 @@ static void leave_set(struct instance *inst)
 {
 	struct task *task = inst->task;
 
+	kind_of(task, &inst->held->of)->count--;
 	list_remove(&inst->link);
 	task->n_held--;
 	task->ep->s->dispatch.n_held--;
 	dispatch_task_less(task);
 }
 
-struct instance *cascade_take(struct task *task)
+struct instance *cascade_take(struct task *task, const struct cascade *of)
 {
-	struct instance *inst = cascade_least(task);
+	const struct held_kind *kind = kind_of(task, of);
+	struct instance *inst = kind ? least_of(kind) : NULL;
 
 	if (inst)
 		leave_set(inst);
 	return inst;
+}
+
+/* Those of a task, together with what ret has; how many there are then. */
+static int add_kinds(const struct task *task, struct cascade_kind ret[CASCADE_KINDS], int n)
+{
+	for (const struct held_kind *kind = task->held; kind; kind = kind->next) {
+		int k = 0;
+
+		if (!kind->count)
+			continue;
+		while (k < n && !same_kind(&ret[k].of, &kind->of))
+			k++;
+		if (k == CASCADE_KINDS)
+			continue; /* its turn comes when others are done */
+		if (k == n)
+			ret[n++] = (struct cascade_kind){.of = least_of(kind)->held->of};
+		ret[k].count += (double)kind->count;
+	}
+	return n;
+}
+
+static int by_worth(const void *a, const void *b)
+{
+	const struct cascade_kind *x = a, *y = b;
+
+	return (x->worth < y->worth) - (x->worth > y->worth);
+}
+
+int cascade_kinds(const struct group *group, const struct plan_submodel *m,
+		  struct cascade_kind ret[CASCADE_KINDS])
+{
+	const struct endpoint *ep = group->first->ep;
+	struct list *at = &group->first->own;
+	double all = 0;
+	int n = 0, kept = 0;
+
+	for (int seen = 0; at != group->list && seen < LOOK_AHEAD; at = at->next, seen++) {
+		const struct task *task = list_entry(at, struct task, own);
+
+		if (task->due > group->until)
+			break;
+		n = add_kinds(task, ret, n);
+	}
+	for (int i = 0; i < n; i++)
+		all += ret[i].count;
+	for (int i = 0; i < n; i++) {
+		const struct cascade *of = &ret[i].of;
+		double gain = cascade_again(ep, of, of->then) - cascade_unsure(ep, of);
+
+		ret[i].count *= (double)group->held / all;
+		ret[i].worth = gain / (double)m[of->then].time_ns;
+		if (gain > 0 && m[of->then].accuracy > 0)
+			ret[kept++] = ret[i];
+	}
+	qsort(ret, (size_t)kept, sizeof(*ret), by_worth);
+	return kept;
+}
+
+double cascade_worth_until(const struct plan_family *f, int batch, uint64_t instances, double worth)
+{
+	struct point p[MAX_SUBMODELS];
+	int n = 0, i = 0;
+
+	for (int k = 0; k < f->n; k++)
+		if (f->m[k].accuracy > 0)
+			p[n++] = (struct point){(double)f->m[k].time_ns, f->m[k].accuracy, f->of[k]};
+	qsort(p, (size_t)n, sizeof(*p), by_time);
+	n = hull(p, n);
+	while (i + 1 < n && p[i + 1].accuracy - p[i].accuracy > worth * (p[i + 1].time - p[i].time))
+		i++;
+	return n ? (double)instances / batch * p[i].time : 0;
 }
 
 void cascade_answer(struct instance *inst)
@@ -226,9 +322,9 @@ void cascade_release(struct task *task)
 {
 	struct instance *inst;
 
-	/* The most certain last: their turn to run again would have come last, too. */
-	while ((inst = cascade_take(task)))
-		cascade_answer(inst);
+	for (const struct held_kind *kind = task->held; kind; kind = kind->next)
+		while ((inst = cascade_take(task, &kind->of)))
+			cascade_answer(inst);
 }
 
 static void release_batch(void *data, struct table_node *node)
@@ -247,12 +343,15 @@ void cascade_release_all(struct endpoint *ep)
 
 void cascade_forget(struct task *task)
 {
+	struct held_kind *kind;
 	struct instance *inst;
 
-	while ((inst = cascade_take(task)))
-		instance_free(inst);
-	free(task->held);
-	task->held = NULL;
+	while ((kind = task->held)) {
+		while ((inst = cascade_take(task, &kind->of)))
+			instance_free(inst);
+		task->held = kind->next;
+		free(kind);
+	}
 }
 
 /* When so many answers must be handed over to be in time. */

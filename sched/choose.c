@@ -13,6 +13,7 @@
 #include "sched/minibatch.h"
 #include "sched/split.h"
 
+#include <math.h>
 #include <string.h>
 
 struct group group_of(struct device *device, struct task *first, int64_t now)
@@ -255,35 +256,63 @@ enum chosen choose_due(struct sched *s, const struct group *whole, const struct 
 	return CHOSEN;
 }
 
+/* Those of one kind, in that time: what counts is what is gained. */
+static bool again_of(struct sched *s, const struct endpoint *ep, const struct cascade_kind *kind,
+		     const struct plan_family *family, const struct doubt *doubt, int64_t deadline,
+		     int64_t left, struct choice *ret)
+{
+	uint64_t count = (uint64_t)ceil(kind->count);
+	struct plan_family f = *family;
+	int64_t slowest = 0;
+	struct plan plan;
+
+	f.n = ep->n_submodels;
+	for (int i = 0; i < f.n; i++)
+		slowest = f.m[i].time_ns > slowest ? f.m[i].time_ns : slowest;
+	for (int i = 0; i < f.n; i++) {
+		double gain = cascade_again(ep, &kind->of, i) - cascade_unsure(ep, &kind->of);
+
+		if (gain > 0 && f.m[i].accuracy > 0)
+			f.m[i].accuracy = gain;
+		else /* as idle ones are (profile.h): what there is no time for stays as it is held, and takes none */
+			f.m[i] = (struct plan_submodel){0, slowest, slowest};
+	}
+	if ((plan_with(s, ep, &f, count, deadline, &plan) < 0 ||
+	     !first_of_plan(&plan, &f, count, ep->spec.batch, ret)) &&
+	    !squeeze(ep, &f, doubt, count, left, ret))
+		return false;
+	ret->of = kind->of;
+	ret->again = true;
+	return f.m[ret->submodel].accuracy > 0;
+}
+
 bool choose_again(struct sched *s, const struct group *whole, const struct contest *c, int64_t start,
 		  struct choice *ret)
 {
 	const struct endpoint *ep = whole->first->ep;
 	int64_t left = choose_time_left(s, whole, start, OUTBOX_CAREFUL), deadline;
 	struct group own[MAX_DEVICES], *group = &own[whole->device->number];
-	const struct instance *least = NULL;
+	struct cascade_kind kind[CASCADE_KINDS];
+	double all = 0, time[CASCADE_KINDS];
 	struct plan_family f;
 	struct doubt doubt;
-	struct plan plan;
+	int n;
 
 	split_roughly(s, whole, OUTBOX_CAREFUL, own);
-	for (struct list *at = &whole->first->own; at != whole->list && !least; at = at->next)
-		least = cascade_least(list_entry(at, struct task, own));
-	if (left <= 0 || !least || !group->held)
+	if (left <= 0 || !group->held)
 		return false;
-	/* What counts is what is gained. */
 	deadline = choose_prepare(s, group, c, start, OUTBOX_OF_LATE, left, &f, &doubt);
-	f.n = ep->n_submodels;
-	for (int i = 0; i < f.n; i++) {
-		double gain = cascade_again(ep, &least->held->of, i) - cascade_unsure(ep, &least->held->of);
-
-		f.m[i].accuracy = gain > 0 && f.m[i].accuracy > 0 ? gain : 0;
-	}
-	if (plan_with(s, ep, &f, group->held, deadline, &plan) < 0 ||
-	    !first_of_plan(&plan, &f, group->held, ep->spec.batch, ret))
-		return squeeze(ep, &f, &doubt, group->held, left, ret) && (ret->again = true);
-	ret->again = true;
-	return f.m[ret->submodel].accuracy > 0;
+	n = cascade_kinds(group, f.m, kind);
+	for (int i = 0; i < n; i++)
+		all += time[i] = kind[i].count / ep->spec.batch * (double)f.m[kind[i].of.then].time_ns;
+	/* Each may use what the others, run as planned, leave. */
+	for (int i = 0; i < n; i++)
+		if (again_of(s, ep, &kind[i], &f, &doubt,
+			     (int64_t)fmin(fmax((double)deadline - (all - time[i]), time[i]),
+					   (double)deadline),
+			     left, ret))
+			return true;
+	return false;
 }
 
 void choose_allowed(const struct endpoint *ep, const struct served *on, int64_t deadline,

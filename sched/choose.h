@@ -33,7 +33,7 @@ struct group {
 struct choice {
 	int submodel, k;
 	bool shared;       /* tasks after the group may fill the mini-batch */
-	bool again;        /* what is held */
+	bool again;        /* what is held, of the kind `of` */
 	struct cascade of; /* that it is the first one of; then < 0: none */
 };
 

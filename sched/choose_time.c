@@ -253,21 +253,19 @@ int64_t choose_prepare(struct sched *s, const struct group *group, const struct 
 int64_t choose_time_new(const struct group *group, const struct plan_family *f, int64_t deadline)
 {
 	const struct endpoint *ep = group->first->ep;
-	int64_t least = least_time(ep, f->m, group->n), again = 0;
+	struct cascade_kind kind[CASCADE_KINDS];
+	int64_t least = least_time(ep, f->m, group->n);
+	double left = (double)deadline;
+	int n = group->held ? cascade_kinds(group, f->m, kind) : 0;
 
-	if (!group->held)
-		return deadline;
-	for (struct list *at = &group->first->own; at != group->list; at = at->next) {
-		const struct instance *inst = cascade_least(list_entry(at, struct task, own));
+	for (int i = 0; i < n; i++) {
+		double again = kind[i].count / ep->spec.batch * (double)f->m[kind[i].of.then].time_ns,
+		       need = cascade_worth_until(f, ep->spec.batch, group->n, kind[i].worth);
 
-		if (!inst)
-			continue;
-		again = (int64_t)((double)group->held / ep->spec.batch *
-				  (double)f->m[inst->held->of.then].time_ns);
-		break;
+		left = fmax(left - again, fmin(left, need));
 	}
-	if (deadline - again >= least)
-		return deadline - again;
+	if ((int64_t)left >= least)
+		return (int64_t)left;
 	return deadline < least ? deadline : least;
 }
 

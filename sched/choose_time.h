@@ -17,8 +17,8 @@ int64_t choose_time_promised(const struct group *group, int64_t time, uint64_t i
 /* The time that is kept free for a stall may be used by the last mini-batches only, when no plan fits any more: a wider slice gains a
  * percent, an answer that is late loses all. */
 int64_t choose_time_safe(struct sched *s, int64_t left);
-/* Of `deadline` what is left to those that did not run yet, when those that are held run again as it was planned; but
- * never less than they need. */
+/* Of `deadline` what those that did not run yet may use: what is held runs again as it was planned, where that is worth more than the time is to
+ * them; and never less than they need. */
 int64_t choose_time_new(const struct group *group, const struct plan_family *f, int64_t deadline);
 
 /* What its endpoint is on the device that it is looked at for. */

@@ -171,7 +171,8 @@ void minibatch_fill_again(struct sched *s, const struct group *group, const stru
 		if (task->due > group->until)
 			break;
 		at = at->next; /* the task leaves the list with its last instance */
-		while (mb->n < choice->k && bytes < MINIBATCH_BYTES && (inst = cascade_take(task))) {
+		while (mb->n < choice->k && bytes < MINIBATCH_BYTES &&
+		       (inst = cascade_take(task, &choice->of))) {
 			void *data = NULL;
 			size_t len = 0;
 

@@ -133,8 +133,8 @@ struct task {
 	struct list removed;  /* instances that were removed before they ran, not answered yet */
 	struct list removing; /* of the dispatcher, while there are any */
 	uint32_t n_queued, n_running, open, next_no;
-	struct held_set *held; /* NULL: none was yet; owned */
-	uint32_t n_held;       /* of n_running */
+	struct held_kind *held; /* of what kinds there were yet; owned */
+	uint32_t n_held;        /* of n_running */
 
 	uint32_t total, ok, late, dropped, failed;
 	uint32_t taken;  /* of dropped: their files were removed */

@@ -1,5 +1,6 @@
 /* Cascades: which ones a plan may use, what is held and answered anew, and that nothing that is held is ever late or lost by it. */
 #include "tests/support/fake_host.h"
+#include "tests/support/simulated.h"
 
 #include "sched/minibatch.h"
 
@@ -338,6 +339,84 @@ static void test_crash(void **state)
 	by_large(true);
 }
 
+/*
+ * Three sub-models, as measured of a ResNet with slices 0.125, 0.5 and 1, and cascades from each to each larger one. Scores of what is
+ * submitted are spread evenly, so that of any first one the share q has a score below q.
+ */
+#define THREE                                                                                 \
+	"{\"classes\":10,\"submodels\":["                                                     \
+	"{\"slice\":1,\"accuracy\":0.9295,\"ms\":51,\"one_ms\":1.3},"                         \
+	"{\"slice\":0.5,\"accuracy\":0.923,\"ms\":13.5,\"one_ms\":0.5,"                       \
+	"\"threshold\":[0.05,0.1,0.15,0.2,0.25,0.3,0.4,0.5,0.6],"                             \
+	"\"sure\":[0.94544,0.96204,0.97549,0.98292,0.98889,0.99262,0.99722,0.99867,0.99917]," \
+	"\"then\":[[0.92667,0.92767,0.92883,0.929,0.929,0.9295,0.9295,0.9295,0.9295]]},"      \
+	"{\"slice\":0.125,\"accuracy\":0.88567,\"ms\":3.8,\"one_ms\":0.15,"                   \
+	"\"threshold\":[0.05,0.1,0.15,0.2,0.25,0.3,0.4,0.5,0.6],"                             \
+	"\"sure\":[0.91018,0.92889,0.94941,0.965,0.97467,0.98381,0.99333,0.997,0.99875],"     \
+	"\"then\":[[0.899,0.90933,0.918,0.9235,0.92583,0.92817,0.92933,0.9295,0.9295],"       \
+	"[0.89833,0.90667,0.91483,0.91983,0.92133,0.92283,0.9235,0.923,0.923]]}]}"
+
+static void submit_spread(const char *batch, const char *deadline)
+{
+	char path[64], text[32];
+
+	for (int i = 0; i < 3200; i++) {
+		snprintf(path, sizeof(path), "infer/app/in/%s/%06d", batch, i);
+		snprintf(text, sizeof(text), "7 %.4f", (double)(i * 1399 % 3200) / 3200);
+		fake_put(&w.host, path, text);
+	}
+	snprintf(path, sizeof(path), "infer/app/in/%s", batch);
+	fake_setxattr(&w.host, path, "user.deadline", deadline);
+	sched_post_batch(w.s, "app", BATCH_RENAMED_IN, batch, fake_ino(&w.host, path));
+	world_run(&w, 0);
+}
+
+/*
+ * Cascades of several kinds beside each other, from hardly any time to time for all: what is gained is what was planned, and with a device that
+ * turns out half as fast after half of the time, when nothing that is held can run as it was to, no less than without cascades.
+ */
+static void test_kinds(void **state)
+{
+	static const int ms[] = {400, 450, 600, 800, 1000, 1300, 1600, 2000, 2600, 3300, 4200, 5000};
+	char deadline[32];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(ms) / sizeof(ms[0]); i += SIMULATED_EACH(3)) {
+		double got[2][2]; /* slower, cascade */
+
+		for (int k = 0; k < 4; k++) {
+			bool slower = k & 2, cascades = k & 1;
+
+			world_release(&w);
+			world_init(&w, THREE,
+				   cascades ? "{\"model\":\"m\",\"batch\":32}"
+					    : "{\"model\":\"m\",\"batch\":32,\"policy\":\"optimal\"}");
+			world_put(&w, "warm", "1");
+			world_run(&w, 1000);
+			snprintf(deadline, sizeof(deadline), "%dms", ms[i]);
+			submit_spread("b", deadline);
+			world_run(&w, ms[i] / 2);
+			if (slower)
+				executor_null_set_factor(w.s->device[0].ex, 2);
+			world_run(&w, ms[i]);
+			assert_int_equal(w.s->dispatch.n_held, 0);
+			assert_true(task_number("late") <=
+				    (slower ? 32 : 0)); /* what ran when it became slower */
+			assert_true(slower || task_number("ok") == 3200);
+			got[slower][cascades] = task_number("effective_accuracy");
+			if (!slower && got[0][cascades] < task_number("planned_effective_accuracy") - 0.15)
+				fail_msg("%d ms, cascades %d: %.2f rather than %.2f", ms[i], cascades,
+					 got[0][cascades], task_number("planned_effective_accuracy"));
+		}
+		for (int slower = 0; slower < 2; slower++)
+			if (got[slower][1] < got[slower][0] - 0.1)
+				fail_msg("%d ms, slower %d: %.2f, without cascades %.2f", ms[i], slower,
+					 got[slower][1], got[slower][0]);
+		if (ms[i] >= 600 && ms[i] <= 800)
+			assert_true(got[0][1] > got[0][0] + 1 && got[1][1] > got[1][0] + 0.5);
+	}
+}
+
 static void test_family(void **state)
 {
 	static struct endpoint ep = {.n_submodels = 3};
@@ -378,6 +457,7 @@ int main(void)
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 	const struct CMUnitTest tests[] = {cmocka_unit_test(test_family),
 					   WORLD(test_gains),
+					   WORLD(test_kinds),
 					   WORLD(test_ends),
 					   WORLD(test_loose),
 					   WORLD(test_slower),
