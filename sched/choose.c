@@ -40,21 +40,56 @@ struct group group_of(struct device *device, struct task *first, int64_t now)
 	return group;
 }
 
-/*
- * Of the plan: full mini-batches first, the fastest first. When things go worse than planned, what is left then was to
- * be slow and can be made fast; were the fast ones left, instances would have to be dropped. When they go better, what is
- * left becomes slower still.
- */
-static bool first_of_plan(const struct plan *plan, const struct plan_family *f, uint64_t instances, int batch,
-			  struct choice *ret)
+#define LEARNT  16  /* mini-batches on a device, until its times are believed; chosen */
+#define LAST    8   /* mini-batches; chosen */
+#define RESERVE 0.3 /* of the time; chosen */
+#define GOLDEN  0.6180339887498949
+
+static int64_t full_of(const struct plan *plan, int i)
 {
-	int best = -1, k = instances < (uint64_t)batch ? (int)instances : batch;
+	return plan->n[i] - (plan->partial == i);
+}
+
+/* Were the plan's full mini-batches in a row, the fastest first: that of which the one at that place is; -1: there is none. */
+static int in_row(const struct plan *plan, const struct plan_family *f, double place)
+{
+	for (int i = 0; i < f->n; i++) {
+		int64_t before = 0;
+
+		for (int j = 0; j < f->n; j++)
+			if (f->m[j].time_ns < f->m[i].time_ns ||
+			    (f->m[j].time_ns == f->m[i].time_ns && j < i))
+				before += full_of(plan, j);
+		if (full_of(plan, i) > 0 && (double)before <= place &&
+		    place < (double)(before + full_of(plan, i)))
+			return i;
+	}
+	return -1;
+}
+
+/*
+ * Of the plan: full mini-batches first. When things go worse than planned, what is left then was to be slow and can be made fast; were the
+ * fast ones left, instances would have to be dropped. So the fastest come first, as long as no more than RESERVE of the time
+ * is kept for slow ones; what is beyond that takes turns. For were all the fast ones first, what is gained would be lost on them where things go better, as they do
+ * with a profile that was measured on a busy machine: what is left becomes slower, but what was answered stays as it is. The turns: the r'th
+ * mini-batch from the end is from the place r·φ mod 1 of the row (Weyl's sequence), so that all stretches have about as many of each.
+ * That costs where tasks come that nobody knew of, the less the larger the reserve is; and the last ones are the fastest first.
+ */
+static bool first_of_plan(const struct plan *plan, const struct plan_family *f, bool turns,
+			  uint64_t instances, int batch, struct choice *ret)
+{
+	int best = in_row(plan, f, 0), k = instances < (uint64_t)batch ? (int)instances : batch;
+	double time = 0, more, place;
+	int64_t all = 0;
 
 	for (int i = 0; i < f->n; i++) {
-		int64_t full = plan->n[i] - (plan->partial == i);
-
-		if (full > 0 && (best < 0 || f->m[i].time_ns < f->m[best].time_ns))
-			best = i;
+		all += full_of(plan, i);
+		time += (double)full_of(plan, i) * (double)f->m[i].time_ns;
+	}
+	more = best < 0 ? 0 : time - (double)all * (double)f->m[best].time_ns;
+	if (turns && all > LAST && more > RESERVE * time) {
+		place = 1 - (1 - fmod((double)all * GOLDEN, 1)) / (1 - RESERVE * time / more);
+		best = in_row(plan, f, fmax(place, 0) * (double)all);
 	}
 	if (best < 0 && plan->partial >= 0 && plan->n[plan->partial] > 0) {
 		best = plan->partial;
@@ -244,7 +279,8 @@ enum chosen choose_due(struct sched *s, const struct group *whole, const struct 
 		return CHOSEN_OTHERS;
 	deadline = choose_prepare(s, group, c, start, OUTBOX_OF_LATE, safe > 0 ? safe : left, &f, &doubt);
 	if (safe <= 0 || plan_with(s, ep, &f, group->n, choose_time_new(group, &f, deadline), &plan) < 0 ||
-	    !first_of_plan(&plan, &f, group->n, ep->spec.batch, ret))
+	    !first_of_plan(&plan, &f, group_served(group)->minibatches >= LEARNT, group->n, ep->spec.batch,
+			   ret))
 		return squeeze(ep, &f, &doubt, group->n, left, ret) ? CHOSEN : CHOSEN_NOTHING;
 	/* Room for later tasks: where they would not run on a better sub-model anyway. */
 	if (deadline < safe || ret->submodel == most_accurate(f.m, ep->n_submodels)) {
@@ -278,7 +314,7 @@ static bool again_of(struct sched *s, const struct endpoint *ep, const struct ca
 			f.m[i] = (struct plan_submodel){0, slowest, slowest};
 	}
 	if ((plan_with(s, ep, &f, count, deadline, &plan) < 0 ||
-	     !first_of_plan(&plan, &f, count, ep->spec.batch, ret)) &&
+	     !first_of_plan(&plan, &f, false, count, ep->spec.batch, ret)) &&
 	    !squeeze(ep, &f, doubt, count, left, ret))
 		return false;
 	ret->of = kind->of;

@@ -136,6 +136,31 @@ static void test_once(void **state)
 	}
 }
 
+/* The profile was measured while the machine was busy, or is busy now: each sub-model takes so many times what it says. */
+static void test_wrong_times(void **state)
+{
+	static const double factors[] = {0.6, 0.8, 1.25, 1.6};
+	static const char *const deadlines[] = {"2200ms", "3s", "6s"};
+	char json[1024];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(factors) / sizeof(factors[0]); i++)
+		for (size_t j = 0; j < sizeof(deadlines) / sizeof(deadlines[0]); j += SIMULATED_EACH(2)) {
+			struct outcome o;
+
+			snprintf(json, sizeof(json),
+				 "{\"profile\":{\"accuracy\":[92.95,92.3,88.57],\"time_ms\":[51,13.5,3.8],"
+				 "\"one_ms\":[1.3,0.5,0.15],\"real_ms\":[%g,%g,%g]},\"batch\":32,\"seed\":5,"
+				 "\"deadline\":\"%s\",\"noise\":0.1,\"tasks\":[{\"instances\":10000}]}",
+				 51 * factors[i], 13.5 * factors[i], 3.8 * factors[i], deadlines[j]);
+			o = run(json);
+			if (o.gained < 0.9975 * o.bound)
+				fail_msg("%g times as long, %s: %.4f of the bound", factors[i], deadlines[j],
+					 o.gained / o.bound);
+			assert_int_equal(o.late, 0);
+		}
+}
+
 /* Single files at half of what goes, 100 ms each: all of them in time, nearly. */
 static void test_single(void **state)
 {
@@ -187,9 +212,9 @@ static void test_stalls(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(test_series), cmocka_unit_test(test_once),
-					   cmocka_unit_test(test_single), cmocka_unit_test(test_stalls),
-					   cmocka_unit_test(test_drops)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(test_series),      cmocka_unit_test(test_once),
+					   cmocka_unit_test(test_wrong_times), cmocka_unit_test(test_single),
+					   cmocka_unit_test(test_stalls),      cmocka_unit_test(test_drops)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
