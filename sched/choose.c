@@ -69,11 +69,12 @@ static int in_row(const struct plan *plan, const struct plan_family *f, double p
 
 /*
  * Of the plan: full mini-batches first. When things go worse than planned, what is left then was to be slow and can be made fast; were the
- * fast ones left, instances would have to be dropped. So the fastest come first, as long as no more than RESERVE of the time
- * is kept for slow ones; what is beyond that takes turns. For were all the fast ones first, what is gained would be lost on them where things go better, as they do
- * with a profile that was measured on a busy machine: what is left becomes slower, but what was answered stays as it is. The turns: the r'th
- * mini-batch from the end is from the place r·φ mod 1 of the row (Weyl's sequence), so that all stretches have about as many of each.
- * That costs where tasks come that nobody knew of, the less the larger the reserve is; and the last ones are the fastest first.
+ * fast ones left, instances would have to be dropped. So the fastest come first, as long as no more than RESERVE of the time is kept for
+ * slow ones; what is beyond that takes turns. For were all the fast ones first, what is gained would be lost on them where things go
+ * better, as they do with a profile that was measured on a busy machine: what is left becomes slower, but what was answered stays as it is.
+ * The turns: the r'th mini-batch from the end is from the place r·φ mod 1 of the row (Weyl's sequence), so that all stretches have about
+ * as many of each. That costs where tasks come that nobody knew of, the less the larger the reserve is; and the last ones are the fastest
+ * first.
  */
 static bool first_of_plan(const struct plan *plan, const struct plan_family *f, bool turns,
 			  uint64_t instances, int batch, struct choice *ret)
