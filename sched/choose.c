@@ -42,7 +42,7 @@ struct group group_of(struct device *device, struct task *first, int64_t now)
 
 #define LEARNT  16  /* mini-batches on a device, until its times are believed; chosen */
 #define LAST    8   /* mini-batches; chosen */
-#define RESERVE 0.3 /* of the time; chosen */
+#define RESERVE 0.5 /* of the time; chosen */
 #define GOLDEN  0.6180339887498949
 
 static int64_t full_of(const struct plan *plan, int i)
@@ -73,8 +73,8 @@ static int in_row(const struct plan *plan, const struct plan_family *f, double p
  * slow ones; what is beyond that takes turns. For were all the fast ones first, what is gained would be lost on them where things go
  * better, as they do with a profile that was measured on a busy machine: what is left becomes slower, but what was answered stays as it is.
  * The turns: the r'th mini-batch from the end is from the place r·φ mod 1 of the row (Weyl's sequence), so that all stretches have about
- * as many of each. That costs where tasks come that nobody knew of, the less the larger the reserve is; and the last ones are the fastest
- * first.
+ * as many of each. That costs where tasks come that nobody knew of: with this reserve nothing, with 0.3 some promises. Where tasks
+ * contend, and of the last few, the fastest come first.
  */
 static bool first_of_plan(const struct plan *plan, const struct plan_family *f, bool turns,
 			  uint64_t instances, int batch, struct choice *ret)
@@ -280,8 +280,8 @@ enum chosen choose_due(struct sched *s, const struct group *whole, const struct 
 		return CHOSEN_OTHERS;
 	deadline = choose_prepare(s, group, c, start, OUTBOX_OF_LATE, safe > 0 ? safe : left, &f, &doubt);
 	if (safe <= 0 || plan_with(s, ep, &f, group->n, choose_time_new(group, &f, deadline), &plan) < 0 ||
-	    !first_of_plan(&plan, &f, group_served(group)->minibatches >= LEARNT, group->n, ep->spec.batch,
-			   ret))
+	    !first_of_plan(&plan, &f, !c->over && group_served(group)->minibatches >= LEARNT, group->n,
+			   ep->spec.batch, ret))
 		return squeeze(ep, &f, &doubt, group->n, left, ret) ? CHOSEN : CHOSEN_NOTHING;
 	/* Room for later tasks: where they would not run on a better sub-model anyway. */
 	if (deadline < safe || ret->submodel == most_accurate(f.m, ep->n_submodels)) {
