@@ -45,7 +45,7 @@ void minibatch_abandon(struct minibatch *mb);
 /* Takes up to choice->k instances of the group into mb, with their contents into in (k). What can't be read is answered. */
 void minibatch_fill(struct sched *s, const struct group *group, const struct choice *choice,
 		    struct minibatch *mb, struct instance_input *in);
-/* The same of those that are held, the least certain first. */
+/* The same of those that are held of the choice's kind, the least certain first. */
 void minibatch_fill_again(struct sched *s, const struct group *group, const struct choice *choice,
 			  struct minibatch *mb, struct instance_input *in);
 void inputs_free(struct instance_input *in, int n);
