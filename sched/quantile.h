@@ -2,17 +2,7 @@
 #ifndef SCHED_QUANTILE_H
 #define SCHED_QUANTILE_H
 
-#include <stdlib.h>
-#include <string.h>
-
 #define QUANTILE_MAX 128
-
-static inline int quantile_by_size(const void *a, const void *b)
-{
-	float x = *(const float *)a, y = *(const float *)b;
-
-	return x < y ? -1 : x > y;
-}
 
 /*
  * Keeps x in ring, which holds the last `size` (at most QUANTILE_MAX) of *n measurements, and returns the q-quantile
@@ -20,14 +10,23 @@ static inline int quantile_by_size(const void *a, const void *b)
  */
 static inline double quantile_keep(float *ring, unsigned size, unsigned *n, double x, double q)
 {
-	float sorted[QUANTILE_MAX];
-	unsigned filled;
+	float above
+		[QUANTILE_MAX]; /* the largest, and the quantile as the last of them: few where q is high */
+	unsigned filled, want;
 
 	ring[(*n)++ % size] = (float)x;
 	filled = *n < size ? *n : size;
-	memcpy(sorted, ring, filled * sizeof(float));
-	qsort(sorted, filled, sizeof(float), quantile_by_size);
-	return sorted[(unsigned)(q * filled)];
+	want = filled - (unsigned)(q * filled);
+	for (unsigned i = 0; i < filled; i++) {
+		unsigned at = i < want ? i : want - 1;
+
+		if (i >= want && ring[i] <= above[at])
+			continue;
+		for (; at > 0 && above[at - 1] < ring[i]; at--)
+			above[at] = above[at - 1];
+		above[at] = ring[i];
+	}
+	return above[want - 1];
 }
 
 #endif

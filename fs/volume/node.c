@@ -19,15 +19,40 @@ static struct shard *shard_of(struct volume *vol, uint64_t ino)
 	return &vol->shards[ino % SHARDS];
 }
 
-/* shard->lock held */
-static void free_idle(struct shard *shard, struct node **at)
+/* Where it is or would be in its bucket. shard->lock held, as in all below. */
+static struct node **find(struct shard *shard, uint64_t ino)
 {
-	struct node *node = *at;
+	struct node **at = &shard->buckets[ino / SHARDS % NODE_BUCKETS];
 
-	*at = node->next;
-	shard->n_idle--;
+	while (*at && (*at)->ino != ino)
+		at = &(*at)->next;
+	return at;
+}
+
+/* One that nobody refers to and that does not stand among the idle ones. */
+static void forget(struct shard *shard, struct node *node)
+{
+	*find(shard, node->ino) = node->next;
 	pthread_mutex_destroy(&node->lock);
 	free(node);
+}
+
+/* In its old place, or in that of one that was not used again. */
+static void keep_idle(struct shard *shard, struct node *node)
+{
+	struct node *old;
+
+	if (shard->idle[node->idle_at]) {
+		while ((old = shard->idle[shard->hand]) && old->used_again) {
+			old->used_again = false;
+			shard->hand = (shard->hand + 1) % IDLE_NODES;
+		}
+		if (old)
+			forget(shard, old);
+		node->idle_at = shard->hand;
+		shard->hand = (shard->hand + 1) % IDLE_NODES;
+	}
+	shard->idle[node->idle_at] = node;
 }
 
 struct node *node_ref(struct volume *vol, uint64_t ino)
@@ -36,23 +61,22 @@ struct node *node_ref(struct volume *vol, uint64_t ino)
 	struct node **at, *node;
 
 	pthread_mutex_lock(&shard->lock);
-	for (at = &shard->nodes; *at && (*at)->ino != ino; at = &(*at)->next)
-		;
+	at = find(shard, ino);
 	node = *at;
-	if (node) {
-		*at = node->next;
-		shard->n_idle -= node->refs == 0;
-	} else {
+	if (node && node->refs == 0) {
+		shard->idle[node->idle_at] = NULL;
+		node->used_again = true;
+	} else if (!node) {
 		node = calloc(1, sizeof(*node));
 		if (!node)
 			goto out;
 		node->ino = ino;
+		node->idle_at = shard->hand;
 		node->blob_fd = node->pack_fd = -1;
 		pthread_mutex_init(&node->lock, NULL);
+		*at = node;
 	}
 	node->refs++;
-	node->next = shard->nodes;
-	shard->nodes = node;
 out:
 	pthread_mutex_unlock(&shard->lock);
 	return node;
@@ -66,33 +90,28 @@ static bool is_clean(const struct node *node)
 
 void node_unref(struct volume *vol, struct node *node)
 {
-	struct node **at, **victim = NULL;
 	struct shard *shard;
-	bool keep;
 
 	if (!node)
 		return;
 	shard = shard_of(vol, node->ino);
 	pthread_mutex_lock(&shard->lock);
-	if (--node->refs > 0)
-		goto out;
-	content_drop(node);
-	shard->n_idle++;
-	keep = vol->keeps_nodes && is_clean(node);
-	for (at = &shard->nodes; *at; at = &(*at)->next)
-		if (keep ? (*at)->refs == 0 : *at == node) /* the last of the idle ones, or this one */
-			victim = at;
-	if (victim && (!keep || shard->n_idle > IDLE_NODES))
-		free_idle(shard, victim);
-out:
+	if (--node->refs == 0) {
+		content_drop(node);
+		if (vol->keeps_nodes && is_clean(node))
+			keep_idle(shard, node);
+		else
+			forget(shard, node);
+	}
 	pthread_mutex_unlock(&shard->lock);
 }
 
 void nodes_free(struct volume *vol)
 {
-	for (int i = 0; i < SHARDS; i++)
-		while (vol->shards[i].nodes)
-			free_idle(&vol->shards[i], &vol->shards[i].nodes);
+	for (struct shard *shard = vol->shards; shard < vol->shards + SHARDS; shard++)
+		for (int k = 0; k < NODE_BUCKETS; k++)
+			while (shard->buckets[k])
+				forget(shard, shard->buckets[k]);
 }
 
 int inode_read(struct volume *vol, uint64_t ino, struct inode_rec *ret)

@@ -24,7 +24,8 @@
 
 enum cf { CF_DEFAULT, CF_INODES, CF_DENTRIES, CF_XATTRS, CF_DATA, CF_SCHED, CF_COUNT };
 
-#define SHARDS 64
+#define SHARDS       64
+#define NODE_BUCKETS 64 /* of a shard */
 #define IDLE_NODES \
 	16 /* of a shard; chosen: 1,024 records, of which the directories in use are read again and again */
 #define XATTR_LOCKS  64 /* bits of a mask */
@@ -39,8 +40,10 @@ enum cf { CF_DEFAULT, CF_INODES, CF_DENTRIES, CF_XATTRS, CF_DATA, CF_SCHED, CF_C
 
 struct node {
 	uint64_t ino;
-	struct node *next; /* in its shard; under shard.lock, as is refs */
+	struct node *next; /* in its bucket; under shard.lock, as are refs, idle_at and used_again */
 	unsigned refs;
+	unsigned idle_at; /* where in shard.idle it stands or last stood */
+	bool used_again;  /* since it first stood there or was passed over */
 
 	pthread_mutex_t lock; /* guards all below */
 	bool loaded, gone;    /* gone: the inode was removed from RocksDB */
@@ -66,8 +69,9 @@ struct node {
 
 struct shard {
 	pthread_mutex_t lock;
-	struct node *nodes; /* under lock, as the rest; the last used first */
-	unsigned n_idle;    /* of them without a reference */
+	struct node *buckets[NODE_BUCKETS]; /* under lock, as the rest */
+	struct node *idle[IDLE_NODES];      /* those without a reference, NULL where there is none; */
+	unsigned hand;                      /* the next to go, if it was not used again (second chance) */
 };
 
 /* room.c */
