@@ -81,7 +81,7 @@ static void test_series(void **state)
 	for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
 		double exact[LOADS];
 
-		for (size_t i = 0; i < LOADS; i += SIMULATED_EACH(2)) {
+		for (size_t i = 0; i < LOADS; i += SIMULATED_EACH(3)) {
 			struct outcome o =
 				series(kinds[k].kind, kinds[k].instances, "1s", loads[i], 0, 0, 15);
 
@@ -91,7 +91,7 @@ static void test_series(void **state)
 		for (size_t j = 0; j < sizeof(noises) / sizeof(noises[0]); j++) {
 			struct outcome all = {0};
 
-			for (size_t i = 0; i < LOADS; i += SIMULATED_EACH(2)) {
+			for (size_t i = 0; i < LOADS; i += SIMULATED_EACH(3)) {
 				struct outcome o = series(kinds[k].kind, kinds[k].instances, "1s", loads[i],
 							  noises[j].noise, 0, 15);
 
@@ -117,7 +117,7 @@ static void test_once(void **state)
 	for (size_t j = 0; j < sizeof(noises) / sizeof(noises[0]); j++) {
 		struct outcome all = {0};
 
-		for (size_t i = 0; i < LOADS; i += SIMULATED_EACH(2)) {
+		for (size_t i = 0; i < LOADS; i += SIMULATED_EACH(3)) {
 			struct outcome o;
 
 			snprintf(json, sizeof(json),
@@ -145,7 +145,7 @@ static void test_wrong_times(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(factors) / sizeof(factors[0]); i++)
-		for (size_t j = 0; j < sizeof(deadlines) / sizeof(deadlines[0]); j += SIMULATED_EACH(2)) {
+		for (size_t j = 0; j < sizeof(deadlines) / sizeof(deadlines[0]); j += SIMULATED_EACH(3)) {
 			struct outcome o;
 
 			snprintf(json, sizeof(json),

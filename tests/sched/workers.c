@@ -50,7 +50,7 @@ static void assert_near_bound(const char *workers, double capacity, double noise
 	struct outcome o[MOST];
 	char json[512];
 
-	for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]); i += SIMULATED_EACH(2)) {
+	for (size_t i = 0; i < sizeof(loads) / sizeof(loads[0]); i += SIMULATED_EACH(3)) {
 		snprintf(json, sizeof(json),
 			 "{" PROFILE
 			 ",\"deadline\":\"4s\",\"workers\":%s,\"noise\":%g,\"seed\":3,\"instances\":%d}",
