@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # N PNGs as one batch: from the beginning of `cp` to the last answer, against what the worker alone needs for the same files (the CPU time
-# of its one thread meanwhile). Prints for each round: µs an image of cp, of the answers after it, of the worker, and the worker's share of all.
+# of its one thread meanwhile). Prints slices.csv, whose times are those of an undisturbed worker, and for each round: µs an image of cp, of the
+# answers after it, of the worker, and the worker's share of all.
 #
 #	MODEL=DIRECTORY [N=10000] [ROUNDS=2] [DEADLINE=10m] [OPTIONS=no_ahead] tests/bench/end-to-end.sh
 source "$(dirname "$0")/lib.sh"
@@ -12,6 +13,7 @@ bench_endpoint app '{"model":"fashion","settle_batch":"10m"}'
 bench_png "$n"
 sync
 app=$ml/infer/app
+cat "$app/slices.csv"
 worker=$(workers infer)
 hz=$(getconf CLK_TCK)
 
