@@ -10,23 +10,26 @@
  */
 static inline double quantile_keep(float *ring, unsigned size, unsigned *n, double x, double q)
 {
-	float above
-		[QUANTILE_MAX]; /* the largest, and the quantile as the last of them: few where q is high */
-	unsigned filled, want;
+	float above[QUANTILE_MAX]; /* the largest, falling, the quantile last: few where q is high */
+	unsigned filled, want, kept = 0;
 
 	ring[(*n)++ % size] = (float)x;
 	filled = *n < size ? *n : size;
 	want = filled - (unsigned)(q * filled);
 	for (unsigned i = 0; i < filled; i++) {
-		unsigned at = i < want ? i : want - 1;
+		unsigned at = kept;
 
-		if (i >= want && ring[i] <= above[at])
+		if (kept < want)
+			kept++;
+		else if (kept && ring[i] > above[kept - 1])
+			at = kept - 1;
+		else
 			continue;
 		for (; at > 0 && above[at - 1] < ring[i]; at--)
 			above[at] = above[at - 1];
 		above[at] = ring[i];
 	}
-	return above[want - 1];
+	return kept ? (double)above[kept - 1] : x;
 }
 
 #endif
