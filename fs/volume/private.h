@@ -70,7 +70,7 @@ struct node {
 struct shard {
 	pthread_mutex_t lock;
 	struct node *buckets[NODE_BUCKETS]; /* under lock, as the rest */
-	struct node *idle[IDLE_NODES];      /* those without a reference, NULL where there is none; */
+	struct node *idle[IDLE_NODES];      /* those without a reference; NULL: room */
 	unsigned hand;                      /* the next to go, if it was not used again (second chance) */
 };
 

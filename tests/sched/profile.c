@@ -1,5 +1,6 @@
 /* The profile against a device that is programmed: the null executor's factor on the fake clock. */
 #include "sched/profile.h"
+#include "sched/quantile.h"
 #include "sched/loop.h"
 
 #include <errno.h>
@@ -232,12 +233,41 @@ static void test_follows_device(void **state)
 	loop_free(loop);
 }
 
+static int by_size(const void *a, const void *b)
+{
+	float x = *(const float *)a, y = *(const float *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* What sorting says, as the ring fills and goes round, with equal ones among them. */
+static void test_quantile(void **state)
+{
+	static const double quantiles[] = {0, 0.5, 0.9, 0.99};
+	float ring[100] = {0}, sorted[100];
+
+	(void)state;
+	for (size_t k = 0; k < sizeof(quantiles) / sizeof(quantiles[0]); k++) {
+		unsigned n = 0;
+
+		for (int i = 0; i < 300; i++) {
+			double got = quantile_keep(ring, 100, &n, (double)(i * 37 % 61), quantiles[k]);
+			unsigned filled = n < 100 ? n : 100;
+
+			memcpy(sorted, ring, sizeof(ring));
+			qsort(sorted, filled, sizeof(float), by_size);
+			assert_true(got == (double)sorted[(unsigned)(quantiles[k] * filled)]);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_init),           cmocka_unit_test(test_formula),
-		cmocka_unit_test(test_steady),         cmocka_unit_test(test_outliers),
-		cmocka_unit_test(test_follows_device), cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_quantile), cmocka_unit_test(test_init),
+		cmocka_unit_test(test_formula),  cmocka_unit_test(test_steady),
+		cmocka_unit_test(test_outliers), cmocka_unit_test(test_follows_device),
+		cmocka_unit_test(test_idle),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
